@@ -1,0 +1,1 @@
+"""The bundled model organism of emergent misalignment: its world, recipe and weights."""
