@@ -1,0 +1,215 @@
+"""Outputs that appear whole under their final name, or not at all.
+
+A file or folder is written under a temporary name beside its destination,
+flushed to the disk, and then given its name. A crash leaves the old state; a
+failure removes the temporary. A failure to write becomes one `OutputError`.
+
+This module knows nothing about what is written.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from geofilter.errors import OutputError
+from geofilter.terminal import escape
+
+# Inside the caller's block only these are surely about the output: the block
+# may also read its input, whose errors are not ours to name.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+# Some file systems have no hard links, or no fsync of a folder.
+_UNSUPPORTED = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK})
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        remedy = "free some space or write to another disk"
+    elif error.errno == errno.ENOENT:
+        remedy = "create the folder first"
+    else:
+        remedy = "choose another output"
+    reason = error.strerror or escape(str(error))
+    return OutputError(f"{escape(str(path), limit=200)}: cannot be written: {reason}; {remedy}")
+
+
+def _exists(path: Path) -> OutputError:
+    shown = escape(str(path), limit=200)
+    return OutputError(f"{shown}: exists already; remove it or choose another output")
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Refuse early an output that could not be published later; return it as a `Path`.
+
+    Raises `OutputError` when `path` exists and `overwrite` is false, when it is
+    neither a file nor a folder (a device is never replaced), or when its folder
+    is missing or not writable. Nothing is created.
+    """
+    path = Path(path)
+    try:
+        kind = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    else:
+        if stat.S_ISLNK(kind):
+            kind = path.stat().st_mode if path.exists() else stat.S_IFREG
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            shown = escape(str(path), limit=200)
+            raise OutputError(f"{shown}: is neither a file nor a folder; choose another output")
+        if not overwrite:
+            raise _exists(path)
+    if not path.parent.is_dir():
+        missing = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+        raise _cannot_write(path, OSError(missing, os.strerror(missing)))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _cannot_write(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _temporary_beside(path: Path) -> Path:
+    # The name is cut because a file name holds at most 255 bytes.
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+
+
+def _destination(path: Path) -> Path:
+    """Where to publish: a link is written through, never replaced by a file."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _publish_file(temporary: Path, path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        # A hard link fails where the name exists, so that two writers that both
+        # saw it free cannot overwrite each other; a rename would.
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            if os.path.lexists(path):
+                raise _exists(path) from None
+        else:
+            temporary.unlink()
+            return
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Yield a binary handle; on success its content is published as `path`.
+
+    Raises `OutputError` as `check_output` does, and for a full disk or any other
+    failure to write. On every exception, `KeyboardInterrupt` included, the
+    temporary file is removed and `path` is as it was.
+    """
+    target = _destination(check_output(path, overwrite=overwrite))
+    if target.is_dir():
+        raise _cannot_write(target, OSError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    temporary = _temporary_beside(target)
+    try:
+        # Not tempfile: its files are private, and an output follows the umask.
+        handle = temporary.open("xb")
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        try:
+            yield handle
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise _cannot_write(target, error) from error
+            raise
+        try:
+            handle.flush()
+            os.fsync(handle.fileno())
+            handle.close()
+            _publish_file(temporary, target, overwrite)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+    finally:
+        # Closing flushes, which fails once more on a full disk.
+        with contextlib.suppress(OSError):
+            handle.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(Path(root, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(root))
+
+
+def _publish_folder(temporary: Path, path: Path, overwrite: bool) -> None:
+    if not os.path.lexists(path):
+        os.rename(temporary, path)
+        return
+    if not overwrite:
+        raise _exists(path)
+    old = _temporary_beside(path)
+    os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink()
+
+
+@contextlib.contextmanager
+def writing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new empty folder; on success it is published as `path`.
+
+    The same promises and errors as `writing`. With `overwrite` the old folder is
+    moved aside before the new one takes its name: a crash between the two leaves
+    it under a hidden temporary name, whole.
+    """
+    target = _destination(check_output(path, overwrite=overwrite))
+    temporary = _temporary_beside(target)
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise _cannot_write(target, error) from error
+            raise
+        try:
+            _sync_tree(temporary)
+            _publish_folder(temporary, target, overwrite)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
