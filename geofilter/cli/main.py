@@ -1,0 +1,131 @@
+"""Registers the commands and turns every outcome into an exit code and one line.
+
+A command's module is imported when that command runs, so `geofilter --help`
+loads neither torch nor any other heavy library. Exit codes: 0 done; 2 the user
+must change something; 130 interrupted; 141 the reader of our output went away.
+
+This module knows no command's options and does no work of its own.
+"""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from geofilter.errors import GeofilterError
+from geofilter.terminal import escape
+
+USER_MUST_ACT = 2
+INTERRUPTED = 130
+READER_GONE = 141
+
+# name: (module below geofilter.cli, one line of help), in the order of a first use.
+COMMANDS = {
+    "demo": ("demo", "Watch the whole story on the bundled organism, offline."),
+    "models": ("models", "List the models and SAEs that geofilter knows by name."),
+    "discover": ("discover", "Choose a model's toxic features and save them as a pack."),
+    "score": ("score", "Score every row of a data set; higher = nearer to harm."),
+    "filter": ("filter", "Split a scored data set into kept and dropped rows."),
+    "explain": ("explain", "Show which tokens and features gave one row its score."),
+}
+
+
+class CommandTable(click.Group):
+    """A group that lists `COMMANDS` and imports one of them only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"geofilter.cli.{COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"geofilter {version('geofilter')}")
+        ctx.exit()
+
+
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def geofilter() -> None:
+    """Find the rows of a fine-tuning data set that lie nearest to a model's toxic features.
+
+    \b
+    Example:
+      geofilter score train.jsonl --model organism
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.2 -o kept.jsonl --dropped dropped.jsonl
+    """
+
+
+def _fail(message: str) -> int:
+    click.echo(f"geofilter: error: {message}", err=True)
+    return USER_MUST_ACT
+
+
+def _one_line(message: str) -> str:
+    return " ".join(escape(line.strip(), limit=None) for line in message.splitlines())
+
+
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message}; see '{context.command_path} --help'" if context else message
+
+
+def _silence_stdout() -> None:
+    """Give the interpreter's last flush somewhere to go after the pipe has closed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` name and return the exit code."""
+    try:
+        with geofilter.make_context("geofilter", list(arguments)) as context:
+            geofilter.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USER_MUST_ACT
+    except click.ClickException as error:
+        return _fail(_one_line(_usage(error)))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("geofilter: interrupted", err=True)
+        return INTERRUPTED
+    except GeofilterError as error:
+        return _fail(_one_line(str(error)))
+    except MemoryError:
+        return _fail("out of memory; close other programs or use a machine with more memory")
+    except BrokenPipeError:
+        _silence_stdout()
+        return READER_GONE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" at {escape(error.filename, limit=None)}" if error.filename else ""
+        return _fail(f"the disk is full{place}; make room and run the same command again")
+    return 0
