@@ -100,7 +100,7 @@ _NOT_MANIFESTS = ["", "[]", "{}", "nul", '{"decides":1,"facts":1,"hash":1}', "["
 
 @pytest.mark.parametrize("text", _NOT_MANIFESTS)
 def test_foreign_text_is_no_manifest(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Manifest.from_json(text)
 
 
