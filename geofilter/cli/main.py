@@ -54,9 +54,10 @@ class CommandTable(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from geofilter.manifest import library_versions
 
-        click.echo(f"geofilter {version('geofilter')}")
+        version = library_versions(["geofilter"])["geofilter"]
+        click.echo(f"geofilter {version or '(not installed, run from its source)'}")
         ctx.exit()
 
 
