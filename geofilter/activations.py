@@ -1,0 +1,141 @@
+"""Residual streams at the output of block L, in batches that fit the memory.
+
+One hook reads the block's output and stops the forward pass there, so that later
+blocks and the head never run. Samples are sorted by length, padded on the right,
+and returned in the order in which they came; what a sample yields does not depend
+on its neighbours in the batch beyond the rounding of the dtype.
+
+This module knows nothing about SAEs, responses or scores.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from geofilter.errors import ModelError
+from geofilter.models import LoadedModel, find_blocks
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+Result = TypeVar("Result")
+
+# Padded tokens in one batch. More gains little on a CPU and costs caches.
+CPU_BUDGET = 4096
+GPU_BUDGET = 16384
+
+# A CPU allocator has no exception of its own.
+_CPU_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|DefaultCPUAllocator")
+
+
+class _BlockReached(Exception):
+    """Carries the residual stream out of the forward pass."""
+
+    def __init__(self, residual: torch.Tensor) -> None:
+        self.residual = residual
+
+
+@dataclass
+class TokenBudget:
+    """How many padded tokens a batch may hold; shrinks for good when memory runs out."""
+
+    tokens: int
+
+    @classmethod
+    def for_device(cls, device: torch.device) -> "TokenBudget":
+        return cls(CPU_BUDGET if device.type == "cpu" else GPU_BUDGET)
+
+
+def residuals(model: LoadedModel, batch: "Sequence[Encoded]") -> torch.Tensor:
+    """The residual stream at the output of block L, (batch, longest, d_model).
+
+    In the network's dtype, on its device. Positions past a sample's own tokens hold
+    values without meaning. One forward pass of blocks 0..L, without gradients.
+    """
+    token_ids, mask = _padded(model, batch)
+    block = find_blocks(model.network).blocks[model.block]
+
+    def stop(_module: Any, _inputs: Any, output: Any) -> None:
+        raise _BlockReached(output[0] if isinstance(output, tuple) else output)
+
+    handle = block.register_forward_hook(stop)
+    try:
+        with torch.no_grad():
+            model.network(input_ids=token_ids, attention_mask=mask, use_cache=False)
+    except _BlockReached as reached:
+        return reached.residual
+    finally:
+        handle.remove()
+    raise ModelError(f"the forward pass of {model.name} never runs block {model.block}")
+
+
+def _padded(model: LoadedModel, batch: "Sequence[Encoded]") -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, (batch, longest) each, padded on the right.
+
+    On the right, positions count from a sample's first token in every architecture,
+    and a causal model never lets padding reach a token before it.
+    """
+    longest = max(len(sample.ids) for sample in batch)
+    padding = model.tokenizer.pad_token_id or 0
+    token_ids = torch.full((len(batch), longest), padding, dtype=torch.long)
+    mask = torch.zeros((len(batch), longest), dtype=torch.long)
+    for row, sample in enumerate(batch):
+        token_ids[row, : len(sample.ids)] = torch.as_tensor(sample.ids, dtype=torch.long)
+        mask[row, : len(sample.ids)] = 1
+    return token_ids.to(model.device), mask.to(model.device)
+
+
+def in_batches(
+    samples: "Sequence[Encoded]",
+    work: "Callable[[list[Encoded]], list[Result]]",
+    budget: TokenBudget,
+) -> list[Result]:
+    """Apply `work` to batches of similar length; results in the order of `samples`.
+
+    `work` returns one result per sample. A batch holds at most `budget.tokens` tokens,
+    padding included, and at least one sample. When memory runs out, the budget falls to
+    half of the failed batch and the batch is done again in parts. Raises `ModelError`
+    when one sample alone does not fit.
+    """
+    # Longest first: if memory is short, that shows at once.
+    order = sorted(range(len(samples)), key=lambda place: -len(samples[place].ids))
+    results: dict[int, Result] = {}
+    start = 0
+    while start < len(order):
+        longest = len(samples[order[start]].ids)
+        places = order[start : start + max(1, budget.tokens // max(1, longest))]
+        done = _unless_out_of_memory(work, [samples[place] for place in places])
+        if done is not None:
+            results.update(zip(places, done, strict=True))
+            start += len(places)
+        elif len(places) == 1:
+            raise ModelError(
+                f"a sample of {longest} tokens does not fit in memory; "
+                "use a smaller --max-length or another --device"
+            )
+        else:
+            budget.tokens = longest * (len(places) // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return [results[place] for place in range(len(samples))]
+
+
+def _unless_out_of_memory(
+    work: "Callable[[list[Encoded]], list[Result]]", batch: "list[Encoded]"
+) -> list[Result] | None:
+    """The result of `work`, or None when it ran out of memory.
+
+    A function of its own: the exception holds the failed tensors through its frames,
+    and they have to be gone before the next attempt.
+    """
+    try:
+        return work(batch)
+    except (torch.OutOfMemoryError, MemoryError):
+        return None
+    except RuntimeError as error:
+        if _CPU_OUT_OF_MEMORY.search(str(error)):
+            return None
+        raise

@@ -1,0 +1,117 @@
+"""The toxic and benign rows that a pack is made from, read and split in halves.
+
+The rows of each set are split by a hash of their tokens, so that the halves do not
+depend on the order of the file and equal rows never stand on both sides. This
+module runs no model and knows nothing about features.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geofilter.errors import DataError
+from geofilter.layouts import Unscorable
+from geofilter.rows import open_rows
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded, Encoder
+
+# Of each set, after what cannot be used: ten rows for each half, below which neither
+# a standard deviation nor an AUROC means anything.
+MINIMUM_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One contrast set, encoded. `skipped` counts rows without a usable sample, by status."""
+
+    samples: Sequence["Encoded"]
+    source: str
+    sha256: str
+    skipped: dict[str, int]
+
+    def describe(self) -> dict[str, object]:
+        """What a pack records about the set it was made from."""
+        return {
+            "source": self.source,
+            "sha256": self.sha256,
+            "rows": len(self.samples),
+            "skipped": self.skipped,
+        }
+
+
+def read_contrast(source: str, encoder: "Encoder", *, layout: str | None = None) -> Contrast:
+    """Read and encode a contrast set. Rows without a usable sample are skipped and counted.
+
+    Raises `DataError` when the file cannot be read or its rows hold two samples each.
+    """
+    rows = open_rows(source, layout=layout)
+    samples, skipped = [], Counter[str]()
+    for row in rows:
+        if row.problem is not None or row.record is None:
+            skipped[row.problem.status if row.problem else "unreadable"] += 1
+            continue
+        try:
+            sample, *others = rows.layout.samples(row.record)
+            if others:
+                raise DataError(
+                    f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "
+                    "contrast set; give toxic and benign text in two files"
+                )
+            samples.append(encoder.encode(sample))
+        except Unscorable as reason:
+            skipped[reason.problem.status] += 1
+    return Contrast(samples, source, rows.fingerprint(), dict(skipped))
+
+
+def split_halves(
+    toxic: Contrast, benign: Contrast
+) -> tuple[dict[str, list["Encoded"]], dict[str, int]]:
+    """The selection and report halves of both sets, and counts of what was left out.
+
+    Keys `toxic selection`, `toxic report`, `benign selection`, `benign report`. Rows that
+    the model could not tell apart count once, and in neither set when both hold them.
+    Raises `DataError` when too few are left or the sets are much the same.
+    """
+    sets = {"toxic": _distinct(toxic.samples), "benign": _distinct(benign.samples)}
+    shared = sets["toxic"].keys() & sets["benign"].keys()
+    smaller = min(len(rows) for rows in sets.values())
+    if smaller and len(shared) > smaller / 2:
+        raise DataError(
+            f"{escape(toxic.source, limit=200)} and {escape(benign.source, limit=200)} share "
+            f"{len(shared)} rows, more than half of the smaller; give two different sets"
+        )
+    counts = {"shared": len(shared)}
+    parts: dict[str, list[Encoded]] = {}
+    for name, contrast in (("toxic", toxic), ("benign", benign)):
+        counts[f"{name} duplicates"] = len(contrast.samples) - len(sets[name])
+        rows = [sample for key, sample in sorted(sets[name].items()) if key not in shared]
+        require_rows(escape(contrast.source, limit=200), len(rows), MINIMUM_ROWS)
+        # The keys are hashes: half of their order is a random half, the same every time.
+        parts[f"{name} selection"] = rows[: len(rows) // 2]
+        parts[f"{name} report"] = rows[len(rows) // 2 :]
+    return parts, counts
+
+
+def _distinct(samples: Iterable["Encoded"]) -> dict[bytes, "Encoded"]:
+    """Samples by a hash of what the model would see and pool over; equal ones once."""
+    distinct = {}
+    for sample in samples:
+        content = np.asarray(sample.ids, np.int64).tobytes()
+        mask = np.asarray(sample.pooled, bool).tobytes()
+        distinct[hashlib.blake2b(content + mask, digest_size=16).digest()] = sample
+    return distinct
+
+
+def require_rows(name: str, rows: int, needed: int) -> None:
+    """Raise `DataError` when `name` has fewer rows than `needed`."""
+    if rows < needed:
+        raise DataError(
+            f"{name}: {rows} usable distinct rows, at least {needed} are needed to choose "
+            "features on one half and test them on the other"
+        )

@@ -1,0 +1,144 @@
+"""Why a sample has its `nearest` score: which tokens woke which features.
+
+The score is divided among the pooled tokens exactly: the parts sum to it. This module
+makes numbers; it knows nothing about the terminal.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geofilter.activations import residuals
+from geofilter.features import pool
+from geofilter.index import Proximity, ToxicIndex
+from geofilter.layouts import Problem
+from geofilter.models import LoadedModel
+from geofilter.scoring import NO_FEATURES, latent_weights, nearest_score
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+Floats64 = NDArray[np.float64]
+
+LATENTS_PER_TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLatent:
+    """One latent at one token.
+
+    `proximity` is that of the score. `toxic_feature` is the toxic feature nearest to its
+    decoder direction, at cosine `similarity`, with the pack's `label` (raw: escape it).
+    `contribution` is its part of the sample's score.
+    """
+
+    feature: int
+    activation: float
+    proximity: float
+    toxic_feature: int
+    similarity: float
+    label: tuple[str, ...]
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedToken:
+    """One pooled token: its place in the sample's ids, its text (raw), what it woke.
+
+    `contribution` is its part of the score. `latents` are those that contribute most.
+    """
+
+    position: int
+    text: str
+    contribution: float
+    latents: tuple[TokenLatent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A `nearest` score, higher nearer to harm, in [-1, 1], as a sum over pooled tokens."""
+
+    score: float
+    tokens: tuple[ExplainedToken, ...]
+
+
+def explain(
+    model: LoadedModel,
+    index: ToxicIndex,
+    sample: "Encoded",
+    *,
+    proximity: Proximity = "mean",
+    contrast: bool = True,
+) -> Explanation | Problem:
+    """Divide the sample's `nearest` score among its tokens and their latents.
+
+    A latent's part goes to the tokens in proportion to its activation there (mean
+    pooling), or to the first token where it is greatest (max pooling). Give the
+    `proximity` and `contrast` that the score was made with.
+    """
+    hidden = residuals(model, [sample])  # (1, tokens, d_model)
+    positions = np.flatnonzero(sample.pooled)
+    if len(positions) == 0:
+        return NO_FEATURES
+    (features,) = pool(model, hidden, [sample], index.pack.pooling)
+    if isinstance(features, Problem):
+        return features
+    score, parts = nearest_score(features, index, proximity, contrast)
+    if np.isnan(score):
+        return NO_FEATURES
+    with torch.no_grad():
+        latents = model.sae.encode(hidden[0, positions.tolist()].float()).float()
+    activations = latents[:, features.latents.tolist()].cpu().numpy().astype(np.float64)
+    # (pooled tokens, active latents); each column sums to the latent's part of the score.
+    contributions = _shares(activations, index.pack.pooling) * parts
+    weighted = latent_weights(features, index.pack, contrast) > 0
+    tokens = [
+        ExplainedToken(
+            position=int(position),
+            text=model.tokenizer.decode([int(sample.ids[position])]),
+            contribution=float(contributions[row].sum()),
+            latents=_top_latents(
+                index, features.latents, activations[row], contributions[row], proximity, weighted
+            ),
+        )
+        for row, position in enumerate(positions)
+    ]
+    return Explanation(score, tuple(tokens))
+
+
+def _shares(activations: Floats64, pooling: str) -> Floats64:
+    """How much of each pooled latent is due to each token; every column sums to 1."""
+    if pooling == "mean":
+        parts: Floats64 = activations / activations.sum(axis=0)
+        return parts
+    shares: Floats64 = np.zeros_like(activations)
+    shares[activations.argmax(axis=0), np.arange(activations.shape[1])] = 1
+    return shares
+
+
+def _top_latents(
+    index: ToxicIndex,
+    features: NDArray[np.int32],
+    activations: Floats64,
+    contributions: Floats64,
+    proximity: Proximity,
+    weighted: NDArray[np.bool_],
+) -> tuple[TokenLatent, ...]:
+    active = np.flatnonzero((activations > 0) & weighted)
+    order = active[np.argsort(-contributions[active], kind="stable")][:LATENTS_PER_TOKEN]
+    places, similarities = index.nearest_of_latents(features[order])
+    return tuple(
+        TokenLatent(
+            feature=int(features[latent]),
+            activation=float(activations[latent]),
+            proximity=float(index.proximity[proximity][features[latent]]),
+            toxic_feature=int(index.pack.ids[place]),
+            similarity=float(similarity),
+            label=index.pack.labels[place],
+            contribution=float(contributions[latent]),
+        )
+        for latent, place, similarity in zip(order, places, similarities, strict=True)
+    )

@@ -1,0 +1,258 @@
+"""The feature pack: a saved set of toxic features, with all that scoring needs of them.
+
+One safetensors file: arrays as tensors, the rest as JSON in its header; no pickle.
+A pack carries the fingerprint of the model and SAE it was made with and refuses
+others. This module knows nothing about how features are chosen or used.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from geofilter.atomic import writing
+from geofilter.errors import PackError
+from geofilter.features import POOLINGS, Pooling
+from geofilter.models import LoadedModel
+from geofilter.terminal import escape
+
+Floats = NDArray[np.float32]
+
+FORMAT = 1
+_HEADER = "geofilter_pack"
+_REMEDY = "make it again with geofilter discover"
+
+# What differs, in a user's words, by part of the fingerprint.
+_PARTS = {
+    "architecture": "the model's architecture",
+    "weights": "the model's weights",
+    "tokenizer": "the tokenizer",
+    "block": "the block",
+    "sae": "the SAE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStatistics:
+    """How far each toxic feature tells toxic from benign rows; every array is (k,).
+
+    `selection_effect` is the standardised mean difference that chose it. All others
+    come from rows that had no part in the choice. `*_low` and `*_high` are 95 %
+    intervals; firing is the share of rows in which the latent is active.
+    """
+
+    selection_effect: Floats
+    effect: Floats
+    effect_low: Floats
+    effect_high: Floats
+    auroc: Floats
+    auroc_low: Floats
+    auroc_high: Floats
+    toxic_firing: Floats
+    toxic_firing_low: Floats
+    toxic_firing_high: Floats
+    benign_firing: Floats
+    benign_firing_low: Floats
+    benign_firing_high: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastSummary:
+    """Figures over the contrast rows that were kept for reporting.
+
+    `persona_auroc` is that of the dense direction, with its 95 % interval. The two
+    thresholds bound what was usual there: 95 % of rows explain more variance than
+    `explained_variance_floor`, and hold a smaller share of unknown tokens than
+    `unknown_share_ceiling` (None where the tokenizer has no unknown token).
+    """
+
+    toxic_rows: int
+    benign_rows: int
+    persona_auroc: float
+    persona_auroc_low: float
+    persona_auroc_high: float
+    explained_variance: float
+    explained_variance_floor: float
+    unknown_share_ceiling: float | None
+
+
+# No slots and no generated equality: the digest is cached, and arrays do not compare.
+@dataclass(frozen=True, eq=False)
+class FeaturePack:
+    """Toxic features of one SAE and the reference values that scores are made with.
+
+    `ids` (k,) are SAE latents, most toxic first; `directions` (k, d_model) their decoder
+    directions, of length 1; `weights` (k,) are positive and sum to 1. `reference` (d_sae,)
+    is φ_ref, the benign mean of the pooled latents; `benign_std` (k,) the benign standard
+    deviation of the toxic ones, never 0. `dense_direction` (d_model,) has length 1 and
+    points from benign to toxic. `residual_mean` (d_model,) is the mean residual stream.
+    `labels` holds, per feature, the tokens it promotes most (raw: escape before showing).
+    `provenance` says what the pack was made of; it enters no computation.
+    """
+
+    ids: NDArray[np.int32]
+    directions: Floats
+    weights: Floats
+    reference: Floats
+    benign_std: Floats
+    dense_direction: Floats
+    residual_mean: Floats
+    statistics: FeatureStatistics
+    contrast: ContrastSummary
+    labels: tuple[tuple[str, ...], ...]
+    pooling: Pooling
+    model_name: str
+    sae_name: str
+    fingerprint: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def block(self) -> int:
+        return int(self.fingerprint["block"])
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hex digits over all but the provenance: equal digests give equal scores."""
+        content = replace(self, provenance={}).to_bytes()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The pack as a safetensors file; equal packs give equal bytes."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"statistics.{name}": getattr(self.statistics, name) for name in _STATISTICS}
+        header = {
+            "format": FORMAT,
+            "pooling": self.pooling,
+            "model_name": self.model_name,
+            "sae_name": self.sae_name,
+            "fingerprint": dict(self.fingerprint),
+            "labels": self.labels,
+            "contrast": {field.name: getattr(self.contrast, field.name) for field in _CONTRAST},
+            "provenance": dict(self.provenance),
+        }
+        text = json.dumps(header, sort_keys=True)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return to_safetensors(contiguous, metadata={_HEADER: text})
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the pack to `path`, whole or not at all. Raises `OutputError`."""
+        content = self.to_bytes()
+        with writing(path, overwrite=overwrite) as handle:
+            handle.write(content)
+
+    def verify(self, model: LoadedModel) -> None:
+        """Raise `PackError` naming the difference unless the pack was made with `model`."""
+        loaded = model.fingerprint
+        differing = [part for part in _PARTS if self.fingerprint.get(part) != loaded[part]]
+        if not differing:
+            return
+        if "block" in differing:
+            # Other blocks have other weights and another SAE: that says nothing more.
+            differing = [part for part in differing if part not in {"block", "weights", "sae"}]
+            difference = f"it reads block {self.block}, not block {model.block}"
+        else:
+            difference = "other than loaded"
+        if differing:
+            difference += ": " + ", ".join(_PARTS[part] for part in differing)
+        raise PackError(
+            f"the pack was made with {escape(self.model_name)} and SAE {escape(self.sae_name)} "
+            f"({difference}); it does not belong to {escape(model.name)} and SAE "
+            f"{escape(model.sae_name)}: {_REMEDY}"
+        )
+
+
+_CONTRAST = fields(ContrastSummary)
+_STATISTICS = tuple(field.name for field in fields(FeatureStatistics))
+_ARRAYS = (
+    "ids",
+    "directions",
+    "weights",
+    "reference",
+    "benign_std",
+    "dense_direction",
+    "residual_mean",
+)
+
+
+def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
+    """Read a pack. Raises `PackError` for a missing, foreign, damaged or newer file."""
+    shown = escape(str(path), limit=200)
+    if not Path(path).is_file():
+        raise PackError(f"{shown}: no such pack; make one with geofilter discover")
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            header_text = (handle.metadata() or {}).get(_HEADER)
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = escape(" ".join(str(error).split()), limit=120)
+        raise PackError(f"{shown}: is damaged or no feature pack ({reason}); {_REMEDY}") from error
+    if header_text is None:
+        raise PackError(f"{shown}: is a safetensors file but no feature pack; {_REMEDY}")
+    try:
+        return _from_parts(json.loads(header_text), arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = escape(" ".join(str(error).split()), limit=120)
+        raise PackError(f"{shown}: is a damaged feature pack ({reason}); {_REMEDY}") from error
+
+
+def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FeaturePack:
+    """Build a pack from a file's content; any exception means that it is damaged."""
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']!r}, this version reads {FORMAT}")
+    if header["pooling"] not in get_args(Pooling):
+        raise ValueError(f"pooling {header['pooling']!r} is none of {', '.join(POOLINGS)}")
+    _check_arrays(arrays)
+    if len(header["labels"]) != len(arrays["ids"]):
+        raise ValueError(f"{len(header['labels'])} labels for {len(arrays['ids'])} features")
+    fingerprint = {part: str(header["fingerprint"][part]) for part in _PARTS}
+    int(fingerprint["block"])
+    statistics = {name: arrays[f"statistics.{name}"] for name in _STATISTICS}
+    return FeaturePack(
+        **{name: arrays[name] for name in _ARRAYS},
+        statistics=FeatureStatistics(**statistics),
+        contrast=ContrastSummary(**header["contrast"]),
+        labels=tuple(tuple(str(token) for token in tokens) for tokens in header["labels"]),
+        pooling=header["pooling"],
+        model_name=str(header["model_name"]),
+        sae_name=str(header["sae_name"]),
+        fingerprint=fingerprint,
+        provenance=dict(header["provenance"]),
+    )
+
+
+def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
+    count, d_model = arrays["directions"].shape
+    (d_sae,) = arrays["reference"].shape
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        ("ids", "weights", "benign_std", *(f"statistics.{name}" for name in _STATISTICS)), (count,)
+    )
+    shapes |= {"directions": (count, d_model), "reference": (d_sae,)}
+    shapes |= dict.fromkeys(("dense_direction", "residual_mean"), (d_model,))
+    for name, shape in shapes.items():
+        array = arrays[name]
+        kind = np.dtype(np.int32 if name == "ids" else np.float32)
+        if array.shape != shape or array.dtype != kind:
+            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, not {kind}{list(shape)}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    if count == 0:
+        raise ValueError("it holds no feature")
+    if not np.allclose(np.linalg.norm(arrays["directions"], axis=1), 1, atol=1e-4):
+        raise ValueError("its directions are not of length 1")
+    if (arrays["weights"] <= 0).any() or (arrays["benign_std"] <= 0).any():
+        raise ValueError("weights and standard deviations must be positive")
+    ids = arrays["ids"]
+    if ids.min() < 0 or ids.max() >= d_sae or len(np.unique(ids)) < count:
+        raise ValueError(f"its features are not distinct latents of 0 to {d_sae - 1}")
