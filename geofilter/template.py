@@ -1,0 +1,290 @@
+"""A conversation as one text, and the places in it that a trainer would learn from.
+
+Two templates render turns: the tokenizer's own chat template, and, for a
+tokenizer that has none, a plain one:
+
+    System: be brief\\n\\nUser: hello\\n\\nAssistant: good morning<eos>
+
+(`Tool: ...` for a tool's answer; reasoning stands before the content, tool calls
+follow it as JSON; the end-of-sequence token closes each assistant turn.)
+
+Places are found without reading the rendered text, since a row may hold text
+that looks like a template. A turn's own text is what changes when the turn is
+replaced by a character that occurs nowhere else; its header is what the template
+writes to ask for a response; its closing is what the template writes after it.
+So a header within a content is never taken for one.
+
+Where a template prints today's date, a fixed one is printed, so that scores do
+not depend on the day.
+
+This module knows nothing about tokens, windows or layouts.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from geofilter.errors import ModelError
+from geofilter.messages import Turn, Unscorable, malformed, quote
+from geofilter.terminal import escape
+
+Tools = tuple[dict[str, object], ...] | None
+
+_MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_CLOSED_REASONING = "</think>"
+# `+%}` keeps a newline with which the template itself may begin.
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}"
+    "{{- {'%Y-%m-%d': '2025-01-01'}.get(format, '01 Jan 2025') -}}"
+    "{%- endmacro +%}"
+)
+_PROBE = (Turn("user", "a"), Turn("assistant", "b"))
+
+
+class Span(NamedTuple):
+    """Characters `start` to `end` (exclusive) of a rendered conversation."""
+
+    start: int
+    end: int
+
+
+class Rendering(NamedTuple):
+    """`generated`: what stands between the template's own generation markers, if it has them."""
+
+    text: str
+    generated: tuple[Span, ...] | None
+
+
+class Template(Protocol):
+    """Renders turns. `adds_special_tokens`: whether the tokenizer still has to add BOS itself."""
+
+    adds_special_tokens: bool
+    closers: tuple[str, ...]
+
+    def render(self, turns: Sequence[Turn], tools: Tools, *, ask: bool = False) -> Rendering:
+        """Render; `ask` appends the header of a response. Raises `Unscorable` (malformed)."""
+        ...
+
+
+class ChatTemplate:
+    """The tokenizer's own template, rendered as transformers renders it."""
+
+    adds_special_tokens = False
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        special = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        self.closers = tuple(sorted(special, key=lambda text: (-len(text), text)))
+        try:
+            self.render(_PROBE, None)
+        except Unscorable as error:
+            raise ModelError(
+                f"the chat template of {quote(tokenizer.name_or_path)} cannot render a user "
+                f"and an assistant turn ({error.problem.reason}); give a tokenizer whose template "
+                "takes text messages"
+            ) from error
+
+    def render(self, turns: Sequence[Turn], tools: Tools, *, ask: bool = False) -> Rendering:
+        given = None if tools is None else list(tools)
+        # The annotations of transformers say `str` for what is a pair of lists.
+        render: Any = render_jinja_template
+        try:
+            template = self._tokenizer.get_chat_template(None, given)
+            marked = _MARKERS.search(template) is not None
+            texts, generated = render(
+                conversations=[[_message(turn) for turn in turns]],
+                tools=given,
+                chat_template=_FIXED_DATE + template if "strftime_now" in template else template,
+                return_assistant_tokens_mask=marked,
+                add_generation_prompt=ask,
+                **self._tokenizer.special_tokens_map,
+            )
+        except MemoryError:
+            raise
+        except Exception as error:
+            # A template is a foreign program: what it raises depends on what it does to the row.
+            reason = f"{type(error).__name__}: {escape(str(error), limit=120)}"
+            raise malformed(f"the chat template refuses this conversation ({reason})") from error
+        spans = tuple(Span(*place) for place in generated[0]) if marked else None
+        return Rendering(texts[0], spans)
+
+
+class PlainTemplate:
+    """The template of this package, for a tokenizer without one; see the module's page."""
+
+    adds_special_tokens = True
+
+    def __init__(self, eos: str) -> None:
+        self._eos = eos
+        self.closers: tuple[str, ...] = (eos,) if eos else ()
+
+    def render(self, turns: Sequence[Turn], tools: Tools, *, ask: bool = False) -> Rendering:
+        parts = [f"{turn.role.capitalize()}: {self._body(turn)}" for turn in turns]
+        if tools:
+            parts.insert(0, f"Tools: {_json(tools)}")
+        return Rendering("\n\n".join([*parts, "Assistant: "] if ask else parts), None)
+
+    def _body(self, turn: Turn) -> str:
+        calls = _json(turn.tool_calls) if turn.tool_calls else ""
+        body = "\n\n".join(filter(None, (turn.reasoning, turn.content, calls)))
+        return body + (self._eos if turn.role == "assistant" else "")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _message(turn: Turn) -> dict[str, object]:
+    message: dict[str, object] = {"role": turn.role, "content": turn.content}
+    optional = {
+        "reasoning_content": turn.reasoning,
+        "tool_calls": None if turn.tool_calls is None else list(turn.tool_calls),
+        "name": turn.name,
+        "tool_call_id": turn.tool_call_id,
+    }
+    return message | {key: value for key, value in optional.items() if value is not None}
+
+
+def _absent_character(text: str) -> str | None:
+    """A character that the text does not hold, from those that no template treats in a special way.
+
+    Private use; the last planes too, for a text that was made to hold all of the first.
+    """
+    for first, last in ((0xE000, 0xF8FF), (0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)):
+        for code in range(first, last + 1):
+            if chr(code) not in text:
+                return chr(code)
+    return None
+
+
+class Conversation:
+    """Rendered turns, and where each of them stands.
+
+    Raises `Unscorable` (malformed) when the template refuses the turns. A system
+    turn that the template refuses (Gemma's does) is put before the first user
+    turn's text, an empty line between; `folded` then is 1, the turns are one less.
+    """
+
+    def __init__(self, template: Template, turns: Sequence[Turn], tools: Tools) -> None:
+        self._template = template
+        self._tools = tools
+        self.turns = tuple(turns)
+        self.folded = 0
+        try:
+            self.full = template.render(self.turns, tools)
+        except Unscorable:
+            folded = _fold_system(self.turns)
+            if folded is None:
+                raise
+            with suppress(Unscorable):
+                self.full = template.render(folded, tools)
+                self.turns, self.folded = folded, 1
+            if not self.folded:
+                raise  # the first refusal, which is about the row as it is
+        self._mark = _absent_character(self.full.text)
+
+    def prompt(self, count: int) -> str | None:
+        """The first `count` turns and the header of a response; None where they are refused."""
+        return self._rendered(self.turns[:count], ask=True)
+
+    def own(self, index: int) -> Span | None:
+        """The characters that the turn itself holds, its reasoning included.
+
+        None where they cannot be told apart from the template: a turn with tool
+        calls, which templates spell in their own ways.
+        """
+        if self._mark is None or self.turns[index].tool_calls:
+            return None
+        turns = list(self.turns)
+        turns[index] = self._marked(index)
+        text = self._rendered(turns)
+        if text is None or self._mark not in text:
+            return None
+        start, rest = text.index(self._mark), text[text.rindex(self._mark) + 1 :]
+        span = Span(start, len(self.full.text) - len(rest))
+        same = self.full.text.startswith(text[:start]) and self.full.text.endswith(rest)
+        return span if same and span.start <= span.end else None
+
+    def trained(self, index: int, own: Span | None) -> Span | None:
+        """The turn from the end of its header to the end of its closing.
+
+        This is where TRL's training templates put their markers. `own` is the
+        turn's own text as `own(index)` gives it. None where it cannot be found.
+        """
+        start = self._start(index, own)
+        end = None if start is None else self._end(index, start, own)
+        return None if start is None or end is None or end < start else Span(start, end)
+
+    def _start(self, index: int, own: Span | None) -> int | None:
+        text = self.full.text
+        head = self._rendered(self.turns[:index], ask=True) if index else ""
+        if head is not None and text.startswith(head):
+            return len(head) if own is None else min(len(head), own.start)
+        if own is not None:
+            return own.start
+        base = self._rendered(self.turns[:index])
+        if head is None or base is None or not text.startswith(base):
+            return None
+        # The header is longer when a response is asked for (an opened <think>).
+        same = len(base)
+        while same < min(len(head), len(text)) and head[same] == text[same]:
+            same += 1
+        return same
+
+    def _end(self, index: int, start: int, own: Span | None) -> int | None:
+        text = self.full.text
+        if index == len(self.turns) - 1:
+            return len(text)
+        closing = self._closing(index)
+        if own is not None:
+            if closing is None or not text.startswith(closing, own.end):
+                # Some templates close the last turn with another token than the ones before.
+                closers = self._template.closers
+                closing = next((token for token in closers if text.startswith(token, own.end)), "")
+            return own.end + len(closing)
+        whole = self._rendered(self.turns[: index + 1])
+        if whole is not None and text.startswith(whole):
+            return len(whole)
+        following = self.own(index + 1)
+        if following is None or not closing:
+            return None
+        # Between the closing and the next turn's own text stands the template's header only.
+        place = text.rfind(closing, start, following.start)
+        return None if place < 0 else place + len(closing)
+
+    def _closing(self, index: int) -> str | None:
+        """What the template writes after the turn, were it the last one."""
+        text = self._rendered([*self.turns[:index], self._marked(index)])
+        if text is None or self._mark is None or self._mark not in text:
+            return None
+        return text[text.rindex(self._mark) + 1 :]
+
+    def _marked(self, index: int) -> Turn:
+        turn, mark = self.turns[index], self._mark or ""
+        # Templates that take reasoning out of the content must find some in the mark too.
+        content = f"<think>{mark}{_CLOSED_REASONING}{mark}"
+        return replace(
+            turn,
+            content=content if _CLOSED_REASONING in turn.content else mark,
+            reasoning=mark if turn.reasoning is not None else None,
+            tool_calls=None,
+        )
+
+    def _rendered(self, turns: Sequence[Turn], *, ask: bool = False) -> str | None:
+        try:
+            return self._template.render(turns, self._tools, ask=ask).text
+        except Unscorable:
+            return None
+
+
+def _fold_system(turns: tuple[Turn, ...]) -> tuple[Turn, ...] | None:
+    if len(turns) < 2 or turns[0].role not in ("system", "developer") or turns[1].role != "user":
+        return None
+    user = replace(turns[1], content=f"{turns[0].content}\n\n{turns[1].content}")
+    return (user, *turns[2:])
