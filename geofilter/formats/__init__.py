@@ -1,0 +1,77 @@
+"""Which format a source has, and a reader and writer for it.
+
+By name: `.jsonl .ndjson .jl`, `.json`, `.csv`, `.tsv .tab`, `.parquet .pq`, each
+also with `.gz`, `.zst` or `.zstd` after it; a folder that `save_to_disk` wrote;
+`hf://datasets/...`. A file with another suffix is told by its first bytes. A
+`.json` file of JSON lines, as many hubs hold them, is read as JSON lines.
+
+This module knows nothing about layouts and scores.
+"""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from geofilter.errors import DataError
+from geofilter.formats.columnar import PARQUET_SUFFIXES, FolderSource, ParquetSource
+from geofilter.formats.hub import PREFIX, HubSource
+from geofilter.formats.raw import Source
+from geofilter.formats.streams import open_stream, shown, skip_bom, split_suffix
+from geofilter.formats.strict_json import parse_object
+from geofilter.formats.text import SUFFIXES, TextSource
+
+__all__ = ["open_source"]
+
+_SNIFFED = 2**20  # bytes that may tell the format
+
+
+def _first_bytes(path: Path) -> bytes:
+    with open_stream(path) as stream:
+        skip_bom(stream)
+        return stream.read(_SNIFFED)
+
+
+def _holds_json_lines(head: bytes) -> bool:
+    """Whether the first line is an object, and another one begins after it."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    return rest.lstrip()[:1] == b"{" and parse_object(first)[0] is not None
+
+
+def _kind(path: Path) -> str:
+    suffix, _ = split_suffix(path)
+    if suffix in PARQUET_SUFFIXES:
+        return "parquet"
+    kind = SUFFIXES.get(suffix)
+    if kind not in (None, "json"):
+        return str(kind)
+    head = _first_bytes(path)
+    if _holds_json_lines(head):
+        return "jsonl"
+    if kind == "json" or head.lstrip()[:1] == b"[":
+        return "json"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    first = head.lstrip().partition(b"\n")[0]
+    if parse_object(first)[0] is not None:
+        return "jsonl"
+    known = ", ".join([*SUFFIXES, *PARQUET_SUFFIXES])
+    raise DataError(
+        f"{shown(path)}: the format is not known by the name or the first bytes; "
+        f"name the file *SUFFIX with one of {known}"
+    )
+
+
+def open_source(name: str | os.PathLike[str], known: Collection[str]) -> Source:
+    """Open a file, folder or hub data set; raises `DataError` when that cannot be done.
+
+    `known`: the column names that tell the header of a CSV file from a row.
+    """
+    if isinstance(name, str) and name.startswith(PREFIX):
+        return HubSource(name)
+    path = Path(name)
+    if path.is_dir():
+        return FolderSource(path)
+    # Opened for its checks: missing, not readable, UTF-16, compression and name differ.
+    open_stream(path).close()
+    kind = _kind(path)
+    return ParquetSource(path) if kind == "parquet" else TextSource(path, kind, known)

@@ -1,0 +1,299 @@
+"""Parquet files and saved `datasets` folders: rows without bytes of their own.
+
+Rows go from file to file as Arrow columns and are never spelled anew, so that
+types and values survive. With notes four columns are added: `geofilter_score`,
+`geofilter_rank`, `geofilter_status`, `geofilter_reason`.
+
+This module knows nothing about layouts and scores.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geofilter.atomic import writing, writing_folder
+from geofilter.errors import DataError, OutputError
+from geofilter.formats.raw import Notes, RawRow, RowNote, Wanted
+from geofilter.formats.streams import (
+    compressing,
+    hash_files,
+    open_file,
+    open_stream,
+    shown,
+    split_suffix,
+)
+from geofilter.formats.text import NOTE_COLUMNS
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_BATCH = 512  # rows turned into Python objects at once
+_GROUP_BYTES = 64 * 2**20  # of Arrow data, for one row group of an output
+_NOTE_TYPES = dict(
+    zip(NOTE_COLUMNS, (pa.float64(), pa.int64(), pa.string(), pa.string()), strict=True)
+)
+
+
+def _record_rows(batch: Any) -> Iterator[RawRow]:
+    """The rows of a batch or table; a row whose text is no UTF-8 is a fault of its own."""
+    try:
+        records = batch.to_pylist()
+    except UnicodeDecodeError:
+        for place in range(batch.num_rows):
+            try:
+                (record,) = batch.slice(place, 1).to_pylist()
+                yield RawRow(record)
+            except UnicodeDecodeError as error:
+                yield RawRow(None, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
+        return
+    yield from map(RawRow, records)
+
+
+def _with_notes(table: pa.Table, indices: list[int], notes: Notes) -> pa.Table:
+    """The table with the four columns of notes at its end; older ones are replaced."""
+    told = [notes(index) for index in indices]
+    table = table.drop_columns([name for name in NOTE_COLUMNS if name in table.column_names])
+    for name, field in zip(NOTE_COLUMNS, RowNote._fields, strict=True):
+        values = pa.array([getattr(note, field) for note in told], _NOTE_TYPES[name])
+        table = table.append_column(name, values)
+    return table
+
+
+def _chosen(
+    batches: Iterable[Any], wanted: Wanted, notes: Notes | None, count: Callable[[], int]
+) -> Iterator[pa.Table]:
+    """The wanted rows of each batch, as tables; `count` rows lie before a batch."""
+    for batch in batches:
+        table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+        start = count()
+        places = [place for place in range(table.num_rows) if wanted.take(start + place)]
+        if places:
+            kept = table.take(pa.array(places, pa.int64()))
+            if notes is not None:
+                kept = _with_notes(kept, [start + place for place in places], notes)
+            yield kept
+
+
+class _Counted:
+    """Passes batches on and knows how many rows came before the present one."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+        self.before = 0
+        self.total = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            self.before, self.total = self.total, self.total + batch.num_rows
+            yield batch
+
+
+class ParquetSource:
+    """A Parquet file, read batch by batch."""
+
+    format = "parquet"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._open():
+            pass  # a damaged file is refused at once, not at its first row
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            handle: Any = stack.enter_context(open_file(self._path))
+            if split_suffix(self._path)[1]:
+                # Parquet is read from its end, which a compressed stream cannot do.
+                handle = stack.enter_context(tempfile.TemporaryFile())
+                with open_stream(self._path) as stream:
+                    shutil.copyfileobj(stream, handle)
+                handle.seek(0)
+            try:
+                # Buffered: else a whole row group's column lies in memory.
+                file = pq.ParquetFile(handle, pre_buffer=False, buffer_size=2**20)
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(error) from error
+            yield file
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"{shown(self._path)}: no Parquet file, cut off, or damaged "
+            f"({escape(str(error), limit=120)}); fetch it again"
+        )
+
+    def _batches(self, file: Any) -> Iterator[Any]:
+        batches = file.iter_batches(_BATCH)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise self._damaged(error) from error
+            if batch is None:
+                return
+            yield batch
+
+    def rows(self) -> Generator[RawRow, None, None]:
+        with self._open() as file:
+            for batch in self._batches(file):
+                yield from _record_rows(batch)
+
+    def columns(self) -> list[str] | None:
+        with self._open() as file:
+            return list(file.schema_arrow.names)
+
+    def has_header(self) -> bool:
+        return True
+
+    def fingerprint(self) -> str:
+        return hash_files([self._path], [""])
+
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+        target = Path(path)
+        if split_suffix(target)[0] not in PARQUET_SUFFIXES:
+            raise OutputError(
+                f"{shown(target)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
+            )
+        wanted = Wanted(shown(self._path), indices)
+        with (
+            writing(target, overwrite=overwrite) as handle,
+            compressing(handle, target) as out,
+            self._open() as file,
+        ):
+            counted = _Counted(self._batches(file))
+            tables = _chosen(counted, wanted, notes, lambda: counted.before)
+            _write_parquet(out, tables, file, noted=notes is not None)
+            return wanted.finish(counted.total)
+
+
+def _write_parquet(out: Any, tables: Iterator[pa.Table], file: Any, *, noted: bool) -> None:
+    schema = file.schema_arrow
+    if noted:
+        empty = _with_notes(schema.empty_table(), [], lambda _: RowNote(None, None, "", None))
+        schema = empty.schema
+    metadata = file.metadata
+    codec = "snappy"
+    if metadata.num_row_groups and metadata.num_columns:
+        codec = metadata.row_group(0).column(0).compression.lower()
+    with pq.ParquetWriter(
+        out, schema, compression="none" if codec == "uncompressed" else codec
+    ) as writer:
+        held: list[pa.Table] = []
+        size = 0
+        for table in tables:
+            held.append(table)
+            size += table.nbytes
+            if size >= _GROUP_BYTES:
+                writer.write_table(pa.concat_tables(held))
+                held, size = [], 0
+        if held:
+            writer.write_table(pa.concat_tables(held))
+
+
+class FolderSource:
+    """A data set that `Dataset.save_to_disk` wrote."""
+
+    format = "datasets"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._check()
+        self._dataset = self._load()
+
+    def _check(self) -> None:
+        if (self._path / "dataset_dict.json").is_file():
+            splits = sorted(entry.parent.name for entry in self._path.glob("*/state.json"))
+            named = ", ".join(escape(split) for split in splits)
+            raise DataError(
+                f"{shown(self._path)}: holds {len(splits)} splits ({named}); "
+                f"name one, as in {shown(self._path / (splits or ['train'])[0])}"
+            )
+        if not (self._path / "state.json").is_file():
+            raise DataError(
+                f"{shown(self._path)}: is a folder without a saved data set "
+                "(no state.json); name a file, or a folder made by save_to_disk"
+            )
+
+    def _load(self) -> "Dataset":
+        from datasets import load_from_disk
+
+        try:
+            return load_from_disk(str(self._path)).with_format("arrow")
+        except Exception as error:  # whatever a damaged folder makes the library raise
+            raise DataError(
+                f"{shown(self._path)}: the saved data set is damaged "
+                f"({escape(str(error), limit=120)}); save it again"
+            ) from error
+
+    def rows(self) -> Generator[RawRow, None, None]:
+        for table in self._dataset.iter(_BATCH):
+            yield from _record_rows(table)
+
+    def columns(self) -> list[str] | None:
+        return list(self._dataset.column_names)
+
+    def has_header(self) -> bool:
+        return True
+
+    def fingerprint(self) -> str:
+        files = sorted(path for path in self._path.rglob("*") if path.is_file())
+        return hash_files(files, [path.relative_to(self._path).as_posix() for path in files])
+
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+        from datasets import Dataset
+
+        wanted = Wanted(shown(self._path), indices)
+        with writing_folder(path, overwrite=overwrite) as folder, _quiet():
+            work = folder / "rows.arrow"
+            counted = _Counted(self._dataset.iter(_BATCH))
+            tables = _chosen(counted, wanted, notes, lambda: counted.before)
+            _write_arrow(work, tables, self._features(notes is not None))
+            taken = wanted.finish(counted.total)
+            kept = Dataset.from_file(str(work))
+            kept.info.description = self._dataset.info.description
+            kept.save_to_disk(str(folder))
+            del kept
+            work.unlink()
+        return taken
+
+    def _features(self, noted: bool) -> Any:
+        from datasets import Features, Value
+
+        features = dict(self._dataset.features)
+        if noted:
+            for name in NOTE_COLUMNS:
+                features.pop(name, None)
+                features[name] = Value(str(_NOTE_TYPES[name]).replace("double", "float64"))
+        return Features(features)
+
+
+def _write_arrow(path: Path, tables: Iterator[pa.Table], features: Any) -> None:
+    schema = features.arrow_schema
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table.select(schema.names).cast(schema))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of the library over our own."""
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()

@@ -1,0 +1,152 @@
+"""Data sets on the Hugging Face hub, streamed: `hf://datasets/ORG/NAME[@rev][/file | #split]`.
+
+Without a split the split `train` is read. Rows come as `datasets` gives them,
+without bytes of their own, so they are written as JSON lines.
+
+This module knows nothing about layouts and scores.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from geofilter.atomic import writing
+from geofilter.errors import DataError, OutputError
+from geofilter.formats.raw import Notes, RawRow, Wanted, annotated
+from geofilter.formats.streams import compressing, shown, split_suffix
+from geofilter.formats.text import dump_json
+from geofilter.messages import kind_of, quote
+from geofilter.terminal import escape
+
+PREFIX = "hf://"
+_NAME = re.compile(
+    r"hf://datasets/(?P<repo>[\w.\-]+/[\w.\-]+)(?:@(?P<revision>[^/#@]+))?"
+    r"(?:/(?P<file>[^#]+)|#(?P<split>[\w.\-]+))?"
+)
+
+
+class HubName(NamedTuple):
+    """The parts of a hub name; what is absent is None."""
+
+    repo: str
+    revision: str | None
+    file: str | None
+    split: str | None
+
+
+def parse_name(name: str) -> HubName:
+    """Take a hub name apart; raises `DataError` with the form that is expected."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise DataError(
+            f"{shown(name)}: no name of a hub data set; write "
+            "hf://datasets/ORG/NAME, with @REVISION, and /FILE or #SPLIT where needed"
+        )
+    return HubName(*match.group("repo", "revision", "file", "split"))
+
+
+class HubSource:
+    """A data set on the hub. Only the rows that are read are fetched."""
+
+    format = "hub"
+
+    def __init__(self, name: str) -> None:
+        self._shown = shown(name)
+        self._name = parse_name(name)
+        self._stream = self._load()
+
+    def _failed(self, error: Exception) -> DataError:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return DataError(
+            f"{self._shown}: cannot be read from the hub ({escape(lines[0], limit=160)}); "
+            "check the name and the network, or download the file and name it"
+        )
+
+    def _load(self) -> Any:
+        from datasets import load_dataset
+
+        name = self._name
+        try:
+            splits = load_dataset(
+                name.repo, data_files=name.file, revision=name.revision, streaming=True
+            )
+        except Exception as error:  # a dozen kinds, of three libraries
+            raise self._failed(error) from error
+        split = name.split or "train"
+        if split not in splits:
+            raise DataError(
+                f"{self._shown}: no split {quote(split)}; choose from "
+                f"{', '.join(map(escape, splits))}, as in {self._shown.split('#')[0]}#SPLIT"
+            )
+        return splits[split]
+
+    def rows(self) -> Generator[RawRow, None, None]:
+        records = iter(self._stream)
+        while True:
+            try:
+                record = next(records, None)
+            except Exception as error:  # as above; the stream breaks where the network does
+                raise self._failed(error) from error
+            if record is None:
+                return
+            yield RawRow(dict(record))
+
+    def columns(self) -> list[str] | None:
+        names = self._stream.column_names
+        return None if names is None else list(names)
+
+    def has_header(self) -> bool:
+        return True
+
+    def fingerprint(self) -> str:
+        """A hash of the commit on the hub, which stands for the content."""
+        from huggingface_hub import HfApi
+
+        try:
+            commit = HfApi().dataset_info(self._name.repo, revision=self._name.revision).sha
+        except Exception as error:  # as above
+            raise self._failed(error) from error
+        parts = [self._name.repo, commit, self._name.file, self._name.split or "train"]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+        target = Path(path)
+        if split_suffix(target)[0] != ".jsonl":
+            raise OutputError(
+                f"{shown(target)}: rows from the hub are written as JSON lines; "
+                "name the output *.jsonl (or *.jsonl.gz, *.jsonl.zst)"
+            )
+        wanted = Wanted(self._shown, indices)
+        total = 0
+        with (
+            writing(target, overwrite=overwrite) as handle,
+            compressing(handle, target) as out,
+        ):
+            for index, row in enumerate(self.rows()):
+                total = index + 1
+                if wanted.take(index):
+                    record = row.record or {}
+                    told = annotated(record, notes(index)) if notes else record
+                    out.write(self._line(index, told))
+            return wanted.finish(total)
+
+    def _line(self, index: int, record: dict[str, object]) -> bytes:
+        try:
+            return dump_json(record) + b"\n"
+        except TypeError as error:
+            column, value = next((k, v) for k, v in record.items() if not _is_json(v))
+            raise OutputError(
+                f"{self._shown}:row {index + 1}: column {quote(column)} holds "
+                f"{kind_of(value)}, which JSON cannot; download the file and name it"
+            ) from error
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True

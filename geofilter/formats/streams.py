@@ -1,0 +1,191 @@
+"""Bytes in and out of plain, gzip and zstd files.
+
+Reading tells the compression by the first bytes, not by the name; writing goes
+by the name. Damage and cut-off files become one `DataError`.
+
+This module knows nothing about rows.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import zstandard
+
+from geofilter.errors import DataError
+from geofilter.terminal import escape
+
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+BOM = b"\xef\xbb\xbf"
+# A zstd block of a few bytes can stand for 128 KiB; small reads bound what one
+# read can unfold to.
+_ZSTD_READ = 2048
+_BUFFER = 2**17
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class _ZstdFrames:
+    """The content of all frames of a zstd file; a cut-off frame raises `EOFError`.
+
+    The library's own stream reader takes a cut-off file for a complete one.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._ready = b""
+
+    def read(self, size: int, /) -> bytes:
+        while not self._ready:
+            data = self._raw.read(_ZSTD_READ)
+            if not data:
+                if self._begun:
+                    raise EOFError("the file ends inside a frame")
+                return b""
+            self._feed(data)
+        out, self._ready = self._ready[:size], self._ready[size:]
+        return out
+
+    def _feed(self, data: bytes) -> None:
+        parts = []
+        while data:
+            self._begun = True
+            parts.append(self._frame.decompress(data))
+            data = b""
+            if self._frame.eof:
+                data = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._begun = False
+        self._ready = b"".join(parts)
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class _Checked(io.RawIOBase):
+    """Turns every failure of a decompressor or of the disk into one `DataError`."""
+
+    def __init__(self, name: str, inner: _Readable) -> None:
+        self._name = name
+        self._inner = inner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        try:
+            data = self._inner.read(len(buffer))
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            raise DataError(
+                f"{self._name}: the compressed file is cut off or damaged "
+                f"({escape(str(error))}); fetch it again"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{self._name}: cannot be read: {error.strerror or error}") from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The path for a message: one line, nothing hidden."""
+    return escape(os.fspath(path), limit=300)
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open the file as it is on the disk; raises `DataError` when it cannot be opened."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise DataError(f"{shown(path)}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{shown(path)}: is a folder, a file is needed") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{shown(path)}: cannot be opened: {error}") from error
+
+
+def split_suffix(path: Path) -> tuple[str, str | None]:
+    """The suffix that names the format, and the compression that the name states.
+
+    `data.jsonl.gz` gives `.jsonl` and gzip.
+    """
+    compression = _COMPRESSED.get(path.suffix.lower())
+    stem = path.with_suffix("") if compression else path
+    return stem.suffix.lower(), compression
+
+
+def open_stream(path: Path) -> io.BufferedReader:
+    """Open the content of `path`, decompressed; a byte order mark is still to come.
+
+    Raises `DataError` for a file that cannot be read, for UTF-16 text, and for a
+    name that states a compression which the content does not have.
+    """
+    raw = open_file(path)
+    head = raw.peek(4)[:4]
+    compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    stated = split_suffix(path)[1]
+    if stated and compression != stated:
+        raw.close()
+        raise DataError(f"{shown(path)}: is no {stated} file, though its name says so")
+    inner: _Readable = raw
+    if compression == "gzip":
+        inner = cast(_Readable, gzip.GzipFile(fileobj=raw, mode="rb"))
+    elif compression == "zstd":
+        inner = _ZstdFrames(raw)
+    stream: io.BufferedReader = io.BufferedReader(_Checked(shown(path), inner), _BUFFER)
+    if stream.peek(2)[:2] in _UTF16:
+        stream.close()
+        raise DataError(f"{shown(path)}: is UTF-16 text; save it as UTF-8")
+    return stream
+
+
+def skip_bom(stream: io.BufferedReader) -> bytes:
+    """Pass over a UTF-8 byte order mark and return it, or nothing."""
+    if stream.peek(3)[:3] == BOM:
+        return stream.read(3)
+    return b""
+
+
+@contextlib.contextmanager
+def compressing(out: BinaryIO, path: Path) -> Iterator[BinaryIO]:
+    """Yield a handle whose bytes reach `out` compressed as the name of `path` says.
+
+    The same input gives the same bytes: no time and no name is stored.
+    """
+    compression = split_suffix(path)[1]
+    if compression == "gzip":
+        with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as handle:
+            yield cast(BinaryIO, handle)
+    elif compression == "zstd":
+        with zstandard.ZstdCompressor().stream_writer(out, closefd=False) as handle:
+            yield cast(BinaryIO, handle)
+    else:
+        yield out
+
+
+def hash_files(paths: list[Path], names: list[str]) -> str:
+    """SHA-256 over the files' names (relative to their folder) and bytes."""
+    digest = hashlib.sha256()
+    for path, name in zip(paths, names, strict=True):
+        with open_file(path) as handle:
+            if name:
+                digest.update(f"{len(name)}:{name}:{path.stat().st_size}:".encode())
+            while piece := handle.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,224 @@
+"""The rows of a data set, in their places and with their bytes: read, check, write.
+
+Reading streams: memory does not grow with the file. A row that cannot be read
+is a row with a problem, not a missing row. A source that is damaged as a whole
+(cut-off compression, a broken Parquet file, a missing file) is a `DataError`.
+
+This module knows nothing about models, tokens and scores.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from geofilter.errors import DataError, OutputError
+from geofilter.formats import open_source
+from geofilter.formats.raw import ROW_LIMIT, Notes, RawRow, RowNote, Source
+from geofilter.formats.streams import shown
+from geofilter.layouts import ROLES, Layout, Problem, Unscorable, detect_layout
+
+__all__ = ["ROW_LIMIT", "Problem", "Row", "RowFile", "RowNote", "open_rows"]
+
+_FIRST = 100  # rows that decide on the layout
+
+
+def _plain(value: object) -> object:
+    """What JSON cannot spell (dates, decimals, bytes of a Parquet file), as text."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of the user's data set.
+
+    `index`: its place in the file, from 0. `where`: its place for a person,
+    `data.jsonl:17` (line, from 1), `data.json:3 (row 2)` for a JSON list, whose
+    elements may share a line, `data.parquet:row 17` where there are no lines.
+    `raw`: its own bytes, line ending included; None where the format has none
+    (Parquet, `datasets`, hub) or the row is longer than `ROW_LIMIT`.
+    `record`: the parsed object; None when `problem` says why there is none
+    (status "unreadable").
+    """
+
+    index: int
+    where: str
+    raw: bytes | None
+    record: dict[str, object] | None
+    problem: Problem | None
+    _digest: str | None = field(default=None, repr=False)
+
+    @property
+    def row_hash(self) -> str:
+        """32 hex digits (BLAKE2b-128); equal for records with equal values.
+
+        Of the record as JSON with sorted keys, or of the bytes where it is unreadable.
+        """
+        if self._digest is not None:
+            return self._digest
+        if self.record is None:
+            return _hash(self.raw if self.raw is not None else repr(self.problem).encode())
+        text = json.dumps(
+            self.record,
+            sort_keys=True,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            default=_plain,
+        )
+        return _hash(text.encode("utf-8", "surrogatepass"))
+
+
+class RowFile:
+    """A data set that can be iterated again and again, each time from the source.
+
+    `source`: its name as it was given. `format`: jsonl, json, csv, tsv, parquet,
+    datasets or hub. `layout`: how its records become samples; when its `problem`
+    is set, no record of the file can be scored.
+    """
+
+    def __init__(self, source: str, reader: Source, layout: Layout) -> None:
+        self.source = source
+        self.format = reader.format
+        self.layout = layout
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield every row in order; raises `DataError` when the source is damaged."""
+        name = shown(self.source)
+        with closing(self._reader.rows()) as raws:
+            for index, raw in enumerate(raws):
+                yield _row(index, _where(name, self.format, index, raw), raw)
+
+    def check(self) -> int:
+        """Read every row by the layout and return their number.
+
+        Raises `DataError` for the first row that has a problem, with its place,
+        the reason and what to do. Problems that need a tokenizer are found later.
+        """
+        count = 0
+        for row in self:
+            count += 1
+            problem = row.problem
+            if row.record is not None:
+                try:
+                    self.layout.samples(row.record)
+                except Unscorable as error:
+                    problem = error.problem
+            if problem is not None:
+                raise DataError(
+                    f"{row.where}: {problem.status}: {problem.reason}; "
+                    "repair it, or keep such rows unscored with --on-error keep"
+                )
+        return count
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the content, 64 hex digits; for a hub data set of its commit."""
+        return self._reader.fingerprint()
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        indices: Iterable[int],
+        *,
+        notes: Notes | None = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Write the rows at `indices` (ascending) to `path` and return their number.
+
+        The format is that of the source, the compression is the one that the
+        name of `path` states. Rows that have bytes keep them, exactly; a folder
+        becomes a folder; hub rows become JSON lines.
+
+        `notes` tells for the index of a row what to write beside it (score, rank,
+        status, reason); then rows are spelled anew, with the key `geofilter` in
+        JSON and columns `geofilter_score` and so on elsewhere. To look notes up
+        in a dictionary, pass its `__getitem__`.
+
+        The output appears whole or not at all. Raises `OutputError` when it exists
+        (unless `overwrite`), cannot be written, or has the name of another format,
+        and `DataError` when an index lies beyond the file.
+        """
+        if (
+            Path(path).exists()
+            and os.path.exists(self.source)
+            and os.path.samefile(path, self.source)
+        ):
+            raise OutputError(f"{shown(path)}: is the file that is read; choose another output")
+        return self._reader.write(os.fspath(path), indices, notes, overwrite)
+
+
+def _where(name: str, kind: str, index: int, raw: RawRow) -> str:
+    if raw.line is None:
+        return f"{name}:row {index + 1}"
+    if kind == "json":
+        return f"{name}:{raw.line} (row {index + 1})"
+    return f"{name}:{raw.line}"
+
+
+def _row(index: int, where: str, raw: RawRow) -> Row:
+    if raw.record is not None:
+        return Row(index, where, raw.raw, raw.record, None)
+    problem = Problem("unreadable", raw.fault or "no record")
+    digest = None
+    if raw.pieces is not None:
+        state = hashlib.blake2b(digest_size=16)
+        for piece in raw.pieces:
+            state.update(piece)
+        digest = state.hexdigest()
+    return Row(index, where, raw.raw, None, problem, digest)
+
+
+def _detect(
+    name: str, reader: Source, layout: str | None, columns: Mapping[str, str] | None
+) -> Layout:
+    stated = reader.columns()
+    if stated is not None:
+        found = detect_layout(name, [stated], name=layout, columns=columns)
+        return _refuse_by_header(found, reader, stated)
+    with closing(reader.rows()) as raws:
+        records = (raw.record for raw in raws if raw.record is not None)
+        first = [list(record) for record in islice(records, _FIRST)]
+    return detect_layout(name, first, name=layout, columns=columns)
+
+
+def _refuse_by_header(layout: Layout, reader: Source, names: list[str]) -> Layout:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        reason = f"two columns are called '{shown(twice)}'; rename one"
+        return Layout("unknown", {}, Problem("malformed", reason))
+    if layout.problem is not None and not reader.has_header() and len(names) == 1:
+        reason = (
+            "the file has one column and no header, so it holds no response "
+            "(to score its text as it is, map the column text to column_1)"
+        )
+        return Layout("unknown", {}, Problem("no_response", reason))
+    return layout
+
+
+def open_rows(
+    source: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> RowFile:
+    """Open a file, a saved `datasets` folder or an `hf://datasets/...` name.
+
+    `layout`: a name of `geofilter.layouts.LAYOUTS`; without it the first rows
+    decide. `columns`: a layout's column -> the file's column
+    (`{"response": "my_answer"}`). Columns that fit no layout are no error here:
+    `RowFile.layout.problem` is set, and each row has that problem.
+
+    Raises `DataError` for a source that is missing, damaged, UTF-16, or of an
+    unknown format, and for a layout or column that does not exist.
+    """
+    name = os.fspath(source)
+    reader = open_source(name, {*ROLES, *(columns or {}).values()})
+    return RowFile(name, reader, _detect(shown(name), reader, layout, columns))
