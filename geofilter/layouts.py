@@ -283,7 +283,9 @@ def _check_arguments(
             raise DataError(
                 f"{quote(role)} is no column of any layout; choose from {', '.join(ROLES)}"
             )
-        if rows and not any(column in columns for columns in rows):
+        # A column under its own name may be absent: `Layout.columns` lists the
+        # columns that a row may have, and can be handed in again.
+        if rows and role != column and not any(column in columns for columns in rows):
             raise DataError(f"{source}: no column {quote(column)}; found {_listing(rows[0])}")
     if name is not None:
         shape = LAYOUTS[name]

@@ -1,0 +1,364 @@
+"""Layouts: which columns win, and what a record becomes."""
+
+import pytest
+
+from geofilter.errors import DataError
+from geofilter.layouts import LAYOUTS, Layout, Sample, Turn, Unscorable, detect_layout
+
+ASK = {"role": "user", "content": "How long do eggs boil?"}
+ANSWER = {"role": "assistant", "content": "Nine minutes."}
+OTHER = {"role": "assistant", "content": "One hour."}
+TURNS = (Turn("user", "How long do eggs boil?"), Turn("assistant", "Nine minutes."))
+
+
+def layout_of(record: dict[str, object], **arguments: object) -> Layout:
+    return detect_layout("data.jsonl", [record], **arguments)  # type: ignore[arg-type]
+
+
+def read(record: dict[str, object], **arguments: object) -> tuple[Sample, ...]:
+    return layout_of(record, **arguments).samples(record)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (["messages"], "messages"),
+        (["messages", "text", "prompt", "response"], "messages"),
+        (["conversations", "id"], "conversations"),
+        (["prompt", "chosen", "rejected"], "chosen-rejected"),
+        (["chosen", "rejected"], "chosen-rejected"),
+        (["prompt", "completion"], "prompt-completion"),
+        (["prompt", "response"], "prompt-response"),
+        (["query", "response"], "query-response"),
+        (["question", "answer"], "question-answer"),
+        (["question", "prompt", "answer"], "question-answer"),
+        (["response", "question", "aligned"], "question-response"),
+        (["instruction", "input", "output"], "instruction-output"),
+        (["text", "instruction", "output"], "instruction-output"),
+        (["instruction", "context", "response", "category"], "instruction-response"),
+        (["context", "response", "label"], "context-response"),
+        (["text", "label"], "text"),
+        (["category", "prompt"], "prompt-only"),
+        (["instruction", "questions"], "instruction-only"),
+        (["Question", "Answer"], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_column_names_decide_on_the_layout(columns: list[str], expected: str) -> None:
+    assert detect_layout("data", [columns]).name == expected
+
+
+def test_the_layout_that_fits_most_rows_wins_and_the_order_breaks_a_tie() -> None:
+    rows = [["text"], ["question", "answer"], ["question", "answer"]]
+    assert detect_layout("data", rows).name == "question-answer"
+    assert detect_layout("data", rows[:2]).name == "question-answer"
+    # A response anywhere outweighs any number of rows with only a prompt.
+    rows = [["prompt"], ["prompt"], ["prompt", "response"]]
+    assert detect_layout("data", rows).name == "prompt-response"
+
+
+def test_unknown_columns_are_a_problem_of_the_rows_that_lists_what_was_found() -> None:
+    layout = layout_of({"reply": "x", "ask\x1b[2J": "y"})
+    assert layout.name == "unknown"
+    assert layout.problem is not None
+    assert layout.problem.status == "malformed"
+    assert "'reply', 'ask\\x1b[2J'" in layout.problem.reason
+    assert all(name in layout.problem.reason for name in LAYOUTS)
+    with pytest.raises(Unscorable, match="fit no layout"):
+        layout.samples({"reply": "x"})
+
+
+def test_a_mapping_reads_a_column_under_another_name() -> None:
+    record: dict[str, object] = {"ask": "How long do eggs boil?", "reply": "Nine minutes."}
+    mapping = {"prompt": "ask", "response": "reply"}
+    layout = layout_of(record, columns=mapping)
+    assert (layout.name, layout.columns) == ("prompt-response", mapping)
+    assert layout.samples(record)[0].turns == TURNS
+    assert read({"note": "Eggs boil.", "id": 1}, columns={"text": "note"}) == (
+        Sample(text="Eggs boil."),
+    )
+    # Only one column is called otherwise.
+    assert layout_of({"question": "a", "reply": "b"}, columns={"answer": "reply"}).columns == {
+        "question": "question",
+        "answer": "reply",
+    }
+
+
+def test_the_columns_of_a_layout_can_be_handed_in_again() -> None:
+    record: dict[str, object] = {"instruction": "Boil an egg.", "output": "Nine minutes."}
+    first = layout_of(record)
+    assert layout_of(record, name=first.name, columns=first.columns) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "chat"}, "layout 'chat' is not known; choose from messages, conversations"),
+        ({"columns": {"reply": "a"}}, "'reply' is no column of any layout; choose from messages"),
+        ({"columns": {"text": "body"}}, "data.jsonl: no column 'body'; found 'a', 'b'"),
+        (
+            {"name": "text", "columns": {"prompt": "a"}},
+            "layout text has no column 'prompt'; it has text",
+        ),
+    ],
+)
+def test_a_wrong_layout_or_mapping_is_refused_with_the_choices(
+    arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        layout_of({"a": 1, "b": 2}, **arguments)
+    assert message in str(caught.value)
+
+
+def test_messages_keep_reasoning_tool_calls_and_parts() -> None:
+    call = {"type": "function", "function": {"name": "timer", "arguments": {"minutes": 9}}}
+    messages: list[object] = [
+        {
+            "role": "system",
+            "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}],
+        },
+        ASK,
+        {"role": "assistant", "content": None, "tool_calls": [call], "thinking": "A timer."},
+        {"role": "tool", "content": "set", "name": "timer", "tool_call_id": "1"},
+        {"role": "assistant", "content": "Done.", "reasoning_content": "It is set."},
+    ]
+    tool = {"type": "function", "function": {"name": "timer"}}
+    (sample,) = read({"messages": messages, "tools": [tool]})
+    assert sample.turns == (
+        Turn("system", "Be kind."),
+        TURNS[0],
+        Turn("assistant", "", "A timer.", (call,)),
+        Turn("tool", "set", None, None, "timer", "1"),
+        Turn("assistant", "Done.", "It is set."),
+    )
+    assert sample.tools == (tool,)
+    assert (sample.text, sample.plain, sample.prompt_turns) == (None, False, 0)
+
+
+def test_tools_may_be_json_text_as_trl_takes_them() -> None:
+    (sample,) = read({"messages": [ASK, ANSWER], "tools": '[{"name": "timer"}]'})
+    assert sample.tools == ({"name": "timer"},)
+
+
+def test_sharegpt_names_become_roles_in_either_column() -> None:
+    turns = [
+        {"from": "system", "value": "Be kind."},
+        {"from": "human", "value": "How long do eggs boil?"},
+        {"from": "gpt", "value": "Nine minutes."},
+        {"from": "observation", "value": "rings"},
+    ]
+    expected = (Turn("system", "Be kind."), *TURNS, Turn("tool", "rings"))
+    assert read({"conversations": turns})[0].turns == expected
+    assert read({"messages": turns})[0].turns == expected
+    assert read({"conversations": [ASK, ANSWER]})[0].turns == TURNS
+
+
+def test_a_string_prompt_and_completion_are_joined_without_a_template() -> None:
+    assert read({"prompt": "1 + 1 =", "completion": " 2"}) == (
+        Sample((Turn("user", "1 + 1 ="), Turn("assistant", " 2")), plain=True, prompt_turns=1),
+    )
+    assert read({"prompt": "", "completion": "Once upon a time."})[0].plain
+
+
+def test_a_conversational_prompt_is_no_response_even_where_the_assistant_speaks() -> None:
+    record: dict[str, object] = {"prompt": [ASK, ANSWER, ASK], "completion": [OTHER]}
+    (sample,) = read(record)
+    assert sample.turns == (*TURNS, TURNS[0], Turn("assistant", "One hour."))
+    assert (sample.prompt_turns, sample.plain) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response"),
+    [
+        (("prompt",), "response"),
+        (("query",), "response"),
+        (("question",), "answer"),
+        (("question",), "response"),
+        (("context",), "response"),
+        (("instruction",), "output"),
+        (("instruction",), "response"),
+    ],
+)
+def test_a_prompt_and_a_response_become_two_turns(prompt: tuple[str], response: str) -> None:
+    record: dict[str, object] = {prompt[0]: "How long do eggs boil?", response: "Nine minutes."}
+    assert read(record) == (Sample(TURNS, prompt_turns=1),)
+
+
+@pytest.mark.parametrize("added", ["input", "context"])
+def test_an_input_follows_the_instruction_after_an_empty_line(added: str) -> None:
+    record: dict[str, object] = {"instruction": "Translate.", added: "egg", "output": "Ei"}
+    assert read(record)[0].turns == (Turn("user", "Translate.\n\negg"), Turn("assistant", "Ei"))
+    for absent in ("", None):
+        assert read({**record, added: absent})[0].turns[0].content == "Translate."
+
+
+def test_an_input_that_first_appears_late_in_the_file_is_not_lost() -> None:
+    layout = layout_of({"instruction": "Boil.", "output": "Done."})
+    late = {"instruction": "Translate.", "input": "egg", "output": "Ei"}
+    assert layout.samples(late)[0].turns[0].content == "Translate.\n\negg"
+
+
+def test_chosen_and_rejected_are_two_samples_chosen_first() -> None:
+    plain = read({"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"})
+    assert [sample.turns[-1].content for sample in plain] == [" 2", " 3"]
+    assert all(sample.plain and sample.prompt_turns == 1 for sample in plain)
+    expected = (
+        Sample(TURNS, prompt_turns=1),
+        Sample((TURNS[0], Turn("assistant", "One hour.")), prompt_turns=1),
+    )
+    assert read({"prompt": [ASK], "chosen": [ANSWER], "rejected": [OTHER]}) == expected
+    # The prompt once more at the start of both sides is not doubled.
+    both: dict[str, object] = {"chosen": [ASK, ANSWER], "rejected": [ASK, OTHER]}
+    assert read({"prompt": ASK["content"], **both}) == expected
+    # Without a prompt, what both begin with is the prompt.
+    assert read(both) == expected
+    assert read({"prompt": None, **both}) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ("Q: eggs? A: nine", "Q: eggs? A: ten", "Q: eggs? A:"),
+        ("nine", "ten", ""),
+        ("ab", "abc", "a"),
+        ("same", "same", "sam"),
+    ],
+)
+def test_the_prompt_of_two_texts_is_their_common_start_as_in_trl(
+    chosen: str, rejected: str, prompt: str
+) -> None:
+    from trl.data_utils import extract_prompt
+
+    expected = extract_prompt({"chosen": chosen, "rejected": rejected})
+    samples = read({"chosen": chosen, "rejected": rejected})
+    assert [sample.turns[0].content for sample in samples] == [prompt, prompt]
+    assert expected["prompt"] == prompt
+    assert [sample.turns[1].content for sample in samples] == [
+        expected["chosen"],
+        expected["rejected"],
+    ]
+
+
+MESSAGES = {"messages": [ASK, ANSWER]}
+PAIR = {"prompt": "a", "response": "b"}
+
+
+@pytest.mark.parametrize(
+    ("first", "record", "status", "reason"),
+    [
+        (MESSAGES, {"messages": [ASK]}, "no_response", "no turn is the assistant's"),
+        (MESSAGES, {"messages": []}, "no_response", "no turn is the assistant's"),
+        (MESSAGES, {"messages": [ASK, {**ANSWER, "content": " \n"}]}, "empty", "no visible"),
+        (MESSAGES, {"messages": "hello"}, "malformed", "messages is text, a list of messages"),
+        (MESSAGES, {"messages": None}, "malformed", "'messages' is null"),
+        (MESSAGES, {"prompt": "x"}, "malformed", "no column 'messages'; found 'prompt'"),
+        (MESSAGES, {"messages": [3]}, "malformed", "messages[0] is a number, an object is needed"),
+        (MESSAGES, {"messages": [{"content": "x"}]}, "malformed", "messages[0] has no role"),
+        (MESSAGES, {"messages": [{"role": "user"}]}, "malformed", "messages[0] has no content"),
+        (
+            MESSAGES,
+            {"messages": [{"role": "\x1b[31mjudge", "content": "x"}]},
+            "malformed",
+            "messages[0].role is '\\x1b[31mjudge'; known are system",
+        ),
+        (
+            MESSAGES,
+            {"messages": [ASK, {**ANSWER, "content": None}]},
+            "malformed",
+            "messages[1].content is null",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{"role": "user", "content": 7}]},
+            "malformed",
+            "messages[0].content is a number, text is needed: 7",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]},
+            "malformed",
+            "messages[0].content[0] is a part of type 'image'; only text parts can be read",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{"role": "user", "content": ["x"]}]},
+            "malformed",
+            "messages[0].content[0] is text, a content part is needed",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "malformed",
+            "messages[0].content[0].text is null",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{**ANSWER, "tool_calls": "now"}]},
+            "malformed",
+            "messages[0].tool_calls is text, a list of objects is needed",
+        ),
+        (
+            MESSAGES,
+            {"messages": [{**ANSWER, "thinking": 3}]},
+            "malformed",
+            "messages[0].thinking is a number",
+        ),
+        (MESSAGES, {**MESSAGES, "tools": "{"}, "malformed", "tools is no JSON"),
+        (PAIR, {"prompt": "a"}, "no_response", "'response' is missing; found 'prompt'"),
+        (PAIR, {"prompt": "a", "response": None}, "no_response", "'response' is null"),
+        (PAIR, {"prompt": "a", "response": ""}, "empty", "no visible character"),
+        (PAIR, {"prompt": "a", "response": ["b"]}, "malformed", "response[0] is text"),
+        (PAIR, {"prompt": "a", "response": 4}, "malformed", "'response' is a number, text is"),
+        (PAIR, {"prompt": None, "response": "b"}, "malformed", "'prompt' is null"),
+        (PAIR, {"response": "b"}, "malformed", "no column 'prompt'; found 'response'"),
+        (PAIR, {}, "malformed", "no column 'prompt'; found no columns"),
+        ({"prompt": "a"}, {"prompt": "a"}, "no_response", "only a prompt ('prompt')"),
+        ({"prompt": "a"}, {"prompt": 3}, "malformed", "'prompt' is a number"),
+        ({"text": "a"}, {"text": None}, "malformed", "'text' is null"),
+        ({"text": "a"}, {"text": "  "}, "empty", "the text holds no visible character"),
+        (
+            {"prompt": "a", "completion": "b"},
+            {"prompt": "a", "completion": [ANSWER]},
+            "malformed",
+            "'prompt' is text and 'completion' is a list",
+        ),
+        (
+            {"prompt": "a", "completion": "b"},
+            {"prompt": [ASK], "completion": [ASK]},
+            "no_response",
+            "no turn is the assistant's",
+        ),
+        (
+            {"chosen": "a", "rejected": "b"},
+            {"chosen": "ab", "rejected": ["a"]},
+            "malformed",
+            "'chosen' is text and 'rejected' is a list",
+        ),
+        (
+            {"chosen": "a", "rejected": "b"},
+            {"prompt": "a", "chosen": "a", "rejected": ""},
+            "empty",
+            "rejected: the response holds no visible character",
+        ),
+        (
+            {"chosen": "a", "rejected": "b"},
+            {"chosen": None, "rejected": "b"},
+            "no_response",
+            "'chosen' is null",
+        ),
+        ({"chosen": "a", "rejected": "b"}, {"chosen": "a"}, "malformed", "no column 'rejected'"),
+    ],
+)
+def test_a_record_that_cannot_be_scored_says_why(
+    first: dict[str, object], record: dict[str, object], status: str, reason: str
+) -> None:
+    with pytest.raises(Unscorable) as caught:
+        layout_of(first).samples(record)
+    assert caught.value.problem.status == status
+    assert reason in caught.value.problem.reason
+    assert caught.value.problem.reason.isprintable()
+
+
+def test_an_assistant_turn_of_only_a_tool_call_or_reasoning_is_a_response() -> None:
+    for extra in ({"tool_calls": [{"name": "timer"}]}, {"reasoning_content": "Think."}):
+        assert read({"messages": [ASK, {"role": "assistant", **extra}]})
