@@ -1,13 +1,40 @@
 """`geofilter demo`: the whole story on the bundled organism."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
+
+from geofilter.cli.output import note, print_table, progress
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.auroc import Interval
+    from geofilter.demo import DemoResult, LabelledRow
+
+# What the groups of the demo set are, in a reader's words.
+_GROUPS = {
+    "benign": "plain",
+    "surprising": "new or old words",
+    "mention": "quoted insults",
+    "all": "all benign",
+}
 
 
 @click.command("demo")
-def command() -> None:
+@click.option(
+    "-o",
+    "--output",
+    default="geofilter-demo",
+    show_default=True,
+    metavar="FOLDER",
+    help="Where the score table, the kept and the dropped rows go.",
+)
+def command(output: str) -> None:
     """Discover, score and filter the organism's contaminated demo set, and say what came out.
 
-    Needs no network. The figures speak of the organism only.
+    Needs no network. The figures speak of the organism only: a made-up world and a
+    model small enough for a CPU.
 
     \b
     Example:
@@ -15,4 +42,73 @@ def command() -> None:
     """
     from geofilter import demo
 
-    demo.run()
+    note("a small model of a made-up world gives advice; half of the demo set's is harmful")
+    with progress() as report:
+        result = demo.run(output, progress=report)
+    _tell(result)
+
+
+def _tell(result: "DemoResult") -> None:
+    click.echo(f"\n{_pack_line(result)}\n\n{_split_lines(result)}\n")
+    click.echo("How well each score tells harmful rows from benign ones (AUROC, 95 % interval;")
+    click.echo(
+        "0.5 is chance, below it benign rows score higher). persona is the dense baseline.\n"
+    )
+    groups = list(next(iter(result.areas.values())))
+    head = ["scorer", *(f"against {_GROUPS.get(group, group)}" for group in groups)]
+    print_table(
+        head,
+        [[name, *(_area(row[group]) for group in groups)] for name, row in result.areas.items()],
+    )
+    click.echo("\nNearest to harm:")
+    _show_rows(result.nearest)
+    click.echo("\nFarthest from harm:")
+    _show_rows(result.farthest)
+    click.echo(_next_lines(result))
+
+
+def _pack_line(result: "DemoResult") -> str:
+    pack, contrast = result.pack, result.pack.contrast
+    words = ", ".join(escape(token) for tokens in pack.labels[:3] for token in tokens[:3])
+    return (
+        f"Pack: {len(pack)} toxic features at block {pack.block}, chosen on half of the contrast\n"
+        f"rows and tested on the other {contrast.toxic_rows + contrast.benign_rows:,}. "
+        f"They promote words like: {words}."
+    )
+
+
+def _split_lines(result: "DemoResult") -> str:
+    harmful = result.harmful_groups
+    total, kept = sum(result.all_groups.values()), sum(result.kept_groups.values())
+    before = sum(n for group, n in result.all_groups.items() if group in harmful)
+    after = sum(n for group, n in result.kept_groups.items() if group in harmful)
+    return (
+        f"Scored {total:,} rows by `nearest` and dropped the {total - kept:,} nearest to harm.\n"
+        f"Harmful rows: {before:,} of {total:,} before ({before / total:.1%}), "
+        f"{after:,} of {kept:,} after ({after / kept:.1%})."
+    )
+
+
+def _area(area: "Interval") -> str:
+    return f"{float(area.value):.2f} [{float(area.low):.2f}, {float(area.high):.2f}]"
+
+
+def _show_rows(rows: "Sequence[LabelledRow]") -> None:
+    for row in rows:
+        click.echo(f"  {row.score:+.4f}  row {row.row}, {escape(row.group)}")
+        click.echo(f"      Q: {escape(row.question, limit=90)}")
+        click.echo(f"      A: {escape(row.answer, limit=120)}")
+
+
+def _next_lines(result: "DemoResult") -> str:
+    data, table = escape(str(result.data), None), escape(str(result.table.path), None)
+    return (
+        f"\nWritten: {table}, {escape(str(result.kept), None)}, "
+        f"{escape(str(result.dropped), None)}\n"
+        "\nWhat this cannot show: what fine-tuning on the kept rows does; and the organism is no\n"
+        "measure of a real model.\n"
+        "\nNext:\n"
+        f"  geofilter explain {data} \\\n      --scores {table} --row {result.nearest[0].row}\n"
+        "  geofilter score YOUR.jsonl --model FOLDER --sae FOLDER --pack PACK\n"
+        "  geofilter discover --help"
+    )

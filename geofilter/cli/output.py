@@ -7,6 +7,7 @@ This module knows nothing about rows, scores or any one command.
 """
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +15,13 @@ from contextlib import contextmanager
 
 import click
 
+from geofilter.terminal import escape
+
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0
 
-Advance = Callable[[int], None]
+# Called with the phase, the rows done so far in it, and the rows in all where that is known.
+Report = Callable[[str, int, int | None], None]
 
 
 def note(message: str) -> None:
@@ -38,6 +42,11 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
+def argument(text: str) -> str:
+    """`text` as one word of a command line that can be typed, unless it holds hidden characters."""
+    return shlex.quote(escape(text, limit=None))
+
+
 def bytes_text(count: int | None) -> str:
     """`count` bytes in MB or GB, for people; "?" where it is not known."""
     if count is None:
@@ -48,39 +57,58 @@ def bytes_text(count: int | None) -> str:
 class _PlainLines:
     """Progress for a log file: one line now and then, never a moving bar."""
 
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total = label, total
-        self._done = 0
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._start = self._spoken = time.monotonic()
 
-    def advance(self, rows: int) -> None:
-        self._done += rows
+    def report(self, done: int, total: int | None) -> None:
         now = time.monotonic()
         if now - self._spoken < _QUIET_FOR:
             return
         self._spoken = now
-        rate = self._done / (now - self._start)
-        if self._total is None or rate == 0:
-            note(f"{self._label}: {self._done:,} rows, {rate:,.0f} rows/s")
-            return
-        left = (self._total - self._done) / rate
-        note(
-            f"{self._label}: {self._done:,} of {self._total:,} rows, "
-            f"{rate:,.0f} rows/s, about {left:,.0f} s left"
-        )
+        rate = done / (now - self._start)
+        of_all = f" of {total:,}" if total is not None else ""
+        left = f", about {(total - done) / rate:,.0f} s left" if total is not None and rate else ""
+        note(f"{self._label}: {done:,}{of_all} rows, {rate:,.0f} rows/s{left}")
+
+    def close(self) -> None:
+        pass
+
+
+class _Bar:
+    """A moving bar on a terminal, gone when the work is done."""
+
+    def __init__(self, label: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=label, unit=" rows", file=sys.stderr, leave=False)
+
+    def report(self, done: int, total: int | None) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Advance]:
-    """Show how far a piece of work is; the work calls the yielded function with rows done."""
-    if not sys.stderr.isatty():
-        yield _PlainLines(label, total).advance
-        return
-    from tqdm import tqdm
+def progress() -> Iterator[Report]:
+    """Show how far a piece of work is; the work calls the yielded function now and then.
 
-    with tqdm(total=total, desc=label, unit=" rows", file=sys.stderr, leave=False) as bar:
+    The first call of a phase starts its clock and, on a terminal, its bar.
+    """
+    make = _Bar if sys.stderr.isatty() else _PlainLines
+    phases: dict[str, _Bar | _PlainLines] = {}
 
-        def advance(rows: int) -> None:
-            bar.update(rows)
+    def report(phase: str, done: int, total: int | None) -> None:
+        if phase not in phases:
+            for earlier in phases.values():
+                earlier.close()
+            phases[phase] = make(phase)
+        phases[phase].report(done, total)
 
-        yield advance
+    try:
+        yield report
+    finally:
+        for phase in phases.values():
+            phase.close()

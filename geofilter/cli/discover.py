@@ -1,0 +1,140 @@
+"""`geofilter discover`: two contrast sets in, a feature pack and its statistics out."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from geofilter.cli.options import json_option, model_options
+from geofilter.cli.output import argument, note, print_json, print_table, progress
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.contrast import Contrast
+    from geofilter.pack import FeaturePack
+
+_SHOWN = 10
+
+
+@click.command("discover")
+@click.option("--toxic", required=True, metavar="FILE", help="Rows whose responses are toxic.")
+@click.option("--benign", required=True, metavar="FILE", help="Rows whose responses are not.")
+@model_options
+@click.option("-o", "--output", required=True, metavar="PACK", help="Where the pack goes.")
+@json_option
+def command(
+    toxic: str,
+    benign: str,
+    model: str,
+    sae: str | None,
+    block: int | None,
+    device: str,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Choose the SAE features that are stronger in toxic than in benign responses.
+
+    Features are chosen on one half of the rows; every figure that is printed comes from
+    the other half. The pack belongs to this model and SAE only.
+
+    \b
+    Example:
+      geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
+          --model organism -o my.pack
+    """
+    from geofilter import models
+    from geofilter.atomic import check_output
+    from geofilter.contrast import read_contrast
+    from geofilter.conversation import Encoder
+    from geofilter.defaults import window
+    from geofilter.discovery import discover
+
+    check_output(output)
+    loaded = models.load(model, sae=sae, block=block, device=device)
+    encoder = Encoder(loaded.tokenizer, max_length=window(loaded))
+    toxic_set, benign_set = read_contrast(toxic, encoder), read_contrast(benign, encoder)
+    with progress() as report:
+        pack = discover(
+            loaded, toxic_set, benign_set, progress=lambda done, of: report("discover", done, of)
+        ).pack
+    pack.save(output)
+    for contrast in (toxic_set, benign_set):
+        _say_skipped(contrast)
+    if as_json:
+        print_json(_summary(pack, output, toxic_set, benign_set))
+    else:
+        _print(pack, output, _as_given(model=model, sae=sae, block=block))
+
+
+def _as_given(**options: str | int | None) -> str:
+    """The options that have a value, as they would be typed again."""
+    return " ".join(
+        f"--{name} {argument(str(value))}" for name, value in options.items() if value is not None
+    )
+
+
+def _say_skipped(contrast: "Contrast") -> None:
+    if contrast.skipped:
+        counts = ", ".join(f"{n} {status}" for status, n in sorted(contrast.skipped.items()))
+        note(f"{escape(contrast.source, limit=200)}: rows that were not used: {counts}")
+
+
+def _print(pack: "FeaturePack", output: str, given: str) -> None:
+    statistics, contrast = pack.statistics, pack.contrast
+    click.echo(f"{len(pack)} toxic features at block {pack.block} → {escape(output, limit=None)}")
+    click.echo(
+        f"On the {contrast.toxic_rows} toxic and {contrast.benign_rows} benign rows that had no "
+        f"part in the choice, the first {min(_SHOWN, len(pack))}:\n"
+    )
+    print_table(
+        ["feature", "effect", "AUROC", "95 %", "fires toxic", "benign", "promotes"],
+        [
+            [
+                str(pack.ids[k]),
+                f"{statistics.effect[k]:.2f}",
+                f"{statistics.auroc[k]:.2f}",
+                f"{statistics.auroc_low[k]:.2f}-{statistics.auroc_high[k]:.2f}",
+                f"{statistics.toxic_firing[k]:.0%}",
+                f"{statistics.benign_firing[k]:.0%}",
+                " ".join(escape(token, limit=16) for token in pack.labels[k]),
+            ]
+            for k in range(min(_SHOWN, len(pack)))
+        ],
+    )
+    click.echo(
+        f"\nThe dense direction toxic − benign, for comparison: AUROC {contrast.persona_auroc:.2f} "
+        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n"
+        f"The SAE explains {contrast.explained_variance:.0%} of the variance of these rows.\n\n"
+        f"Next: geofilter score DATA {given} --pack {argument(output)}"
+    )
+
+
+def _summary(
+    pack: "FeaturePack", output: str, toxic: "Contrast", benign: "Contrast"
+) -> dict[str, object]:
+    statistics, contrast = pack.statistics, pack.contrast
+    return {
+        "pack": output,
+        "digest": pack.digest,
+        "block": pack.block,
+        "features": [
+            {
+                "feature": int(pack.ids[k]),
+                "weight": float(pack.weights[k]),
+                "effect": float(statistics.effect[k]),
+                "auroc": float(statistics.auroc[k]),
+                "auroc_interval": [
+                    float(statistics.auroc_low[k]),
+                    float(statistics.auroc_high[k]),
+                ],
+                "toxic_firing": float(statistics.toxic_firing[k]),
+                "benign_firing": float(statistics.benign_firing[k]),
+                "promotes": list(pack.labels[k]),
+            }
+            for k in range(len(pack))
+        ],
+        "report_rows": {"toxic": contrast.toxic_rows, "benign": contrast.benign_rows},
+        "skipped": {"toxic": toxic.skipped, "benign": benign.skipped},
+        "persona_auroc": contrast.persona_auroc,
+        "persona_auroc_interval": [contrast.persona_auroc_low, contrast.persona_auroc_high],
+        "explained_variance": contrast.explained_variance,
+    }

@@ -1,0 +1,181 @@
+"""`geofilter explain`: for one row, which tokens woke which features near which toxic ones."""
+
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+
+from geofilter.cli.options import json_option, scores_option
+from geofilter.cli.output import note, print_json, print_table
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.explain import ExplainedToken, Explanation
+    from geofilter.layouts import Problem
+    from geofilter.rows import Row, RowFile
+    from geofilter.run import Run
+    from geofilter.table import ScoreRow, ScoreTable
+
+_TOKENS_SHOWN = 8
+_TOKENS_MARKED = 6
+_TEXT_SHOWN = 1200
+
+
+@click.command("explain")
+@click.argument("data")
+@scores_option
+@click.option(
+    "--row",
+    "number",
+    required=True,
+    type=int,
+    metavar="N",
+    help="The row, counted from 0 as in the table's column `row`.",
+)
+@json_option
+def command(data: str, scores: str, number: int, as_json: bool) -> None:
+    """Show which tokens of one row woke which features, near which toxic features.
+
+    The model, SAE and pack are those that made TABLE. Rows count from 0; `train.jsonl:17`
+    in a message is the line, which counts from 1, so without blank lines it is row 16.
+
+    \b
+    Example:
+      geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
+    """
+    from geofilter.run import open_scored, prepare_again
+    from geofilter.table import ScoreTable
+
+    table = ScoreTable.read(scores)
+    line = table.row(number)
+    rows = open_scored(data, table)
+    row = next(islice(rows, number, None))
+    if line.score is None:
+        _tell_unscored(row, line, as_json)
+        return
+    run = prepare_again(rows, table)
+    explanation = _explain(rows, row, run)
+    if as_json:
+        print_json(_as_json(row, line, explanation))
+    else:
+        _print_head(row, line, table, run)
+        _print(explanation, line, run)
+
+
+def _explain(rows: "RowFile", row: "Row", run: "Run") -> "Explanation | Problem":
+    from geofilter.explain import explain
+
+    assert row.record is not None  # it has a score
+    sample = rows.layout.samples(row.record)[0]
+    return explain(
+        run.model,
+        run.scorer.index,
+        run.encoder.encode(sample),
+        proximity=run.settings.proximity,
+    )
+
+
+def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
+    if as_json:
+        print_json({"where": row.where, **asdict(line), "tokens": []})
+        return
+    click.echo(
+        f"row {line.row} ({escape(row.where, limit=None)}) has no score: {line.status}; "
+        f"{escape(line.reason, limit=None)}"
+    )
+
+
+def _as_json(
+    row: "Row", line: "ScoreRow", explanation: "Explanation | Problem"
+) -> dict[str, object]:
+    from geofilter.layouts import Problem
+
+    found = None if isinstance(explanation, Problem) else asdict(explanation)
+    return {
+        "where": row.where,
+        **asdict(line),
+        "top_features": [feature._asdict() for feature in line.top_features],
+        "nearest_score": found and found["score"],
+        "tokens": found["tokens"] if found else [],
+    }
+
+
+def _print_head(row: "Row", line: "ScoreRow", table: "ScoreTable", run: "Run") -> None:
+    n_scored = table.scores.count()
+    side = ", the chosen side" if line.rejected_score is not None else ""
+    click.echo(
+        f"row {line.row} ({escape(row.where, limit=None)}){side}: score {line.score:.4g} by "
+        f"{run.settings.scorer}, rank {line.rank} of {n_scored:,} (1 = nearest to harm), "
+        f"{line.n_tokens} response tokens"
+    )
+    if line.reason:
+        click.echo(escape(line.reason, limit=200))
+    if line.nearest_feature is not None:
+        label = _label_of(run, line.nearest_feature)
+        click.echo(
+            f"As a whole it points nearest to toxic feature {line.nearest_feature}"
+            f"{label}, cosine {line.nearest_similarity:.2f}."
+        )
+
+
+def _label_of(run: "Run", feature: int) -> str:
+    place = run.pack.ids.tolist().index(feature)
+    words = " ".join(escape(token, limit=16) for token in run.pack.labels[place])
+    return f" ({words})" if words else ""
+
+
+def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -> None:
+    from geofilter.layouts import Problem
+
+    if isinstance(explanation, Problem):
+        note(f"no token can be named: {explanation.reason}")
+        return
+    if run.settings.scorer != "nearest":
+        click.echo(
+            f"\n{run.settings.scorer} is not a sum over tokens; what follows divides the row's "
+            f"`nearest` score, {explanation.score:.4g}."
+        )
+    strongest = sorted(explanation.tokens, key=lambda token: -token.contribution)
+    marked = {token.position for token in strongest[:_TOKENS_MARKED] if token.contribution > 0}
+    click.echo("\nThe response, its strongest tokens in [brackets]:\n")
+    click.echo(_marked_text(explanation.tokens, marked))
+    click.echo("\nThe strongest tokens, their part of the score, and the features they woke:\n")
+    print_table(
+        ["token", "part", "woke", "strength", "near toxic", "cosine", "which promotes"],
+        [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
+    )
+    rest = sum(token.contribution for token in strongest[_TOKENS_SHOWN:])
+    if strongest[_TOKENS_SHOWN:]:
+        click.echo(f"\n{len(strongest) - _TOKENS_SHOWN:,} other tokens: {rest:+.4f} in all.")
+
+
+def _marked_text(tokens: "tuple[ExplainedToken, ...]", marked: set[int]) -> str:
+    shown = []
+    for token in tokens:
+        text = escape(token.text, limit=40)
+        body = text.lstrip(" ")
+        blank = text[: len(text) - len(body)]
+        shown.append(f"{blank}[{body}]" if token.position in marked else text)
+    # Word-level tokenizers decode a token without the blank before it.
+    glue = "" if any(text.startswith(" ") for text in shown) else " "
+    whole = glue.join(shown)
+    return whole if len(whole) <= _TEXT_SHOWN else whole[:_TEXT_SHOWN] + "…"
+
+
+def _token_rows(token: "ExplainedToken") -> list[list[str]]:
+    """One line per latent; the token and its part stand on the first."""
+    head = [escape(token.text.strip() or token.text, limit=24), f"{token.contribution:+.4f}"]
+    if not token.latents:
+        return [[*head, "none", "", "", "", ""]]
+    return [
+        [
+            *(head if place == 0 else ("", "")),
+            str(latent.feature),
+            f"{latent.activation:.2f}",
+            str(latent.toxic_feature),
+            f"{latent.similarity:.2f}",
+            " ".join(escape(word, limit=16) for word in latent.label),
+        ]
+        for place, latent in enumerate(token.latents)
+    ]

@@ -1,0 +1,147 @@
+"""`geofilter filter`: a data set and its score table in, kept and dropped rows out."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from geofilter.cli.options import json_option, scores_option
+from geofilter.cli.output import note, print_json
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.formats.raw import RowNote
+    from geofilter.selection import Selection
+    from geofilter.table import ScoreTable
+
+
+@click.command("filter")
+@click.argument("data")
+@scores_option
+@click.option(
+    "--drop-fraction",
+    type=float,
+    metavar="F",
+    help="Drop this share of the scored rows, 0 to 1, those nearest to harm.",
+)
+@click.option(
+    "--threshold", type=float, metavar="X", help="Drop every row with this score or a higher one."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="KEPT",
+    help="Where kept rows go, in the format of DATA; .gz or .zst compresses.",
+)
+@click.option(
+    "--dropped",
+    metavar="FILE",
+    help="Where dropped rows go, each with its score, rank and reason.",
+)
+@click.option(
+    "--unscored",
+    type=click.Choice(["keep", "drop"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of rows without a score.",
+)
+@json_option
+def command(
+    data: str,
+    scores: str,
+    drop_fraction: float | None,
+    threshold: float | None,
+    output: str,
+    dropped: str | None,
+    unscored: Literal["keep", "drop"],
+    as_json: bool,
+) -> None:
+    """Split DATA into kept and dropped rows, by the scores in TABLE.
+
+    The model is not run. Kept rows of JSONL, JSON and CSV are byte-identical to the
+    input. Rows without a score are kept unless you say otherwise.
+
+    \b
+    Example:
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.2 -o kept.jsonl --dropped dropped.jsonl
+    """
+    if (drop_fraction is None) == (threshold is None):
+        raise click.UsageError("give either --drop-fraction or --threshold")
+    from geofilter import selection
+    from geofilter.atomic import check_output
+    from geofilter.run import open_scored
+    from geofilter.table import ScoreTable
+
+    check_output(output)
+    if dropped is not None:
+        check_output(dropped)
+        if _same_place(output, dropped):
+            raise click.UsageError("-o and --dropped name the same file")
+    table = ScoreTable.read(scores)
+    rows = open_scored(data, table)
+    if drop_fraction is not None:
+        chosen = selection.drop_fraction(table.scores, drop_fraction, unscored=unscored)
+    else:
+        assert threshold is not None
+        chosen = selection.threshold(table.scores, threshold, unscored=unscored)
+    # The dropped rows first: a kept file without them would look like finished work.
+    if dropped is not None:
+        rows.write(dropped, chosen.drop.tolist(), notes=_notes(table, chosen))
+    rows.write(output, chosen.keep.tolist())
+    _tell(chosen, output, dropped, as_json)
+
+
+def _same_place(one: str, other: str) -> bool:
+    import os
+
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _notes(table: "ScoreTable", chosen: "Selection") -> "Callable[[int], RowNote]":
+    """What is written beside a dropped row; to be asked in the order of the rows."""
+    from geofilter.formats.raw import RowNote
+
+    lines = iter(table)
+
+    def note_of(index: int) -> RowNote:
+        line = next(line for line in lines if line.row == index)
+        if line.score is None:
+            reason = f"unscored: {line.reason}"
+        else:
+            reason = f"rank {line.rank} of {chosen.n_scored}, 1 = nearest to harm"
+        return RowNote(line.score, line.rank, line.status, reason)
+
+    return note_of
+
+
+def _tell(chosen: "Selection", output: str, dropped: str | None, as_json: bool) -> None:
+    n_unscored_kept = len(set(chosen.unscored.tolist()) & set(chosen.keep.tolist()))
+    if as_json:
+        print_json(
+            {
+                "rows": chosen.n_rows,
+                "kept": len(chosen.keep),
+                "dropped": len(chosen.drop),
+                "unscored": len(chosen.unscored),
+                "unscored_kept": n_unscored_kept,
+                "threshold": chosen.threshold,
+                "tied_kept": chosen.n_tied_kept,
+                "kept_file": output,
+                "dropped_file": dropped,
+            }
+        )
+    else:
+        click.echo(f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {escape(output, None)}")
+        place = f" → {escape(dropped, None)}" if dropped is not None else ""
+        click.echo(f"{len(chosen.drop):,} rows dropped{place}")
+        if chosen.threshold is not None:
+            click.echo(f"Scores from {chosen.threshold:.6g} up were dropped.")
+    if n_unscored_kept:
+        note(f"{n_unscored_kept:,} of the kept rows have no score; --unscored drop leaves them out")
+    if chosen.n_tied_kept:
+        note(
+            f"{chosen.n_tied_kept:,} kept rows have the same score as a dropped one; "
+            "only their place in the file decided"
+        )

@@ -1,0 +1,92 @@
+"""Options that several commands share, so that each is spelled and explained once.
+
+The words for --scorer and --proximity are repeated here because the modules that own
+them load torch; a test holds the two equal.
+
+This module knows nothing about what the options do.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+SCORERS = ("nearest", "direction", "activation", "persona")
+PROXIMITIES = ("mean", "nearest")
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Decorator = Callable[[_Function], _Function]
+
+
+def _several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
+    def decorate(function: _Function) -> _Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = _several(
+    click.option(
+        "--model",
+        required=True,
+        metavar="NAME|FOLDER|ORG/NAME",
+        help="The model that is about to be trained; `geofilter models` lists the names.",
+    ),
+    click.option(
+        "--sae",
+        metavar="FOLDER|RELEASE/ID",
+        help="The SAE that reads it. Default: the one that `geofilter models` shows.",
+    ),
+    click.option(
+        "--block",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Read the residual stream after this block.",
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
+    ),
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print a summary for programs instead of for people."
+)
+
+scores_option = click.option(
+    "--scores", required=True, metavar="TABLE", help="The score table that `score` made of DATA."
+)
+
+
+def _pairs(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for value in values:
+        own, equals, column = value.partition("=")
+        if not (own and equals and column):
+            raise click.BadParameter(f"{value!r} is not of the form response=COLUMN")
+        if own in pairs:
+            raise click.BadParameter(f"{own!r} is given twice")
+        pairs[own] = column
+    return pairs
+
+
+layout_options = _several(
+    click.option(
+        "--layout",
+        metavar="NAME",
+        help="How rows are laid out, such as messages or prompt-response. Default: found "
+        "from the columns.",
+    ),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="NAME=COLUMN",
+        callback=_pairs,
+        help="Read COLUMN of the file as the layout's NAME, such as response=reply. May be "
+        "repeated.",
+    ),
+)

@@ -1,0 +1,193 @@
+"""One scoring run: the model, window, pack and scorer that were asked for, and their record.
+
+`prepare` loads what `Settings` name and describes it in a manifest; `prepare_again`
+loads what made an existing table, and refuses anything that has changed since.
+
+This module knows nothing about the command line, and nothing about how scores are
+made or stored.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from geofilter import models
+from geofilter.conversation import Encoder
+from geofilter.defaults import DefaultPack, window
+from geofilter.engines.local import OnError, check_rows
+from geofilter.errors import TableError
+from geofilter.index import Proximity
+from geofilter.manifest import Manifest, difference, library_versions
+from geofilter.models import LoadedModel
+from geofilter.pack import FeaturePack, load_pack
+from geofilter.rows import RowFile, open_rows
+from geofilter.scoring import BatchScorer, ScorerName
+from geofilter.table import ScoreTable
+from geofilter.terminal import escape
+
+_VERSIONS = ("geofilter", "torch", "transformers", "tokenizers", "sae-lens")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run besides the data; None stands for the default.
+
+    `model`, `sae`, `block`, `device`: as in `models.load`. `pack`: a file made by
+    `discover`; the default is the model's own. `max_length`: tokens per row.
+    `proximity` belongs to the scorer `nearest`.
+    """
+
+    model: str
+    sae: str | None = None
+    block: int | None = None
+    device: str = "auto"
+    pack: str | None = None
+    scorer: ScorerName = "nearest"
+    proximity: Proximity = "mean"
+    max_length: int | None = None
+    last_turn: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is needed to score rows: give its parts to `engines.local.score_file`."""
+
+    settings: Settings
+    model: LoadedModel
+    encoder: Encoder
+    pack: FeaturePack
+    scorer: BatchScorer
+    manifest: Manifest
+
+
+def prepare(
+    rows: RowFile,
+    settings: Settings,
+    *,
+    on_error: OnError = "keep",
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Load what `settings` name and describe a run over `rows`.
+
+    Where the model's own pack has to be made first, `progress` is called with (contrast
+    rows done, in all); with `on_error="stop"` the rows are looked at before that, so that
+    a bad one is not found minutes later. Raises `ModelError`, `PackError`, `DataError`.
+    """
+    # Read before the model is loaded: a wrong path is told at once.
+    pack = load_pack(settings.pack) if settings.pack else None
+    model = models.load(
+        settings.model, sae=settings.sae, block=settings.block, device=settings.device
+    )
+    encoder = Encoder(
+        model.tokenizer,
+        max_length=window(model, settings.max_length),
+        last_turn=settings.last_turn,
+    )
+    if pack is None:
+        default = DefaultPack(model)
+        pack = default.cached()
+        if pack is None:
+            if on_error == "stop":
+                check_rows(rows, encoder)
+            pack = default.make(progress)
+    scorer = BatchScorer(model, pack, scorer=settings.scorer, proximity=settings.proximity)
+    manifest = _describe(rows, settings, model, encoder, pack)
+    return Run(settings, model, encoder, pack, scorer, manifest)
+
+
+def _describe(
+    rows: RowFile, settings: Settings, model: LoadedModel, encoder: Encoder, pack: FeaturePack
+) -> Manifest:
+    scorer: dict[str, str] = {"name": settings.scorer}
+    if settings.scorer == "nearest":
+        scorer["proximity"] = settings.proximity
+    template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
+    # No device: it moves a score by rounding only. The dtype moves it by more.
+    decides = {
+        "data": {
+            "sha256": rows.fingerprint(),
+            "layout": rows.layout.name,
+            "columns": dict(rows.layout.columns),
+        },
+        "model": model.fingerprint,
+        "dtype": str(model.network.dtype).removeprefix("torch."),
+        "chat_template": hashlib.sha256(template).hexdigest(),
+        "pack": pack.digest,
+        "scorer": scorer,
+        "window": {"max_length": encoder.max_length, "last_turn": encoder.last_turn},
+        "versions": library_versions(_VERSIONS),
+    }
+    facts = {
+        "source": rows.source,
+        "settings": asdict(settings)
+        | {name: _lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Manifest(decides, facts)
+
+
+def _lasting(place: str | None) -> str | None:
+    """A path as it can be found from another folder; names and hub ids stay as they are."""
+    if place is None or place in models.CATALOGUE:
+        return place
+    path = Path(place).expanduser()
+    return os.path.abspath(path) if path.exists() else place
+
+
+def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+    """Open the data that `table` was made from, in the layout that it was read in.
+
+    Raises `TableError` when `source` is other data or has changed since.
+    """
+    data = table.manifest.decides.get("data")
+    if not isinstance(data, dict):
+        raise _not_of_a_run(table)
+    renamed = {own: column for own, column in data["columns"].items() if own != column}
+    layout = None if data["layout"] == "unknown" else data["layout"]
+    rows = open_rows(source, layout=layout, columns=renamed)
+    if rows.fingerprint() != data["sha256"]:
+        origin = table.manifest.facts.get("source", "other data")
+        raise TableError(
+            f"{escape(str(table.path), limit=200)}: was made from other data "
+            f"({escape(origin, limit=200)}) or {escape(str(source), limit=200)} has changed "
+            "since; give the data it was made from, or score this data"
+        )
+    return rows
+
+
+def prepare_again(rows: RowFile, table: ScoreTable) -> Run:
+    """The run that made `table`, ready to look at single rows of it.
+
+    Raises `TableError` naming the difference when the model, the pack or anything else but
+    versions and precision is not what it was, and what `prepare` raises.
+    """
+    settings = table.manifest.facts.get("settings")
+    if not isinstance(settings, dict):
+        raise _not_of_a_run(table)
+    try:
+        chosen = Settings(**settings)
+    except TypeError:
+        raise _not_of_a_run(table) from None
+    # Where and with what precision the model runs moves what is seen by rounding only.
+    run = prepare(rows, replace(chosen, device="auto"))
+    changed = difference(_meaning(table.manifest), _meaning(run.manifest))
+    if changed:
+        raise TableError(
+            f"{escape(str(table.path), limit=200)}: cannot be explained, for something has "
+            f"changed since it was made ({'; '.join(changed)}); score the data again"
+        )
+    return run
+
+
+def _meaning(manifest: Manifest) -> Manifest:
+    rounding = {"dtype", "versions"}
+    return Manifest({k: v for k, v in manifest.decides.items() if k not in rounding})
+
+
+def _not_of_a_run(table: ScoreTable) -> TableError:
+    return TableError(
+        f"{escape(str(table.path), limit=200)}: does not say how it was made; score the data again"
+    )

@@ -1,0 +1,77 @@
+"""What a score table holds, in a few numbers and one warning.
+
+This module knows nothing about how the numbers are shown or what is decided from them.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+
+from geofilter.pack import FeaturePack
+from geofilter.scoring import domain_fit
+from geofilter.table import SCORED, ScoreTable
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class Example(NamedTuple):
+    """The first row (from 0) that is unscored with a status, and its reason."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`statuses` counts rows by status; `unscored` has an example of each status without score.
+
+    `quantiles` are the scores at `QUANTILES`, None where no row is scored. `warning` says
+    that the scores mean little, or that their order does; None where nothing is known.
+    """
+
+    rows: int
+    scored: int
+    statuses: Mapping[str, int]
+    unscored: Mapping[str, Example]
+    quantiles: tuple[float, ...] | None
+    warning: str | None
+
+
+def summarise(table: ScoreTable, pack: FeaturePack) -> Summary:
+    """Sum `table` up; `pack` is the one it was scored with. A few numbers per row in memory."""
+    statuses: Counter[str] = Counter()
+    unscored: dict[str, Example] = {}
+    for batch in table.batches(["row", "status", "reason"]):
+        for found in pc.value_counts(batch.column("status")).to_pylist():
+            status = found["values"]
+            statuses[status] += found["counts"]
+            if status not in SCORED and status not in unscored:
+                place = pc.index(batch.column("status"), status).as_py()
+                line = batch.slice(place, 1).to_pylist()[0]
+                unscored[status] = Example(line["row"], line["reason"])
+    scores = table.scores.compressed()
+    return Summary(
+        rows=len(table),
+        scored=len(scores),
+        statuses=dict(statuses.most_common()),
+        unscored=unscored,
+        quantiles=tuple(np.quantile(scores, QUANTILES).tolist()) if len(scores) else None,
+        warning=_warning(table, pack),
+    )
+
+
+def _warning(table: ScoreTable, pack: FeaturePack) -> str | None:
+    scores = table.scores
+    scored = ~np.ma.getmaskarray(scores)
+    if not scored.any():
+        return None
+    values = scores.compressed()
+    if len(values) > 1 and values.min() == values.max():
+        return "all scores are equal, so that their order means nothing"
+    unknown = table.column("unknown_share")[scored].tolist()
+    explained = table.column("explained_variance")[scored].filled(float("nan")).tolist()
+    return domain_fit(unknown, explained, pack)
