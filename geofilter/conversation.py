@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from geofilter.errors import ModelError
 from geofilter.layouts import Sample
-from geofilter.messages import Problem, Turn, Unscorable, malformed, quote
+from geofilter.messages import Problem, Unscorable, malformed, quote
 from geofilter.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
 from geofilter.terminal import escape
 
@@ -51,8 +51,9 @@ class Encoded:
     `ids` (tokens,): token ids. `response` (tokens,): the tokens under the
     trainer's loss. `pooled` (tokens,): those of them that are the row's own text;
     at least one. `truncated`: whether the window ends before the conversation.
-    `total_tokens`: the conversation's length, an estimate where its text was cut
-    before tokenising (more than 2^18 characters and 32 per token of the window).
+    `total_tokens`: the conversation's length, an estimate where it was cut before
+    tokenising: more than 2^18 characters and 32 per token of the window, or more
+    turns than the window has tokens.
     `unknown_share`: share of response tokens that are the unknown token, 0 to 1;
     None where the tokenizer has no such token of its own.
     """
@@ -137,27 +138,42 @@ class Encoder:
         return self._finish(window, self._after_prompt(window, prompt, special=True), None)
 
     def _encode_chat(self, sample: Sample, answers: Sequence[int]) -> Encoded:
-        turns = _leading(sample.turns, self._cut_length, self.max_length)
-        chat = Conversation(self._template, turns, sample.tools)
-        answers = [place - chat.folded for place in answers if place < len(turns)]
-        text = chat.full.text
-        missing = sum(len(turn.content) for turn in sample.turns[len(turns) :])
-        window = self._tokenize(text, special=self._template.adds_special_tokens, missing=missing)
+        chat, window = self._rendered(sample)
+        answers = [place - chat.folded for place in answers]
+        answers = [place for place in answers if place < len(chat.turns)]
+        places: Sequence[int] = answers
         response = self._prompted(sample, chat, window, answers)
-        own: list[Span] | None = None
-        if response is not None:
-            places = (
-                answers
-                if self.last_turn
-                else range(sample.prompt_turns - chat.folded, len(chat.turns))
-            )
-            own = _own_spans(chat, places, window.end)
-        elif chat.full.generated is not None:
+        if response is not None and not self.last_turn:
+            # All that follows the prompt is under the loss, whoever speaks.
+            places = range(sample.prompt_turns - chat.folded, len(chat.turns))
+        if response is None and chat.full.generated is not None:
             response = _between_markers(window, self._wanted_markers(chat, answers))
-            own = _own_spans(chat, answers, window.end)
-        else:
-            response, own = _assistant_turns(chat, answers, window)
-        return self._finish(window, response, own)
+            if not response.any():
+                response = None  # TRL refuses to train on such a row
+        if response is None:
+            return self._finish(window, *_assistant_turns(chat, answers, window))
+        return self._finish(window, response, _own_spans(chat, places, window.end))
+
+    def _rendered(self, sample: Sample) -> tuple[Conversation, _Window]:
+        """The rendered turns and their window; turns beyond the window may be left out.
+
+        A template is rendered several times per turn, so a row of very many turns
+        would take a time that grows with the square of its length.
+        """
+        special = self._template.adds_special_tokens
+        sizes = np.cumsum([len(turn.content) for turn in sample.turns])
+        count, characters = self.max_length, self._cut_length
+        while True:
+            # The turn that reaches past the last character is kept, and one in any case.
+            kept = min(count, int(np.searchsorted(sizes, characters)) + 1, len(sizes))
+            chat = Conversation(self._template, sample.turns[:kept], sample.tools)
+            window = self._tokenize(chat.full.text, special=special)
+            if kept == len(sizes):
+                return chat, window
+            if len(window.ids) == self.max_length:
+                share = max(int(sizes[kept - 1]), 1) / max(int(sizes[-1]), 1)
+                return chat, window._replace(total=round(window.total / share))
+            count, characters = 2 * count, 2 * characters
 
     def _prompted(
         self, sample: Sample, chat: Conversation, window: _Window, answers: Sequence[int]
@@ -202,8 +218,8 @@ class Encoder:
     def _cut_length(self) -> int:
         return max(_CUT_CHARACTERS, _CUT_CHARACTERS_PER_TOKEN * self.max_length)
 
-    def _tokenize(self, text: str, *, special: bool, missing: int = 0) -> _Window:
-        """The first `max_length` tokens. `missing`: characters that were left out after `text`."""
+    def _tokenize(self, text: str, *, special: bool) -> _Window:
+        """The first `max_length` tokens; `special`: whether the tokenizer adds BOS and its like."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -215,9 +231,9 @@ class Encoder:
         while length < len(text) and not self._is_filled(encoding, length):
             length *= 2
             encoding = self._encoding(text[:length], special)
-        total, length = len(encoding), min(length, len(text))
-        if length < len(text) or missing:
-            total = round(total * (len(text) + missing) / length)
+        total = len(encoding)
+        if length < len(text):
+            total = round(total * len(text) / length)
         # Asked before truncating, which forgets which tokens the tokenizer added.
         text_tokens = [place is not None for place in encoding.sequence_ids[: self.max_length]]
         encoding.truncate(self.max_length)
@@ -287,20 +303,6 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase, unknown: int | None) -> npt
     added = (place for place, token in tokenizer.added_tokens_decoder.items() if token.special)
     special = {*tokenizer.all_special_ids, *added} - {unknown}
     return np.array(sorted(special), np.int32)
-
-
-def _leading(turns: Sequence[Turn], characters: int, tokens: int) -> Sequence[Turn]:
-    """The turns that can reach into the window: each turn has at least one token.
-
-    A template is rendered several times per turn, so a row of very many turns
-    would take a time that grows with the square of its length.
-    """
-    size = 0
-    for place, turn in enumerate(turns[:tokens]):
-        if size > characters:
-            return turns[:place]
-        size += len(turn.content)
-    return turns[:tokens]
 
 
 def _own_spans(chat: Conversation, places: Sequence[int], end: int) -> list[Span] | None:

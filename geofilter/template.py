@@ -44,7 +44,7 @@ _FIXED_DATE = (
     "{{- {'%Y-%m-%d': '2025-01-01'}.get(format, '01 Jan 2025') -}}"
     "{%- endmacro +%}"
 )
-_PROBE = (Turn("user", "a"), Turn("assistant", "b"))
+_PROBE = (Turn("user", "a question"), Turn("assistant", "an answer"))
 
 
 class Span(NamedTuple):
@@ -82,13 +82,16 @@ class ChatTemplate:
         special = {token.content for token in tokenizer.added_tokens_decoder.values()}
         self.closers = tuple(sorted(special, key=lambda text: (-len(text), text)))
         try:
-            self.render(_PROBE, None)
+            text = self.render(_PROBE, None).text
+            problem = "it leaves out their content"
         except Unscorable as error:
+            text, problem = "", error.problem.reason
+        if not all(turn.content in text for turn in _PROBE):
             raise ModelError(
-                f"the chat template of {quote(tokenizer.name_or_path)} cannot render a user "
-                f"and an assistant turn ({error.problem.reason}); give a tokenizer whose template "
-                "takes text messages"
-            ) from error
+                f"the chat template of {quote(tokenizer.name_or_path)} cannot render a user and "
+                f"an assistant turn ({problem}); give a tokenizer whose template takes messages "
+                "of text"
+            )
 
     def render(self, turns: Sequence[Turn], tools: Tools, *, ask: bool = False) -> Rendering:
         given = None if tools is None else list(tools)
@@ -244,9 +247,7 @@ class Conversation:
         closing = self._closing(index)
         if own is not None:
             if closing is None or not text.startswith(closing, own.end):
-                # Some templates close the last turn with another token than the ones before.
-                closers = self._template.closers
-                closing = next((token for token in closers if text.startswith(token, own.end)), "")
+                closing = self._other_closing(own.end, closing or "")
             return own.end + len(closing)
         whole = self._rendered(self.turns[: index + 1])
         if whole is not None and text.startswith(whole):
@@ -257,6 +258,17 @@ class Conversation:
         # Between the closing and the next turn's own text stands the template's header only.
         place = text.rfind(closing, start, following.start)
         return None if place < 0 else place + len(closing)
+
+    def _other_closing(self, place: int, last: str) -> str:
+        """The closing at `place`, of a template that closes the last turn in another way (`last`).
+
+        The special token that stands there, and the line end that both have after it.
+        """
+        text, closers = self.full.text, self._template.closers
+        token = next((token for token in closers if text.startswith(token, place)), "")
+        rest = last[len(token) :] if last.startswith(token) else ""
+        blank = rest[: len(rest) - len(rest.lstrip())]
+        return token + blank if text.startswith(token + blank, place) else token
 
     def _closing(self, index: int) -> str | None:
         """What the template writes after the turn, were it the last one."""

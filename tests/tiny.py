@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog and says hello to everybody there.",
@@ -96,3 +97,18 @@ def _wrapped(
     wrapped.add_tokens(list(added))
     wrapped.chat_template = chat_template
     return wrapped
+
+
+def llama(vocab_size: int, *, blocks: int = 2, d_model: int = 16) -> LlamaForCausalLM:
+    """A randomly initialised Llama with `blocks` blocks; the same weights at every call."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=d_model,
+        intermediate_size=2 * d_model,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    )
+    return LlamaForCausalLM(config).eval()
