@@ -39,6 +39,21 @@ def test_content_is_published_and_no_temporary_stays(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_content_reaches_the_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    steps = []
+
+    def record(handle: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        steps.append((kind, os.fstat(handle).st_size if kind == "file" else None, out.exists()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_then(out, lambda: None)
+    assert steps == [("file", 4, False), ("folder", None, True)]
+
+
 @pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(5, "input")])
 def test_failure_in_the_block_leaves_nothing(tmp_path: Path, failure: BaseException) -> None:
     with pytest.raises(type(failure)):
@@ -102,7 +117,9 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     for size in ("100100", "500000"):
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / "out"), size],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.count("\n") == 1, done.stderr
         assert "cannot be written: File too large; choose another output" in done.stdout

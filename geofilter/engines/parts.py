@@ -1,0 +1,328 @@
+"""A score table while it is being made: parts in a folder beside it.
+
+Each part holds the lines of a fixed range of rows and is published whole, so
+that a kill at any moment loses at most the part in work. Finishing streams the
+parts into the table, ranks included, and removes the folder.
+
+This module knows nothing about rows of data or how a score came about.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geofilter import atomic
+from geofilter.errors import OutputError, TableError
+from geofilter.manifest import Manifest, difference
+from geofilter.table import (
+    DAMAGE,
+    FORMAT,
+    FORMAT_KEY,
+    MANIFEST_KEY,
+    SCHEMA,
+    ScoreRow,
+    ScoreTable,
+    check_lines,
+    new_parquet,
+    open_parquet,
+    ranks,
+    scores_with_nan,
+    to_arrow,
+)
+from geofilter.terminal import escape
+
+_PART = re.compile(r"part-(\d{6,})\.parquet")
+_HASH_KEY = b"geofilter.manifest_hash"
+_FIRST_ROW_KEY = b"geofilter.first_row"
+_PART_ROWS = "part_rows"
+_LOCKS_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+
+
+def refuse_other(what: str, before: Manifest, now: Manifest) -> None:
+    """Raise `TableError` naming the difference unless both runs give the same scores."""
+    if before.hash != now.hash:
+        raise TableError(
+            f"{what}: was made by another run ({'; '.join(difference(before, now))}); "
+            "begin anew with --restart or choose another output with -o"
+        )
+
+
+class PartsFolder:
+    """`<out>.parts`, held by one process at a time.
+
+    Use as a context manager: entering creates and locks the folder, and refuses
+    parts that another run made unless `restart`. Nothing is thrown away before
+    `begin`. Leaving keeps the whole parts; a folder without any is removed.
+
+    Raises `TableError` for a folder that is in use or belongs to another run, and
+    `OutputError` when it cannot be written.
+    """
+
+    def __init__(
+        self, out: Path, manifest: Manifest, *, part_rows: int, restart: bool = False
+    ) -> None:
+        if part_rows < 1:
+            raise ValueError(f"part_rows is {part_rows}; a part holds at least one row")
+        self.out = out
+        self.path = out.with_name(out.name + ".parts")
+        self.manifest = Manifest(manifest.decides, {**manifest.facts, _PART_ROWS: part_rows})
+        self.part_rows = part_rows
+        self._restart = restart
+        self._lock: int | None = None
+        self._whole: dict[int, int] = {}
+
+    # The folder and its lock
+
+    def __enter__(self) -> Self:
+        try:
+            with self._writable():
+                self.path.mkdir(exist_ok=True)
+                self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+                self._take_lock(self._lock)
+            if not self._restart:
+                self._adopt()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.path.is_dir() and not self._part_files():
+            self.remove()
+        self._release()
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or escape(str(error))
+            raise OutputError(
+                f"{self._shown}: cannot be written: {reason}; choose another output with -o"
+            ) from error
+
+    @property
+    def _shown(self) -> str:
+        return escape(str(self.path), limit=200)
+
+    def _take_lock(self, lock: int) -> None:
+        in_use = TableError(
+            f"{self._shown}: another geofilter is at work on it; "
+            "wait for it or choose another output with -o"
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise in_use from None
+        except OSError as error:
+            # Some network file systems know no locks; scoring still works there.
+            if error.errno not in _LOCKS_UNSUPPORTED:
+                raise
+        # The holder before us may have finished and removed the folder after we
+        # opened its lock: then the lock is on a file that has no name any more.
+        try:
+            same = os.path.samestat(os.fstat(lock), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise in_use
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _adopt(self) -> None:
+        """Take over the manifest of parts that the same run left behind."""
+        if not self._part_files():
+            return
+        try:
+            saved = Manifest.from_json((self.path / "manifest.json").read_bytes())
+            part_rows = saved.facts[_PART_ROWS]
+            if not isinstance(part_rows, int) or part_rows < 1:
+                raise ValueError("no number of rows per part")
+        except (OSError, ValueError, KeyError) as error:
+            raise TableError(
+                f"{self._shown}: its manifest is missing or damaged; "
+                "begin anew with --restart or choose another output with -o"
+            ) from error
+        refuse_other(self._shown, saved, self.manifest)
+        # The size of the parts shows in no result, so the first run's holds.
+        self.manifest, self.part_rows = saved, part_rows
+
+    # The parts
+
+    def begin(self) -> None:
+        """Throw away what must go, keep the whole parts, and be ready to write.
+
+        With `restart` all parts go; otherwise temporaries and damaged parts.
+        """
+        with self._writable():
+            if self._restart:
+                self._clear()
+            for leftover in self.path.glob(".*.tmp"):
+                leftover.unlink()
+            self._save("manifest.json", self.manifest.to_json())
+            self._keep_whole_parts()
+
+    def _keep_whole_parts(self) -> None:
+        files = self._part_files()
+        for number, path in files.items():
+            try:
+                lines = self._check(number, path)
+                # Only the end of the input leaves a part short.
+                if lines.num_rows < self.part_rows and number != max(files):
+                    raise ValueError("its end is missing")
+            except DAMAGE:
+                path.unlink()
+            else:
+                self._whole[number] = lines.num_rows
+
+    def _save(self, name: str, text: str) -> None:
+        with atomic.writing(self.path / name, overwrite=True) as handle:
+            handle.write(text.encode("ascii"))
+
+    @property
+    def checked(self) -> bool:
+        """Whether `mark_checked` was called for these inputs, maybe before a kill."""
+        try:
+            return (self.path / "checked").read_text("ascii") == self.manifest.hash
+        except (OSError, ValueError):
+            return False
+
+    def mark_checked(self) -> None:
+        """Remember that no row of the input is bad. Call after `begin`."""
+        self._save("checked", self.manifest.hash)
+
+    @property
+    def whole(self) -> dict[int, int]:
+        """Number of rows of every whole part, by the part's number from 0."""
+        return dict(self._whole)
+
+    def first_row(self, number: int) -> int:
+        """The first row of part `number`."""
+        return number * self.part_rows
+
+    def read(self, number: int) -> pa.Table:
+        """The lines of a whole part, a table of `SCHEMA` without ranks."""
+        try:
+            return self._check(number, self._part_path(number))
+        except DAMAGE as error:
+            raise TableError(
+                f"{escape(str(self._part_path(number)), limit=200)}: was damaged after it was "
+                "written; run the same command again to make this part anew"
+            ) from error
+
+    def write(self, number: int, rows: Sequence[ScoreRow]) -> None:
+        """Publish a part: the lines of its rows, in order, and as many as it holds."""
+        first = self.first_row(number)
+        if not 1 <= len(rows) <= self.part_rows:
+            raise ValueError(f"part {number} cannot hold {len(rows)} rows")
+        if [row.row for row in rows] != list(range(first, first + len(rows))):
+            raise ValueError(f"part {number} does not hold the rows from {first} on")
+        metadata = {
+            FORMAT_KEY: FORMAT,
+            _HASH_KEY: self.manifest.hash.encode("ascii"),
+            _FIRST_ROW_KEY: str(first).encode("ascii"),
+        }
+        lines = to_arrow(rows)
+        with (
+            atomic.writing(self._part_path(number)) as handle,
+            new_parquet(handle, metadata) as writer,
+        ):
+            writer.write_table(lines)
+        self._whole[number] = len(rows)
+
+    def _part_path(self, number: int) -> Path:
+        return self.path / f"part-{number:06d}.parquet"
+
+    def _part_files(self) -> dict[int, Path]:
+        matches = ((_PART.fullmatch(path.name), path) for path in self.path.iterdir())
+        return dict(sorted((int(match[1]), path) for match, path in matches if match))
+
+    def _check(self, number: int, path: Path) -> pa.Table:
+        """The lines of the part at `path`; raises one of `DAMAGE` unless it is whole."""
+        with open_parquet(path) as file:
+            lines = file.read(use_threads=False)
+        metadata = lines.schema.metadata or {}
+        if not lines.schema.remove_metadata().equals(SCHEMA):
+            raise ValueError("its columns are not those of a score table")
+        if metadata[_HASH_KEY] != self.manifest.hash.encode("ascii"):
+            raise ValueError("another run made it")
+        if metadata[_FIRST_ROW_KEY] != str(self.first_row(number)).encode("ascii"):
+            raise ValueError("it holds other rows")
+        if not 1 <= lines.num_rows <= self.part_rows:
+            raise ValueError("it holds too few or too many rows")
+        check_lines(lines, self.first_row(number))
+        return lines
+
+    # The end
+
+    def finish(self) -> ScoreTable:
+        """Publish the table from the parts, remove the folder, and return the table.
+
+        Memory: a few numbers for every row, for the ranks, and one part.
+        """
+        n_rows = sum(self._whole.values())
+        if sorted(self._whole) != list(range(len(self._whole))):
+            raise ValueError("parts are missing")
+        metadata = {FORMAT_KEY: FORMAT, MANIFEST_KEY: self.manifest.to_json().encode("ascii")}
+        scores = np.empty(n_rows, dtype=np.float32)
+        for number, n_lines in self._whole.items():
+            first = self.first_row(number)
+            scores[first : first + n_lines] = scores_with_nan(self.read(number))
+        rank = ranks(scores)
+        del scores
+        with atomic.writing(self.out) as handle, new_parquet(handle, metadata) as writer:
+            self._stream(writer, rank)
+        self.remove()
+        return ScoreTable.read(self.out)
+
+    def _stream(self, writer: pq.ParquetWriter, rank: np.ndarray) -> None:
+        at = SCHEMA.get_field_index("rank")
+        for number in sorted(self._whole):
+            lines = self.read(number)
+            first = self.first_row(number)
+            here = rank[first : first + lines.num_rows].astype(np.int64)
+            column = pa.array(here, mask=here == 0)
+            lines = lines.set_column(at, SCHEMA.field("rank"), column)
+            writer.write_table(lines.replace_schema_metadata(writer.schema.metadata))
+
+    def _clear(self) -> None:
+        """Remove what geofilter made here, and nothing else."""
+        made = [*self._part_files().values(), *self.path.glob("seen.sqlite*")]
+        made += [*self.path.glob(".*.tmp"), self.path / "manifest.json", self.path / "checked"]
+        for path in made:
+            path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder; files in it that geofilter did not make stay, and so does it."""
+        self._clear()
+        (self.path / "lock").unlink(missing_ok=True)
+        try:
+            self.path.rmdir()
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+
+
+def remove_leftover_parts(out: Path, manifest: Manifest) -> None:
+    """Remove the parts of a finished table that a kill kept from being removed."""
+    if out.with_name(out.name + ".parts").is_dir():
+        with PartsFolder(out, manifest, part_rows=1, restart=True) as parts:
+            parts.remove()

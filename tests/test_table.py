@@ -1,0 +1,511 @@
+"""A score table comes back as it was written, survives kills, and refuses what is not it."""
+
+import dataclasses
+import errno
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geofilter import atomic
+from geofilter.engines.parts import PartsFolder
+from geofilter.errors import GeofilterError, OutputError, TableError
+from geofilter.manifest import Manifest
+from geofilter.table import SCHEMA, UNSCORED, FeatureShare, ScoreRow, ScoreTable, ranks
+
+MANIFEST = Manifest({"data": "d" * 64, "scorer": {"name": "nearest"}}, {"started": "then"})
+
+floats32 = st.floats(-1, 1, width=32)
+shares = st.tuples(st.integers(0, 2**31 - 1), floats32, floats32).map(lambda v: FeatureShare(*v))
+# Lone surrogates are no UTF-8; whoever makes a reason escapes it.
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+def unscored_row(row: int, status: str = "empty", reason: str = "nothing there") -> ScoreRow:
+    return ScoreRow(row, f"{row:032x}", None, status, reason, 0)
+
+
+def scored_row(row: int, score: float) -> ScoreRow:
+    return ScoreRow(
+        row, f"{row:032x}", score, "scored", None, 3, 7, 0.5, (FeatureShare(7, 1.0, 0.5),)
+    )
+
+
+@st.composite
+def lines(draw: st.DrawFn, max_size: int = 8) -> list[ScoreRow]:
+    rows = []
+    for row in range(draw(st.integers(0, max_size))):
+        if draw(st.booleans()):
+            status = draw(st.sampled_from(sorted(UNSCORED)))
+            line = unscored_row(row, status, draw(texts))
+        else:
+            line = dataclasses.replace(
+                scored_row(row, draw(st.sampled_from([-0.0, 0.0, 0.5]) | floats32)),
+                status=draw(st.sampled_from(["scored", "truncated"])),
+                reason=draw(st.none() | texts),
+                n_tokens=draw(st.integers(0, 2**31 - 1)),
+                top_features=tuple(draw(st.lists(shares, max_size=3))),
+                rejected_score=draw(st.none() | floats32),
+                unknown_share=draw(st.none() | floats32),
+                explained_variance=draw(st.none() | floats32),
+            )
+        rows.append(line)
+    return rows
+
+
+def make(
+    out: Path, rows: list[ScoreRow], *, part_rows: int = 4, manifest: Manifest = MANIFEST
+) -> ScoreTable:
+    with PartsFolder(out, manifest, part_rows=part_rows) as parts:
+        parts.begin()
+        for first in range(0, len(rows), part_rows):
+            parts.write(first // part_rows, rows[first : first + part_rows])
+        return parts.finish()
+
+
+def one_line(error: pytest.ExceptionInfo[GeofilterError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    assert ";" in message, "no remedy"
+    return message
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests kill processes, not machines; `test_atomic` sees to the flushing."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(lines(), st.integers(1, 5))
+def test_lines_come_back_as_written_with_their_ranks(rows: list[ScoreRow], part_rows: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = make(Path(folder, "s.parquet"), rows, part_rows=part_rows)
+        assert os.listdir(folder) == ["s.parquet"]
+        assert len(table) == len(rows)
+        # By hand: highest first, the earlier row first among equals.
+        order = sorted(
+            (row.row for row in rows if row.score is not None),
+            key=lambda row: (-rows[row].score, row),
+        )
+        expected = [
+            dataclasses.replace(
+                line, rank=order.index(line.row) + 1 if line.score is not None else None
+            )
+            for line in rows
+        ]
+        assert list(table) == expected
+        assert [table.row(row) for row in range(len(rows))] == expected
+        assert table.manifest.hash == MANIFEST.hash
+        for name in SCHEMA.names:
+            column = table.column(name)
+            assert column.shape == (len(rows),)
+            for line, value, null in zip(
+                expected, column.data, np.ma.getmaskarray(column), strict=True
+            ):
+                wanted = getattr(line, name)
+                assert null == (wanted is None)
+                if name == "top_features":
+                    assert [tuple(share.values()) for share in value] == list(wanted)
+                elif wanted is not None:
+                    assert value == wanted
+
+
+def test_columns_are_those_of_the_design(tmp_path: Path) -> None:
+    make(tmp_path / "s.parquet", [scored_row(0, 0.5)])
+    schema = pq.read_schema(tmp_path / "s.parquet")
+    assert str(schema.field("row").type) == "int64"
+    assert str(schema.field("score").type) == "float"
+    assert str(schema.field("rank").type) == "int64"
+    assert str(schema.field("n_tokens").type) == "int32"
+    assert schema.field("top_features").type.value_type.names == ["feature", "weight", "proximity"]
+    assert schema.names == list(SCHEMA.names)
+
+
+def test_unscored_is_null_never_zero(tmp_path: Path) -> None:
+    table = make(tmp_path / "s.parquet", [unscored_row(0), scored_row(1, 0.0)])
+    assert table.scores.tolist() == [None, 0.0]
+    assert table.column("rank").tolist() == [None, 1]
+
+
+@pytest.mark.parametrize("values", [[], [None], [0.5], [None, None, None], [0.5] * 9], ids=str)
+def test_smallest_and_flattest_tables(tmp_path: Path, values: list[float | None]) -> None:
+    rows = [
+        unscored_row(row) if value is None else scored_row(row, value)
+        for row, value in enumerate(values)
+    ]
+    table = make(tmp_path / "s.parquet", rows)
+    assert table.scores.tolist() == values
+    n_scored = sum(value is not None for value in values)
+    assert table.column("rank").compressed().tolist() == list(range(1, n_scored + 1))
+    assert table.column("status").tolist() == [row.status for row in rows]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.none() | st.sampled_from([-0.0, 0.0, 1.0]) | floats32, max_size=40))
+def test_ranks_are_those_of_a_stable_sort(values: list[float | None]) -> None:
+    scores = np.array([math.nan if v is None else v for v in values], dtype=np.float32)
+    order = sorted((i for i, v in enumerate(values) if v is not None), key=lambda i: -values[i])
+    expected = np.zeros(len(values), dtype=np.int32)
+    expected[order] = np.arange(1, len(order) + 1)
+    assert ranks(scores).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"status": "scored"}, "does not go with"),
+        ({"score": 0.5}, "does not go with"),
+        ({"reason": None}, "without a reason"),
+        ({"status": "odd"}, "no such status"),
+    ],
+)
+def test_line_that_contradicts_itself_cannot_be_made(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(unscored_row(0), **change)
+
+
+# Reading what is no table
+
+
+def test_missing_table_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="no such file; make it with") as error:
+        ScoreTable.read(tmp_path / "none.parquet")
+    one_line(error)
+
+
+def test_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError) as error:
+        ScoreTable.read(tmp_path)
+    one_line(error)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not parquet at all\x1b[31m")
+    (tmp_path / "empty").write_bytes(b"")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    for name in ("text", "empty", "other.parquet"):
+        with pytest.raises(TableError, match=r"no (whole )?score table") as error:
+            ScoreTable.read(tmp_path / name)
+        assert "\x1b" not in one_line(error)
+
+
+def test_other_format_is_refused(tmp_path: Path) -> None:
+    schema = SCHEMA.with_metadata({b"geofilter.score_table": b"2"})
+    pq.write_table(schema.empty_table(), tmp_path / "s.parquet")
+    with pytest.raises(TableError, match="has format 2") as error:
+        ScoreTable.read(tmp_path / "s.parquet")
+    one_line(error)
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "s.parquet"
+    make(out, [scored_row(row, row / 10) for row in range(6)])
+    whole = out.read_bytes()
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        out.write_bytes(whole[:length])
+        with pytest.raises(TableError) as error:
+            ScoreTable.read(out)
+        one_line(error)
+
+
+def test_no_flipped_byte_changes_what_is_read(tmp_path: Path) -> None:
+    rows = [scored_row(row, row / 10) for row in range(6)] + [unscored_row(6)]
+    out = tmp_path / "s.parquet"
+    expected = list(make(out, rows))
+    whole = out.read_bytes()
+    n_refused = 0
+    for place in range(0, len(whole), 19):  # all places and bits were tried once, by hand
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        out.write_bytes(damaged)
+        try:
+            found = list(ScoreTable.read(out))
+        except TableError:
+            n_refused += 1
+        else:
+            assert found == expected, place
+    assert n_refused > 0
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("row", [0, 2]),
+        ("status", ["scored", "odd"]),
+        ("status", ["scored", "empty"]),
+        ("score", [0.1, None]),
+        ("score", [0.1, math.inf]),
+        ("rank", [1, 1]),
+        ("rank", [1, None]),
+    ],
+)
+def test_table_that_contradicts_itself_is_refused(
+    tmp_path: Path, column: str, values: list[object]
+) -> None:
+    out = tmp_path / "s.parquet"
+    make(out, [scored_row(0, 0.5), scored_row(1, 0.25)])
+    table = pq.read_table(out)
+    at = SCHEMA.get_field_index(column)
+    array = pa.array(values, SCHEMA.field(column).type)
+    pq.write_table(table.set_column(at, SCHEMA.field(column), array), out)
+    with pytest.raises(TableError, match="no whole score table") as error:
+        ScoreTable.read(out)
+    one_line(error)
+
+
+def test_row_out_of_range_names_the_range(tmp_path: Path) -> None:
+    table = make(tmp_path / "s.parquet", [scored_row(row, 0.5) for row in range(3)])
+    for index in (-1, 3):
+        with pytest.raises(TableError, match=r"row -?\d: .* has rows 0 to 2"):
+            table.row(index)
+    empty = make(tmp_path / "e.parquet", [])
+    with pytest.raises(TableError, match="has no rows"):
+        empty.row(0)
+
+
+def test_unknown_column_names_the_columns(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is no column of a score table; it has row, row_hash"):
+        make(tmp_path / "s.parquet", []).column("socre")
+
+
+# Parts
+
+
+def begun(out: Path, **change: object) -> PartsFolder:
+    parts = PartsFolder(out, MANIFEST, **{"part_rows": 2, **change})
+    parts.__enter__()
+    parts.begin()
+    return parts
+
+
+def three_parts(tmp_path: Path) -> Path:
+    """A run over 5 rows that was killed before it finished."""
+    out = tmp_path / "s.parquet"
+    parts = begun(out)
+    rows = [scored_row(row, row / 10) for row in range(5)]
+    for number in range(3):
+        parts.write(number, rows[2 * number : 2 * number + 2])
+    parts._release()
+    return out
+
+
+def test_parts_survive_a_kill(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    parts = begun(out)
+    assert parts.whole == {0: 2, 1: 2, 2: 1}
+    table = parts.finish()
+    parts.__exit__(None, None, None)
+    assert table.scores.tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert os.listdir(tmp_path) == ["s.parquet"]
+
+
+def test_damaged_part_is_redone_and_the_others_are_kept(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    damaged = tmp_path / "s.parquet.parts" / "part-000001.parquet"
+    whole = damaged.read_bytes()
+    flipped = bytearray(whole)
+    flipped[40:80] = bytes(255 - byte for byte in flipped[40:80])
+    for content in (b"", whole[:-1], whole[: len(whole) // 2], bytes(len(whole)), flipped):
+        damaged.write_bytes(content)
+        parts = begun(out)
+        assert parts.whole == {0: 2, 2: 1}
+        assert not damaged.exists()
+        parts._release()
+
+
+def test_part_under_another_number_is_redone(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    folder = tmp_path / "s.parquet.parts"
+    (folder / "part-000000.parquet").rename(folder / "part-000001.parquet")
+    parts = begun(out)
+    assert parts.whole == {2: 1}
+    parts._release()
+
+
+def test_short_part_in_the_middle_is_redone(tmp_path: Path) -> None:
+    out = tmp_path / "s.parquet"
+    parts = begun(out)
+    parts.write(0, [scored_row(0, 0.5)])
+    parts.write(1, [scored_row(2, 0.5)])
+    parts._release()
+    parts = begun(out)
+    assert parts.whole == {1: 1}
+    parts._release()
+
+
+def test_part_of_another_run_is_redone(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    other = tmp_path / "other"
+    with PartsFolder(other, Manifest({"data": "other"}), part_rows=2) as foreign:
+        foreign.begin()
+        foreign.write(0, [scored_row(0, -1.0), scored_row(1, -1.0)])
+        moved = tmp_path / "s.parquet.parts" / "part-000000.parquet"
+        os.replace(foreign.path / "part-000000.parquet", moved)
+    parts = begun(out)
+    assert parts.whole == {1: 2, 2: 1}
+    parts._release()
+
+
+def test_leftover_temporaries_are_removed(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    leftover = tmp_path / "s.parquet.parts" / ".part-000003.parquet.0123.tmp"
+    leftover.write_bytes(b"half")
+    begun(out)._release()
+    assert not leftover.exists()
+
+
+def test_wrong_rows_cannot_be_written(tmp_path: Path) -> None:
+    parts = begun(tmp_path / "s.parquet")
+    for rows in ([], [scored_row(1, 0.5)], [scored_row(row, 0.5) for row in range(3)]):
+        with pytest.raises(ValueError, match="part 0"):
+            parts.write(0, rows)
+    parts._release()
+
+
+def test_missing_part_cannot_be_finished(tmp_path: Path) -> None:
+    parts = begun(tmp_path / "s.parquet")
+    parts.write(1, [scored_row(2, 0.5)])
+    with pytest.raises(ValueError, match="parts are missing"):
+        parts.finish()
+    assert not (tmp_path / "s.parquet").exists()
+    parts._release()
+
+
+def test_parts_of_another_run_are_refused_with_the_difference(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    other = Manifest({**MANIFEST.decides, "scorer": {"name": "persona"}})
+    with pytest.raises(TableError, match=r'scorer\.name: "nearest" before, "persona" now') as error:
+        PartsFolder(out, other, part_rows=2).__enter__()
+    assert "--restart or choose another output with -o" in one_line(error)
+    parts = begun(out)
+    assert len(parts.whole) == 3, "the refusal harmed the parts"
+    parts._release()
+
+
+def test_restart_throws_the_parts_away_and_only_those(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    own = tmp_path / "s.parquet.parts" / "notes.txt"
+    own.write_text("the user's")
+    parts = begun(out, restart=True)
+    assert parts.whole == {}
+    parts.__exit__(None, None, None)
+    assert own.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
+def test_parts_without_a_sound_manifest_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    out = three_parts(tmp_path)
+    manifest = tmp_path / "s.parquet.parts" / "manifest.json"
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    with pytest.raises(TableError, match="manifest is missing or damaged") as error:
+        PartsFolder(out, MANIFEST, part_rows=2).__enter__()
+    one_line(error)
+
+
+def test_size_of_the_parts_is_the_first_runs(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    parts = begun(out, part_rows=100)
+    assert parts.part_rows == 2
+    assert len(parts.whole) == 3
+    parts._release()
+
+
+def test_two_processes_cannot_hold_the_same_parts(tmp_path: Path) -> None:
+    out = tmp_path / "s.parquet"
+    parts = begun(out)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from geofilter.engines.parts import PartsFolder\n"
+        "from geofilter.errors import TableError\n"
+        "from geofilter.manifest import Manifest\n"
+        "try:\n"
+        "    PartsFolder(Path(sys.argv[1]), Manifest({}), part_rows=2, restart=True).__enter__()\n"
+        "except TableError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "another geofilter is at work on it; wait for it" in done.stdout
+    assert done.stdout.count("\n") == 1
+    parts._release()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from geofilter.engines.parts import PartsFolder\n"
+        "from geofilter.manifest import Manifest\n"
+        "PartsFolder(Path(sys.argv[1]), Manifest({}), part_rows=2).__enter__().begin()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.parquet")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    begun(tmp_path / "s.parquet")._release()
+
+
+def test_folder_without_a_whole_part_is_removed(tmp_path: Path) -> None:
+    parts = begun(tmp_path / "s.parquet")
+    parts.__exit__(None, None, None)
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_in_the_place_of_the_parts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.parquet.parts").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written") as error:
+        PartsFolder(tmp_path / "s.parquet", MANIFEST, part_rows=2).__enter__()
+    one_line(error)
+
+
+@pytest.mark.parametrize("step", ["part", "table"])
+def test_full_disk_leaves_the_whole_parts_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = three_parts(tmp_path)
+    parts = begun(out)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail(_: int) -> None:
+        raise full
+
+    monkeypatch.setattr(atomic.os, "fsync", fail)
+    with pytest.raises(OutputError, match="No space left on device; free some space") as error:
+        parts.write(3, [scored_row(6, 0.5)]) if step == "part" else parts.finish()
+    one_line(error)
+    parts.__exit__(None, None, None)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["s.parquet.parts"]
+    parts = begun(out)
+    assert len(parts.whole) == 3
+    parts._release()
+
+
+def test_other_file_that_appears_under_the_name_is_not_overwritten(tmp_path: Path) -> None:
+    out = three_parts(tmp_path)
+    parts = begun(out)
+    out.write_text("another's")
+    with pytest.raises(OutputError, match="exists already"):
+        parts.finish()
+    parts.__exit__(None, None, None)
+    assert out.read_text() == "another's"
+    assert (tmp_path / "s.parquet.parts" / "part-000002.parquet").exists()
