@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from transformers import PreTrainedTokenizerBase
 
 from geofilter.conversation import Encoded
