@@ -144,7 +144,7 @@ def _pool_into(
     if pooling == "mean":
         phi.index_add_(0, owner, latents)
     else:
-        phi.index_reduce_(0, owner, latents, "amax")
+        phi.scatter_reduce_(0, owner[:, None].expand_as(latents), latents, "amax")
 
 
 def _to_features(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from geofilter import fingerprint, saes
@@ -315,7 +314,12 @@ def _load_network(
                 source, dtype=dtype, use_safetensors=True, output_loading_info=True, **where
             )
             network, report = loaded
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever a loader trips over in a damaged folder
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{shown}: runs code of its own, which is not allowed; "
+                "read that code, then allow it with --trust-remote-code"
+            ) from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{shown}: cannot be loaded: {reason}") from error
     # transformers fills absent weights with random numbers and goes on.

@@ -6,6 +6,7 @@ one token each, and that its input is normalised in a way that is undone here
 exactly. It knows nothing about language models or packs.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,7 @@ def sae_block(sae: Any, name: str) -> int:
     `name` is used in messages. Raises `ModelError` naming what does not fit.
     """
     config = sae.cfg
-    architecture = config.architecture()
-    if architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"{name}: an SAE of architecture {escape(architecture)!r} cannot be used; "
-            f"these can: {', '.join(ARCHITECTURES)}"
-        )
+    _check_architecture(config.architecture(), name)
     if config.normalize_activations not in NORMALISATIONS:
         raise ModelError(
             f"{name}: its inputs are normalised by {config.normalize_activations!r} with a "
@@ -78,6 +74,14 @@ def sae_block(sae: Any, name: str) -> int:
         return block_of_hook(hook_name)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
+
+
+def _check_architecture(architecture: object, name: str) -> None:
+    if architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"{name}: an SAE of architecture {escape(str(architecture))!r} cannot be used; "
+            f"these can: {', '.join(ARCHITECTURES)}"
+        )
 
 
 def decoder(sae: Any) -> torch.Tensor:
@@ -113,7 +117,7 @@ def load_sae(source: str, device: str) -> Any:
         load, arguments = SAE.from_pretrained, _release_and_id(source)
     try:
         sae = load(*arguments, device=device, dtype="float32")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever a loader trips over in a damaged file
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
     sae.requires_grad_(False)
@@ -141,6 +145,13 @@ def _check_folder(folder: Path, name: str) -> None:
         if not (folder / part).is_file():
             raise ModelError(f"{name}: holds no {part}; give a folder saved by sae-lens")
     check_safetensors(folder / "sae_weights.safetensors")
+    try:
+        architecture = json.loads((folder / "cfg.json").read_bytes()).get("architecture")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{name}: its cfg.json is no JSON object ({error})") from error
+    # Before loading: the constructors of other architectures ask for more.
+    if architecture is not None:
+        _check_architecture(architecture, name)
 
 
 def check_safetensors(path: Path) -> None:

@@ -1,0 +1,334 @@
+"""Discovery: features are chosen on one half of the rows and tested on the other."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import (
+    D_SAE,
+    VOCABULARY,
+    contrast,
+    random_samples,
+    sample,
+    tiny_contrast,
+    tiny_model,
+    tiny_setting,
+    tiny_tokenizer,
+)
+
+from geofilter import discovery
+from geofilter.activations import residuals
+from geofilter.contrast import read_contrast, split_halves
+from geofilter.conversation import Encoder
+from geofilter.discovery import discover
+from geofilter.errors import DataError, PackError
+from geofilter.features import sample_features
+from geofilter.labels import label_directions
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_setting()[0]
+
+
+@pytest.fixture(scope="module")
+def halves():
+    return split_halves(*tiny_contrast())[0]
+
+
+@pytest.fixture(scope="module")
+def found(model):
+    return discover(model, *tiny_contrast(), top_k=12)
+
+
+def phi(model, samples):
+    """Pooled latents of every sample, (rows, d_sae), float64."""
+    dense = np.zeros((len(samples), D_SAE))
+    for row, features in enumerate(sample_features(model, samples)):
+        dense[row, features.latents] = features.weights
+    return dense
+
+
+def ids_of(samples):
+    return sorted(encoded.ids.tolist() for encoded in samples)
+
+
+def test_halves_share_no_row_and_lose_none(halves):
+    toxic, benign = tiny_contrast()
+    for name, whole in (("toxic", toxic), ("benign", benign)):
+        selection, report = halves[f"{name} selection"], halves[f"{name} report"]
+        assert len(selection) == len(report) == 30
+        assert ids_of(selection + report) == ids_of(whole.samples)
+
+
+def test_halves_do_not_depend_on_the_order_of_the_file(halves):
+    toxic, benign = tiny_contrast()
+    turned = split_halves(
+        dataclasses.replace(toxic, samples=toxic.samples[::-1]),
+        dataclasses.replace(benign, samples=benign.samples[::-1]),
+    )[0]
+    assert {name: ids_of(rows) for name, rows in turned.items()} == {
+        name: ids_of(rows) for name, rows in halves.items()
+    }
+
+
+def test_equal_rows_count_once_and_never_on_both_sides():
+    toxic, benign = tiny_contrast()
+    doubled = dataclasses.replace(toxic, samples=[*toxic.samples, *toxic.samples[:7]])
+    halves, counts = split_halves(doubled, benign)
+    assert counts["toxic duplicates"] == 7
+    assert len(halves["toxic selection"] + halves["toxic report"]) == 60
+
+
+def test_rows_in_both_sets_are_left_out_of_both_and_counted():
+    toxic, benign = tiny_contrast()
+    mixed = dataclasses.replace(benign, samples=[*benign.samples, *toxic.samples[:9]])
+    halves, counts = split_halves(toxic, mixed)
+    assert counts["shared"] == 9
+    assert len(halves["toxic selection"] + halves["toxic report"]) == 51
+    assert len(halves["benign selection"] + halves["benign report"]) == 60
+
+
+def test_two_copies_of_one_set_are_refused():
+    toxic, _ = tiny_contrast()
+    with pytest.raises(DataError, match=r"toxic.jsonl and toxic.jsonl share 60 rows"):
+        split_halves(toxic, toxic)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 19])
+def test_too_few_rows_are_refused_with_their_number(rows, model):
+    toxic, benign = tiny_contrast()
+    few = dataclasses.replace(benign, samples=benign.samples[:rows])
+    with pytest.raises(DataError, match=rf"benign.jsonl: {rows} usable .* at least 20 are needed"):
+        discover(model, toxic, few)
+
+
+def test_features_are_those_of_greatest_standardised_difference_on_the_selection_half(
+    found, halves, model
+):
+    toxic = phi(model, halves["toxic selection"])
+    benign = phi(model, halves["benign selection"])
+    scale = np.sqrt((toxic.var(axis=0, ddof=1) + benign.var(axis=0, ddof=1)) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        effect = np.nan_to_num((toxic.mean(axis=0) - benign.mean(axis=0)) / scale)
+    effect[(toxic > 0).sum(axis=0) < 3] = 0
+    expected = np.argsort(-effect)[:12]
+    pack = found.pack
+    np.testing.assert_array_equal(pack.ids, expected)
+    np.testing.assert_allclose(pack.statistics.selection_effect, effect[expected], rtol=1e-4)
+    np.testing.assert_allclose(pack.weights, effect[expected] / effect[expected].sum(), rtol=1e-4)
+    np.testing.assert_allclose(pack.reference, benign.mean(axis=0), atol=1e-6)
+    floor = 0.1 * scale[expected]
+    deviation = np.maximum(benign.std(axis=0, ddof=1)[expected], floor)
+    np.testing.assert_allclose(pack.benign_std, deviation, rtol=1e-4)
+
+
+def test_statistics_are_those_of_the_report_half(found, halves, model):
+    toxic, benign = phi(model, halves["toxic report"]), phi(model, halves["benign report"])
+    statistics = found.pack.statistics
+    for place, latent in enumerate(found.pack.ids):
+        above, below = toxic[:, latent], benign[:, latent]
+        wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+        assert statistics.auroc[place] == pytest.approx(wins.mean(), abs=1e-6)
+        assert statistics.toxic_firing[place] == pytest.approx((above > 0).mean())
+        assert statistics.benign_firing[place] == pytest.approx((below > 0).mean())
+        scale = np.sqrt((above.var(ddof=1) + below.var(ddof=1)) / 2)
+        expected = (above.mean() - below.mean()) / scale if scale else 0
+        assert statistics.effect[place] == pytest.approx(expected, abs=1e-4)
+    for name in ("effect", "auroc", "toxic_firing", "benign_firing"):
+        low, value, high = (getattr(statistics, f"{name}{end}") for end in ("_low", "", "_high"))
+        assert (low <= value + 1e-6).all()
+        assert (value <= high + 1e-6).all()
+
+
+def test_the_dense_direction_is_the_difference_of_means_and_is_tested_on_other_rows(
+    found, halves, model
+):
+    def hidden(name):
+        features = sample_features(model, halves[name])
+        return np.stack([one.mean_hidden for one in features]).astype(np.float64)
+
+    direction = hidden("toxic selection").mean(axis=0) - hidden("benign selection").mean(axis=0)
+    direction /= np.linalg.norm(direction)
+    np.testing.assert_allclose(found.pack.dense_direction, direction, atol=1e-5)
+    above, below = hidden("toxic report") @ direction, hidden("benign report") @ direction
+    expected = (above[:, None] > below).mean()
+    assert found.pack.contrast.persona_auroc == pytest.approx(expected, abs=1e-6)
+
+
+def test_report_rows_change_no_part_of_the_pack_but_its_claims(model, halves):
+    """Swap the report halves for other rows: what scoring uses stays as it was."""
+    toxic, benign = tiny_contrast()
+    known = discover(model, toxic, benign, top_k=12).pack
+    strange = {
+        "toxic selection": halves["toxic selection"],
+        "benign selection": halves["benign selection"],
+        "toxic report": random_samples(30, seed=8),
+        "benign report": random_samples(30, seed=9),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discovery, "split_halves", lambda *_: (strange, {}))
+        other = discover(model, toxic, benign, top_k=12).pack
+    for name in ("ids", "directions", "weights", "reference", "benign_std", "dense_direction"):
+        np.testing.assert_array_equal(getattr(known, name), getattr(other, name))
+    np.testing.assert_array_equal(known.residual_mean, other.residual_mean)
+    assert known.contrast != other.contrast
+    assert not np.array_equal(known.statistics.auroc, other.statistics.auroc)
+
+
+def test_features_found_on_noise_do_not_look_good(model):
+    """Chosen and tested on the same rows they would: the selection effects show it."""
+    samples = random_samples(400, seed=3)
+    pack = discover(model, contrast(samples[:200], "a"), contrast(samples[200:], "b")).pack
+    assert (pack.statistics.selection_effect > 0).all()
+    assert abs(pack.statistics.auroc.mean() - 0.5) < 0.06
+
+
+def test_a_planted_feature_is_found_and_tests_well():
+    """One word, in toxic rows only, and a latent that reads the stream at that word."""
+    model = tiny_model(sae="jumprelu")
+    plain, word = random_samples(120, seed=4, words=range(4, 60)), 62
+    toxic = [sample([*encoded.ids.tolist()[:-1], word, 5]) for encoded in plain[:60]]
+    (at_word,) = residuals(model, [sample([1, 5, word])])[:, 2]
+    elsewhere = residuals(model, [plain[0]])[0].mean(dim=0)
+    direction = torch.nn.functional.normalize(at_word - elsewhere, dim=0)
+    with torch.no_grad():
+        model.sae.W_enc[:, 17] = direction
+        model.sae.W_dec[17] = direction
+        model.sae.threshold[17] = 0.8 * ((at_word - model.sae.b_dec) @ direction)
+    pack = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=5).pack
+    assert pack.ids[0] == 17
+    assert pack.statistics.auroc[0] > 0.9
+    assert pack.statistics.toxic_firing[0] > 0.8
+    assert pack.statistics.benign_firing[0] == 0
+
+
+def test_directions_are_unit_decoder_rows(found, model):
+    rows = model.decoder.numpy()[found.pack.ids]
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.pack.directions, expected, atol=1e-6)
+
+
+def test_explained_variance_is_about_one_fixed_mean(found, halves, model):
+    features = found.toxic + found.benign
+    centre = found.pack.residual_mean
+    selection = sample_features(model, halves["toxic selection"] + halves["benign selection"])
+    counts = [one.n_tokens for one in selection]
+    mean = np.average([one.mean_hidden for one in selection], axis=0, weights=counts)
+    np.testing.assert_allclose(centre, mean, atol=1e-5)
+    per_row = [one.explained_variance(centre) for one in features]
+    summary = found.pack.contrast
+    assert summary.explained_variance_floor == pytest.approx(np.quantile(per_row, 0.05))
+    assert min(per_row) <= summary.explained_variance <= max(per_row)
+
+
+def test_the_pack_is_the_same_every_time_and_in_any_batch(found, model, monkeypatch):
+    again = discover(model, *tiny_contrast(), top_k=12).pack
+    assert again.digest == found.pack.digest
+    monkeypatch.setattr(discovery, "_CHUNK", 5)
+    parts = discover(model, *tiny_contrast(), top_k=12).pack
+    np.testing.assert_array_equal(parts.ids, found.pack.ids)
+    np.testing.assert_allclose(parts.reference, found.pack.reference, atol=1e-5)
+
+
+def test_no_more_features_than_have_a_positive_contrast(model):
+    pack = discover(model, *tiny_contrast(), top_k=10**6).pack
+    assert 12 < len(pack) < D_SAE
+    assert (pack.statistics.selection_effect > 0).all()
+    assert (np.diff(pack.statistics.selection_effect) <= 0).all()
+
+
+@pytest.mark.parametrize("top_k", [0, -3])
+def test_top_k_below_one_is_refused(top_k, model):
+    with pytest.raises(PackError, match=f"top-k is {top_k}"):
+        discover(model, *tiny_contrast(), top_k=top_k)
+
+
+def test_a_latent_that_one_row_wakes_is_no_feature(model):
+    """Word 63 stands in a single toxic row; latents that only it wakes are not chosen."""
+    plain = random_samples(120, seed=5, words=range(4, 60))
+    toxic = [sample([1, 4, 63, 63, 63, 63, 63, 5]), *plain[:59]]
+    chosen = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=D_SAE)
+    halves = split_halves(contrast(toxic, "a"), contrast(plain[60:], "b"))[0]
+    firings = (phi(model, halves["toxic selection"]) > 0).sum(axis=0)
+    assert firings[chosen.pack.ids].min() >= 3
+
+
+def test_nothing_stronger_in_toxic_rows_is_said_so(model):
+    with torch.no_grad():
+        silent = tiny_model(sae="jumprelu")
+        silent.sae.threshold.fill_(1e6)
+    with pytest.raises(PackError, match="no latent is stronger in the toxic rows"):
+        discover(silent, *tiny_contrast())
+
+
+def test_rows_that_are_not_finite_are_counted(model):
+    broken = tiny_model()
+    with torch.no_grad():
+        broken.network.get_input_embeddings().weight[63] = float("nan")
+    toxic, benign = tiny_contrast()
+    found = discover(broken, toxic, benign, top_k=5)
+    counts = found.pack.provenance["counts"]
+    lost = sum(63 in encoded.ids for encoded in benign.samples)
+    assert lost > 0
+    assert counts["benign selection not_finite"] + counts["benign report not_finite"] == lost
+    assert found.pack.contrast.toxic_rows == 30
+
+
+def test_progress_counts_every_row_once(model):
+    seen = []
+    discover(model, *tiny_contrast(), top_k=3, progress=lambda *step: seen.append(step))
+    assert [total for _, total in seen] == [120] * len(seen)
+    assert [done for done, _ in seen] == [30, 60, 90, 120]
+
+
+def test_max_pooling_is_kept_in_the_pack(model):
+    pack = discover(model, *tiny_contrast(), top_k=5, pooling="max").pack
+    assert pack.pooling == "max"
+    assert pack.reference.sum() > discover(model, *tiny_contrast(), top_k=5).pack.reference.sum()
+
+
+def test_labels_are_the_tokens_that_a_direction_promotes(model):
+    network = model.network
+    with torch.no_grad():
+        directions = torch.randn(6, 32, generator=torch.Generator().manual_seed(0))
+        logits = network.lm_head(network.model.norm(directions))
+    for label, row in zip(label_directions(model, directions), logits, strict=True):
+        order = [f"w{token - 4}" for token in row.argsort(descending=True).tolist() if token > 3]
+        assert list(label) == order[:5]
+
+
+def test_labels_of_a_norm_with_bias_leave_its_constant_out():
+    model = tiny_model("gpt2")
+    with torch.no_grad():
+        model.network.transformer.ln_f.bias.copy_(100 * model.network.lm_head.weight[9])
+    labels = label_directions(model, torch.randn(8, 32, generator=torch.Generator().manual_seed(1)))
+    assert len({label[0] for label in labels}) > 3
+
+
+def test_a_network_without_a_head_gives_empty_labels(model, monkeypatch):
+    monkeypatch.setattr(model.network, "get_output_embeddings", lambda: None)
+    assert label_directions(model, torch.ones(2, 32)) == ((), ())
+
+
+def test_a_contrast_file_is_read_and_its_unusable_rows_counted(tmp_path):
+    rows = [{"text": f"w{n} w{n + 1} w{n + 2}"} for n in range(VOCABULARY - 8)]
+    lines = [json.dumps(row) for row in rows] + ['{"text": ""}', "{broken", '{"text": null}']
+    path = tmp_path / "toxic.jsonl"
+    path.write_text("\n".join(lines))
+    found = read_contrast(str(path), Encoder(tiny_tokenizer(), max_length=16))
+    assert len(found.samples) == len(rows)
+    assert sum(found.skipped.values()) == 3
+    assert found.skipped["unreadable"] == 1
+    assert found.describe()["source"] == str(path)
+    assert len(found.sha256) == 64
+
+
+def test_chosen_and_rejected_rows_are_no_contrast_set(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "w1", "chosen": "w2 w3", "rejected": "w4 w5"}
+    path.write_text("\n".join([json.dumps(row)] * 3))
+    with pytest.raises(DataError, match=r"pairs.jsonl:1: .*two samples"):
+        read_contrast(str(path), Encoder(tiny_tokenizer(), max_length=16))
