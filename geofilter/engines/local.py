@@ -90,7 +90,7 @@ def score_file(
     on_error: OnError = "stop",
     restart: bool = False,
     part_rows: int = 4096,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 16384,
     progress: Progress | None = None,
 ) -> ScoreTable:
     """Score every row of `rows` with `scorer` into a table at `out`, and return it.
