@@ -67,11 +67,10 @@ def summarise(table: ScoreTable, pack: FeaturePack) -> Summary:
 def _warning(table: ScoreTable, pack: FeaturePack) -> str | None:
     scores = table.scores
     scored = ~np.ma.getmaskarray(scores)
-    if not scored.any():
-        return None
     values = scores.compressed()
-    if len(values) > 1 and values.min() == values.max():
-        return "all scores are equal, so that their order means nothing"
     unknown = table.column("unknown_share")[scored].tolist()
     explained = table.column("explained_variance")[scored].filled(float("nan")).tolist()
-    return domain_fit(unknown, explained, pack)
+    strange = domain_fit(unknown, explained, pack)
+    if strange is None and len(values) > 1 and values.min() == values.max():
+        return "all scores are equal, so that their order means nothing"
+    return strange

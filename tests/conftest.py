@@ -1,9 +1,15 @@
 """Settings that hold for every test: no network, no leftovers in the user's folders."""
 
 import os
+import shlex
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cli_folder import Geofilter
 
 # Before any test module imports a Hugging Face library, which reads these at import.
 os.environ.update(
@@ -24,3 +30,40 @@ def _own_cache_folder(
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model, pack, data and score table; copy it, never write to it."""
+    from cli_folder import make_folder, make_pack_and_table
+
+    folder = tmp_path_factory.mktemp("scored")
+    make_folder(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_pack_and_table(folder, monkeypatch)
+    return folder
+
+
+@pytest.fixture
+def work(scored_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a copy of `scored_folder` that a test may change."""
+    folder = tmp_path / "work"
+    shutil.copytree(scored_folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def geofilter(capsys: pytest.CaptureFixture[str]) -> "Geofilter":
+    """Run a command line, given as one string or as its words, in this process."""
+    from cli_folder import Outcome
+
+    from geofilter.cli.main import main
+
+    def run(*arguments: str) -> Outcome:
+        (*_, one) = arguments
+        code = main(shlex.split(one) if len(arguments) == 1 else arguments)
+        shown = capsys.readouterr()
+        return Outcome(code, shown.out, shown.err)
+
+    return run

@@ -1,6 +1,6 @@
 """`geofilter filter`: a data set and its score table in, kept and dropped rows out."""
 
-from collections.abc import Callable
+import os
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -10,9 +10,7 @@ from geofilter.cli.output import note, print_json
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
-    from geofilter.formats.raw import RowNote
     from geofilter.selection import Selection
-    from geofilter.table import ScoreTable
 
 
 @click.command("filter")
@@ -72,6 +70,7 @@ def command(
     from geofilter import selection
     from geofilter.atomic import check_output
     from geofilter.run import open_scored
+    from geofilter.split import write_split
     from geofilter.table import ScoreTable
 
     check_output(output)
@@ -86,38 +85,18 @@ def command(
     else:
         assert threshold is not None
         chosen = selection.threshold(table.scores, threshold, unscored=unscored)
-    # The dropped rows first: a kept file without them would look like finished work.
-    if dropped is not None:
-        rows.write(dropped, chosen.drop.tolist(), notes=_notes(table, chosen))
-    rows.write(output, chosen.keep.tolist())
-    _tell(chosen, output, dropped, as_json)
+    write_split(rows, table, chosen, output, dropped)
+    n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
+    _tell(chosen, n_unscored_kept, output, dropped, as_json)
 
 
 def _same_place(one: str, other: str) -> bool:
-    import os
-
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _notes(table: "ScoreTable", chosen: "Selection") -> "Callable[[int], RowNote]":
-    """What is written beside a dropped row; to be asked in the order of the rows."""
-    from geofilter.formats.raw import RowNote
-
-    lines = iter(table)
-
-    def note_of(index: int) -> RowNote:
-        line = next(line for line in lines if line.row == index)
-        if line.score is None:
-            reason = f"unscored: {line.reason}"
-        else:
-            reason = f"rank {line.rank} of {chosen.n_scored}, 1 = nearest to harm"
-        return RowNote(line.score, line.rank, line.status, reason)
-
-    return note_of
-
-
-def _tell(chosen: "Selection", output: str, dropped: str | None, as_json: bool) -> None:
-    n_unscored_kept = len(set(chosen.unscored.tolist()) & set(chosen.keep.tolist()))
+def _tell(
+    chosen: "Selection", n_unscored_kept: int, output: str, dropped: str | None, as_json: bool
+) -> None:
     if as_json:
         print_json(
             {
