@@ -154,6 +154,20 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterato
             temporary.unlink()
 
 
+def publish(temporary: Path, path: str | os.PathLike[str]) -> None:
+    """Give the whole and flushed file `temporary` the free name `path`, on the same disk.
+
+    For a caller with a place of its own for temporaries, who finds them after a
+    kill. Raises `OutputError` as `writing` does, and then `temporary` stays.
+    """
+    target = check_output(path)
+    try:
+        _publish_file(temporary, target, overwrite=False)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
 def _sync_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:

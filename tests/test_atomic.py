@@ -229,3 +229,14 @@ def test_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "b").write_bytes(b"2")
     assert os.listdir(out) == ["b"]
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_publishing_a_file_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="exists already"):
+        atomic.publish(tmp_path / "mine", tmp_path / "theirs")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    atomic.publish(tmp_path / "mine", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"mine"
+    assert not (tmp_path / "mine").exists()

@@ -288,8 +288,14 @@ class PartsFolder:
             scores[first : first + n_lines] = scores_with_nan(self.read(number))
         rank = ranks(scores)
         del scores
-        with atomic.writing(self.out) as handle, new_parquet(handle, metadata) as writer:
+        # In this folder first: what a kill leaves of it goes with the folder.
+        whole = self.path / "table.parquet"
+        with (
+            atomic.writing(whole, overwrite=True) as handle,
+            new_parquet(handle, metadata) as writer,
+        ):
             self._stream(writer, rank)
+        atomic.publish(whole, self.out)
         self.remove()
         return ScoreTable.read(self.out)
 
@@ -306,7 +312,8 @@ class PartsFolder:
     def _clear(self) -> None:
         """Remove what geofilter made here, and nothing else."""
         made = [*self._part_files().values(), *self.path.glob("seen.sqlite*")]
-        made += [*self.path.glob(".*.tmp"), self.path / "manifest.json", self.path / "checked"]
+        made += self.path.glob(".*.tmp")
+        made += [self.path / name for name in ("manifest.json", "checked", "table.parquet")]
         for path in made:
             path.unlink(missing_ok=True)
 
