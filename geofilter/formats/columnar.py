@@ -251,16 +251,19 @@ class FolderSource:
 
         wanted = Wanted(shown(self._path), indices)
         with writing_folder(path, overwrite=overwrite) as folder, _quiet():
-            work = folder / "rows.arrow"
+            # In a folder of its own: a data set refuses to be saved beside its file.
+            (folder / "work").mkdir()
+            work = folder / "work" / "rows.arrow"
             counted = _Counted(self._dataset.iter(_BATCH))
             tables = _chosen(counted, wanted, notes, lambda: counted.before)
             _write_arrow(work, tables, self._features(notes is not None))
             taken = wanted.finish(counted.total)
             kept = Dataset.from_file(str(work))
             kept.info.description = self._dataset.info.description
-            kept.save_to_disk(str(folder))
+            # Left to itself the library saves no rows as no files, and cannot load that.
+            kept.save_to_disk(str(folder), num_shards=None if taken else 1)
             del kept
-            work.unlink()
+            shutil.rmtree(work.parent)
         return taken
 
     def _features(self, noted: bool) -> Any:

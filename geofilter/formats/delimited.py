@@ -78,9 +78,9 @@ class DelimitedRecords:
         if first is None:
             return
         cells, row = first
-        if cells is None or row.raw is None:
+        self.found_header = cells is not None and is_header(cells, known)
+        if cells is None or row.raw is None or (self.found_header and row.fault):
             raise DataError(f"{shown}:{row.line}: the first record is {row.fault}; repair it")
-        self.found_header = is_header(cells, known)
         self.names = column_names(cells, self.found_header)
         if self.found_header:
             self.header = row.raw
@@ -159,5 +159,7 @@ def _reason(error: csv.Error) -> str:
 def encode_record(cells: Iterable[str], delimiter: str, ending: str) -> bytes:
     """One record in bytes, quoted only where it is needed."""
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator=ending).writerow(cells)
-    return text.getvalue().encode("utf-8")
+    # The module quotes only the line ends that it writes itself; a bare carriage
+    # return in a cell needs quotes as well.
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return (text.getvalue().removesuffix("\r\n") + ending).encode("utf-8")
