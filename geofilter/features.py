@@ -160,6 +160,7 @@ def _to_features(
         torch.isfinite(phi).all(dim=1)
         & torch.isfinite(squared_error)
         & torch.isfinite(decoded).all(dim=1)
+        & torch.isfinite(mean_hidden).all(dim=1)
     ).tolist()
     rows, columns = phi.nonzero(as_tuple=True)
     values = phi[rows, columns].cpu().numpy()

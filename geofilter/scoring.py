@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
 from geofilter.errors import PackError
-from geofilter.features import NOT_FINITE, SampleFeatures, sample_features
+from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import PROXIMITIES, Nearest, Proximity, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
@@ -192,8 +192,6 @@ def _score_one(
     score, parts = rule(sample, place, similarity)
     if np.isnan(score):
         return NO_FEATURES
-    if not np.isfinite(score):
-        return NOT_FINITE
     return SampleScore(
         score=score,
         n_tokens=sample.n_tokens,

@@ -9,7 +9,7 @@ from tiny_models import D_SAE, SAES, random_samples, sample, tiny_model
 
 from geofilter import features as module
 from geofilter.activations import TokenBudget, residuals
-from geofilter.features import NO_TOKENS, NOT_FINITE, sample_features
+from geofilter.features import NO_TOKENS, NOT_FINITE, pool, sample_features
 
 
 def dense(features):
@@ -121,6 +121,13 @@ def test_latents_that_overflow_are_not_finite():
     with torch.no_grad():
         model.sae.W_enc.mul_(1e38)
     assert sample_features(model, random_samples(1)) == [NOT_FINITE]
+
+
+def test_a_mean_that_overflows_is_not_finite():
+    model = tiny_model(sae="standard-layer_norm")
+    hidden = torch.full((1, 5, 32), 3e38)
+    hidden[..., ::2] = 1e38
+    assert pool(model, hidden, [sample([1, 5, 6, 7, 8])], "mean") == [NOT_FINITE]
 
 
 def test_a_sample_without_pooled_tokens_has_no_features():
