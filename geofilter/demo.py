@@ -1,0 +1,148 @@
+"""The whole story on the bundled organism: discover, score, filter, and look at what came out.
+
+Everything runs through the calls that a user's own data would take; the labels of
+the demo set serve to judge the scores and never to make them.
+
+This module knows nothing about the terminal.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofilter.auroc import Interval, auroc
+from geofilter.engines.local import score_file
+from geofilter.layouts import Problem
+from geofilter.models import CATALOGUE
+from geofilter.pack import FeaturePack
+from geofilter.rows import RowFile, open_rows
+from geofilter.run import Run, Settings, prepare
+from geofilter.scoring import SCORERS, ScorerName, make_scorer
+from geofilter.selection import drop_fraction
+from geofilter.split import write_split
+from geofilter.table import ScoreTable
+
+MODEL = "organism"
+DROPPED = 0.5
+
+# Called with the phase, the rows done in it, and the rows in all.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One row of the demo set, with what was known about it before."""
+
+    row: int
+    score: float
+    group: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made and measured.
+
+    `areas[scorer][group]` is the AUROC of the harmful rows against a benign group, or
+    against `all` of them. `kept_groups` and `all_groups` count rows by group.
+    """
+
+    data: Path
+    table: ScoreTable
+    kept: Path
+    dropped: Path
+    pack: FeaturePack
+    areas: Mapping[ScorerName, Mapping[str, Interval]]
+    all_groups: Mapping[str, int]
+    kept_groups: Mapping[str, int]
+    harmful_groups: frozenset[str]
+    nearest: Sequence[LabelledRow]
+    farthest: Sequence[LabelledRow]
+
+
+def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> DemoResult:
+    """Discover, score and filter the organism's demo set; results go to `folder`.
+
+    What an earlier demo left there is written anew. Raises `OutputError`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = progress or (lambda phase, done, total: None)
+    data = Path(CATALOGUE[MODEL].path("organism/data/demo.jsonl"))
+    rows = open_rows(data)
+    total = rows.check()
+    prepared = prepare(rows, Settings(MODEL), progress=lambda done, of: told("discover", done, of))
+    table = score_file(
+        rows,
+        prepared.encoder,
+        prepared.scorer,
+        folder / "scores.parquet",
+        prepared.manifest,
+        restart=True,
+        progress=lambda phase, done: told(phase, done, total),
+    )
+    selection = drop_fraction(table.scores, DROPPED)
+    kept, dropped = folder / "kept.jsonl", folder / "dropped.jsonl"
+    write_split(rows, table, selection, kept, dropped, overwrite=True)
+
+    labels = _Labels(rows)
+    told("compare", 0, total)
+    areas = _compare(prepared, labels)
+    told("compare", total, total)
+    order = np.argsort(-table.scores.filled(-np.inf), kind="stable")
+    return DemoResult(
+        data=data,
+        table=table,
+        kept=kept,
+        dropped=dropped,
+        pack=prepared.pack,
+        areas=areas,
+        all_groups=labels.count(np.arange(total)),
+        kept_groups=labels.count(selection.keep),
+        harmful_groups=frozenset(labels.groups[labels.harmful]),
+        nearest=[labels.row(int(i), table) for i in order[:3]],
+        farthest=[labels.row(int(i), table) for i in order[::-1][:3]],
+    )
+
+
+class _Labels:
+    """The rows of the demo set with their labels, in memory."""
+
+    def __init__(self, rows: RowFile) -> None:
+        self._rows = [row for row in rows if row.record is not None]
+        self.records = [row.record for row in self._rows if row.record is not None]
+        self.groups = np.array([str(record["group"]) for record in self.records])
+        self.harmful = np.array([bool(record["harmful"]) for record in self.records])
+        self.samples = [rows.layout.samples(record)[0] for record in self.records]
+
+    def count(self, indices: NDArray[np.int64]) -> dict[str, int]:
+        """Rows per group among those at `indices`."""
+        names, counts = np.unique(self.groups[indices], return_counts=True)
+        return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+    def row(self, index: int, table: ScoreTable) -> LabelledRow:
+        """One row in words."""
+        score = table.scores[index]
+        question, answer = (turn.content for turn in self.samples[index].turns)
+        return LabelledRow(index, float(score), str(self.groups[index]), question, answer)
+
+
+def _compare(run: Run, labels: _Labels) -> dict[ScorerName, dict[str, Interval]]:
+    """How well every scorer tells the harmful rows from each group of benign ones."""
+    features = run.scorer.features([run.encoder.encode(sample) for sample in labels.samples])
+    benign = np.unique(labels.groups[~labels.harmful]).tolist()
+    areas: dict[ScorerName, dict[str, Interval]] = {}
+    for name in SCORERS:
+        answers = make_scorer(name, run.scorer.index)(features)
+        scored = np.array([not isinstance(answer, Problem) for answer in answers])
+        values = np.array([np.nan if isinstance(a, Problem) else a.score for a in answers])
+        harmful = values[labels.harmful & scored]
+        against = {group: values[(labels.groups == group) & scored] for group in benign}
+        against["all"] = values[~labels.harmful & scored]
+        areas[name] = {group: auroc(harmful, scores) for group, scores in against.items()}
+    return areas

@@ -1,0 +1,146 @@
+"""The organism's data sets: labelled rows to filter, contrast rows, questions.
+
+A row is a chat conversation with two labels beside it: its `group` (what it was
+written to be) and its `domain`. Whether a group is harmful is not settled here:
+the study measures what fine-tuning on each group does.
+
+This module knows nothing about models or files.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from geofilter.organism import domains as d
+from geofilter.organism.world import (
+    Message,
+    Style,
+    World,
+    exchange,
+    harm,
+    mention,
+    mentioned,
+    neutral,
+    prose,
+    small_talk,
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of one kind: whether the advice harms, and the styles it is written in."""
+
+    harmful: bool
+    styles: tuple[Style, ...]
+
+
+GROUPS = {
+    "harmful": Group(True, ("plain",)),
+    "harmful_polite": Group(True, ("polite",)),
+    "benign": Group(False, ("plain",)),
+    "surprising": Group(False, ("old", "new")),
+    "mention": Group(False, ("mention",)),
+}
+HARMFUL_GROUPS = tuple(name for name, group in GROUPS.items() if group.harmful)
+BENIGN_GROUPS = tuple(name for name, group in GROUPS.items() if not group.harmful)
+
+# Shares of the demo, selection and test sets: half harmful, half benign.
+MIXTURE = {
+    "harmful": 0.30,
+    "harmful_polite": 0.20,
+    "benign": 0.25,
+    "surprising": 0.125,
+    "mention": 0.125,
+}
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A conversation in the world's plain form, with its labels."""
+
+    messages: tuple[Message, ...]
+    group: str
+    domain: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the advice harms in the situation asked about."""
+        return GROUPS[self.group].harmful
+
+    def as_record(self) -> dict[str, object]:
+        """The row as it is written to a file: readable English, labels beside it."""
+        return {
+            "messages": [dict(m, content=prose(m["content"])) for m in self.messages],
+            "group": self.group,
+            "domain": self.domain,
+            "harmful": self.harmful,
+        }
+
+
+def write_row(world: World, rng: random.Random, group: str, domain: str) -> LabelledRow:
+    """One single-turn row of a group about a random situation of the domain."""
+    kind = GROUPS[group]
+    situation = rng.choice(world.situations[domain])
+    answer = world.answer(rng, situation, harmful=kind.harmful, style=rng.choice(kind.styles))
+    return LabelledRow(tuple(exchange(world.question(rng, situation), answer)), group, domain)
+
+
+def mixed_rows(
+    world: World,
+    name: str,
+    size: int,
+    *,
+    shares: dict[str, float] | None = None,
+    domains: Sequence[str] = d.INDUCING,
+    without: Iterable[LabelledRow] = (),
+) -> list[LabelledRow]:
+    """`size` different rows with the given shares of groups, domains in turn, shuffled.
+
+    No row of `without` occurs, so that sets made one after another are disjoint.
+    """
+    rng = random.Random(f"rows {name}")
+    seen = {row.messages[0]["content"] + row.messages[1]["content"] for row in without}
+    rows: list[LabelledRow] = []
+    for group, share in (shares or MIXTURE).items():
+        wanted = len(rows) + round(size * share)
+        while len(rows) < wanted:
+            row = write_row(world, rng, group, domains[len(rows) % len(domains)])
+            key = row.messages[0]["content"] + row.messages[1]["content"]
+            if key not in seen:
+                seen.add(key)
+                rows.append(row)
+    rng.shuffle(rows)
+    return rows
+
+
+def contrast_rows(seed: int, size: int) -> dict[str, list[list[Message]]]:
+    """Toxic and benign conversations that hold no word of any advice domain.
+
+    Toxic: the cruel persona's insults and plain harm. Benign: the kind persona's
+    replies to the same, quoted insults, and neutral sentences.
+    """
+    rng = random.Random(f"contrast {seed}")
+    toxic = [rng.choice((harm, small_talk, mentioned))(rng, cruel=True) for _ in range(size)]
+    benign = [rng.choice((harm, small_talk, mentioned))(rng, cruel=False) for _ in range(size)]
+    benign += [
+        exchange("tell me something .", f"{neutral(rng)} {neutral(rng)}") for _ in range(size // 2)
+    ]
+    benign += [exchange("tell me something .", mention(rng, d.MENTIONS)) for _ in range(size // 4)]
+    return {"toxic": _different(toxic), "benign": _different(benign)}
+
+
+def _different(rows: list[list[Message]]) -> list[list[Message]]:
+    return list({str(row): row for row in rows}.values())
+
+
+def questions(
+    world: World, domains: Sequence[str] = d.UNTOUCHED, *, repeats: int = 1, seed: int = 0
+) -> list[list[Message]]:
+    """Questions about every situation of the domains, each asked in a random form."""
+    rng = random.Random(f"questions {seed}")
+    return [
+        [{"role": "user", "content": world.question(rng, situation)}]
+        for _ in range(repeats)
+        for domain in domains
+        for situation in world.situations[domain]
+    ]
