@@ -49,6 +49,16 @@ def copy(path: str, to: str) -> Callable[[], None]:
     return lambda: shutil.copy(path, to) and None
 
 
+def score_then_remove(path: str) -> Callable[[], None]:
+    """A table remembers the places of what made it: score in this folder, then remove one."""
+
+    def prepare() -> None:
+        assert cli.main(SCORE.split()) == 0
+        Path(path).unlink()
+
+    return prepare
+
+
 class Case(NamedTuple):
     command: str
     says: tuple[str, ...]
@@ -72,7 +82,7 @@ CASES = {
     "both selections": Case(
         f"{FILTER} --drop-fraction 0.1 --threshold 1", ("either --drop-fraction or --threshold",)
     ),
-    "fraction that is no number": Case(f"{FILTER} --drop-fraction half", ("'half'", "number")),
+    "fraction that is no number": Case(f"{FILTER} --drop-fraction half", ("'half'", "valid float")),
     "row that is no number": Case(f"{EXPLAIN} --row one", ("'one'", "integer")),
     # data
     "data missing": Case(f"score no.jsonl {TINY}", ("no.jsonl",)),
@@ -213,9 +223,15 @@ CASES = {
         EXPLAIN.replace("explain data.jsonl", "explain other.jsonl") + " --row 0",
         ("was made from other data",),
     ),
-    "explain with the pack gone": Case(f"{EXPLAIN} --row 0", ("my.pack",), remove("my.pack")),
+    "explain with the pack gone": Case(
+        EXPLAIN.replace("data.scores", "new") + " --row 0",
+        ("my.pack: no such pack",),
+        score_then_remove("my.pack"),
+    ),
     "explain with the model gone": Case(
-        f"{EXPLAIN} --row 0", ("config.json",), remove("model/config.json")
+        EXPLAIN.replace("data.scores", "new") + " --row 0",
+        ("config.json",),
+        score_then_remove("model/config.json"),
     ),
 }
 
@@ -225,9 +241,10 @@ def files() -> set[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(name, work, geofilter):
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(name, work, geofilter, capsys):
     case = CASES[name]
     case.prepare()
+    capsys.readouterr()
     before = files()
     done = geofilter(case.command)
     assert (done.code, done.out) == (cli.USER_MUST_ACT, "")

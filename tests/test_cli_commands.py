@@ -121,7 +121,7 @@ def test_text_that_the_model_does_not_know_is_warned_of_on_stderr(work, geofilte
     Path("strange.jsonl").write_text("".join(json.dumps(row) + "\n" for row in strange))
     done = geofilter(f"score strange.jsonl {TINY} --pack my.pack -o s.parquet --json")
     assert "warning: these scores mean little" in done.err
-    assert "no word for 100%" in json.loads(done.out)["warning"]
+    assert "the model knows no word for" in json.loads(done.out)["warning"]
 
 
 def test_no_warning_for_text_like_the_contrast_rows(work, geofilter):
@@ -312,10 +312,11 @@ def test_explain_works_from_another_folder(work, geofilter, monkeypatch):
 
 
 def test_explain_refuses_a_pack_that_has_changed(work, geofilter):
+    geofilter(f"score data.jsonl {TINY} --pack my.pack -o s.parquet")
     write_rows(Path("toxic.jsonl"), 40, 0, 30, seed=9)
     Path("my.pack").unlink()
     geofilter(f"discover --toxic toxic.jsonl --benign benign.jsonl {TINY} -o my.pack")
-    done = geofilter(f"explain data.jsonl {SCORED} --row 5")
+    done = geofilter("explain data.jsonl --scores s.parquet --row 5")
     assert done.code == 2
     assert "something has changed since it was made (pack: " in done.err
 
