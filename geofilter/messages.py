@@ -65,6 +65,7 @@ class Turn:
 
 
 def malformed(reason: str) -> Unscorable:
+    """The exception for a row whose columns or types do not fit its layout."""
     return Unscorable(Problem("malformed", reason))
 
 

@@ -287,6 +287,7 @@ ROWS = [
     cells("text after a quote", b'"a" b,c\nd,e\n', "bad quotes: ',' expected after '\"'", 3),
     cells("Latin-1 in CSV", b"caf\xe9,b\nc,d\n", "not UTF-8: byte 0xe9 at byte 4", 3),
     cells("NUL in CSV", b"a\0,b\n", "NUL byte at byte 2"),
+    cells("NUL in the first of two lines", b'"a\0\nb",c\n', "NUL byte at byte 3"),
     cells("bare CR in CSV", b"a,b\rc,d\n", "a bare carriage return"),
     Bad(
         "binary data named .csv",
@@ -560,6 +561,7 @@ ODD_BUT_GOOD = [
         "a.jsonl",
         b'{"question": "x", "answer": "y", "z": ' + b"[" * 100 + b"]" * 100 + b"}\n",
     ),
+    ("hundreds of lists side by side", "a.jsonl", line(more=[[]] * 500)),
     ("thousands of brackets in a text", "a.jsonl", line("[" * 5000)),
     ("JSON lines named .json", "a.json", GOOD * 2),
     ("JSON lines without a suffix", "rows", GOOD),

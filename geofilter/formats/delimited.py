@@ -46,6 +46,7 @@ def is_header(cells: list[str], known: Collection[str]) -> bool:
 
 
 def column_names(cells: list[str], header: bool) -> list[str]:
+    """The header's names, `column_1` and so on where it has none."""
     names = [cell.strip() if header else "" for cell in cells]
     return [name or f"column_{place}" for place, name in enumerate(names, 1)]
 

@@ -55,21 +55,15 @@ def _noted_json(row: RawRow, note: RowNote) -> bytes:
 
 
 class _Lines:
-    """Rows one after the other; two lines are never glued into one."""
+    """Rows one after the other. They ascend, so only the last can lack its line end."""
 
     def __init__(self, out: BinaryIO, preamble: bytes) -> None:
         self._out = out
-        self._open = False  # the last byte written is no line feed
         self._out.write(preamble)
 
     def copy(self, pieces: Iterable[bytes]) -> None:
-        if self._open:
-            self._out.write(b"\n")
-        last = b"\n"
         for piece in pieces:
             self._out.write(piece)
-            last = piece[-1:] or last
-        self._open = last != b"\n"
 
     def add(self, row: RawRow, note: RowNote | None) -> None:
         self.copy(_bytes(row) if note is None else [_noted_json(row, note) + b"\n"])
