@@ -187,9 +187,11 @@ def test_features_found_on_noise_do_not_look_good(model):
 
 
 def test_a_planted_feature_is_found_and_tests_well():
-    """One word, in toxic rows only, and a latent that reads the stream at that word."""
-    model = tiny_model(sae="jumprelu")
-    plain, word = random_samples(120, seed=4, words=range(4, 60)), 62
+    """One loud word, in toxic rows only, and a latent that reads only it."""
+    model, word = tiny_model(sae="jumprelu"), 62
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[word] *= 30
+    plain = random_samples(120, seed=4, words=range(4, 60))
     toxic = [sample([*encoded.ids.tolist()[:-1], word, 5]) for encoded in plain[:60]]
     (at_word,) = residuals(model, [sample([1, 5, word])])[:, 2]
     elsewhere = residuals(model, [plain[0]])[0].mean(dim=0)
@@ -197,12 +199,12 @@ def test_a_planted_feature_is_found_and_tests_well():
     with torch.no_grad():
         model.sae.W_enc[:, 17] = direction
         model.sae.W_dec[17] = direction
-        model.sae.threshold[17] = 0.8 * ((at_word - model.sae.b_dec) @ direction)
-    pack = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=5).pack
-    assert pack.ids[0] == 17
-    assert pack.statistics.auroc[0] > 0.9
-    assert pack.statistics.toxic_firing[0] > 0.8
-    assert pack.statistics.benign_firing[0] == 0
+        model.sae.threshold[17] = 0.5 * ((at_word - model.sae.b_dec) @ direction)
+    pack = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=50).pack
+    place = pack.ids.tolist().index(17)
+    assert pack.statistics.auroc[place] == 1
+    assert pack.statistics.toxic_firing[place] == 1
+    assert pack.statistics.benign_firing[place] == 0
 
 
 def test_directions_are_unit_decoder_rows(found, model):
