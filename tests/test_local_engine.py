@@ -432,6 +432,19 @@ def test_parts_of_a_lenient_run_do_not_pass_for_a_strict_run(score: Score) -> No
         score(records)
 
 
+def test_rows_are_looked_at_once_however_often_the_run_is_killed(score: Score) -> None:
+    phases: list[str] = []
+    options = {"progress": lambda phase, _: phases.append(phase), "part_rows": 800}
+    with pytest.raises(OSError, match=r"^$"):
+        score(numbered(1200), StubScorer(dies_at=1), batch_tokens=10**6, **options)
+    assert phases == ["check", "score", "score"]
+    phases.clear()
+    score(numbered(1200), **options)
+    assert "check" not in phases
+    score(numbered(1200), restart=True, **options)
+    assert "check" in phases
+
+
 OTHER = Manifest({"data": "d", "model": "other"})
 DIFFERENCE = r'model: "stub" before, "other" now\); begin anew with --restart'
 
@@ -483,7 +496,7 @@ def test_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     assert scorer.batches == []
 
 
-@pytest.mark.parametrize("now", [2, 5])
+@pytest.mark.parametrize("now", [2, 3, 5])
 def test_file_that_shrank_under_its_fingerprint_is_told(score: Score, now: int) -> None:
     with pytest.raises(OSError, match=r"^$"):
         score(numbered(8), StubScorer(dies_at=2))

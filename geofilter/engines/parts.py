@@ -43,7 +43,6 @@ from geofilter.terminal import escape
 
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _HASH_KEY = b"geofilter.manifest_hash"
-_FIRST_ROW_KEY = b"geofilter.first_row"
 _PART_ROWS = "part_rows"
 _LOCKS_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
@@ -235,11 +234,7 @@ class PartsFolder:
             raise ValueError(f"part {number} cannot hold {len(rows)} rows")
         if [row.row for row in rows] != list(range(first, first + len(rows))):
             raise ValueError(f"part {number} does not hold the rows from {first} on")
-        metadata = {
-            FORMAT_KEY: FORMAT,
-            _HASH_KEY: self.manifest.hash.encode("ascii"),
-            _FIRST_ROW_KEY: str(first).encode("ascii"),
-        }
+        metadata = {FORMAT_KEY: FORMAT, _HASH_KEY: self.manifest.hash.encode("ascii")}
         lines = to_arrow(rows)
         with (
             atomic.writing(self._part_path(number)) as handle,
@@ -264,8 +259,6 @@ class PartsFolder:
             raise ValueError("its columns are not those of a score table")
         if metadata[_HASH_KEY] != self.manifest.hash.encode("ascii"):
             raise ValueError("another run made it")
-        if metadata[_FIRST_ROW_KEY] != str(self.first_row(number)).encode("ascii"):
-            raise ValueError("it holds other rows")
         if not 1 <= lines.num_rows <= self.part_rows:
             raise ValueError("it holds too few or too many rows")
         check_lines(lines, self.first_row(number))
