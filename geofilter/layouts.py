@@ -324,7 +324,7 @@ def detect_layout(
         found = _listing(rows[0]) if rows else "no rows"
         reason = (
             f"the columns fit no layout: found {found}; known are {', '.join(LAYOUTS)}; "
-            "name the columns that hold the prompt and the response"
+            "say which columns hold what, as in --column prompt=ASK --column response=REPLY"
         )
         return Layout("unknown", {}, Problem("malformed", reason))
     return Layout(name, _ordered_columns(name, mapping))

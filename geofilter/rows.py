@@ -197,7 +197,7 @@ def _refuse_by_header(layout: Layout, reader: Source, names: list[str]) -> Layou
     if layout.problem is not None and not reader.has_header() and len(names) == 1:
         reason = (
             "the file has one column and no header, so it holds no response "
-            "(to score its text as it is, map the column text to column_1)"
+            "(to score its text as it is: --column text=column_1)"
         )
         return Layout("unknown", {}, Problem("no_response", reason))
     return layout

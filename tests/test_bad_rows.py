@@ -305,7 +305,7 @@ ROWS = [
         b"Write a poem about rain\nName a river\n",
         "data.csv:1",
         "no_response",
-        "the file has one column and no header",
+        "--column text=column_1",
     ),
     Bad(
         "no header, two columns",
