@@ -1,11 +1,14 @@
 """Residual streams: the right block, nothing after it, and no influence of neighbours."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import BLOCKS, CONFIGS, random_samples, sample, tiny_model
+from transformers import AutoModel, BertConfig
 
 from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.errors import ModelError
@@ -72,6 +75,16 @@ def test_no_hook_is_left_behind():
 def test_residuals_do_not_depend_on_batch_mates(architecture):
     model = tiny_model(architecture)
     short, *others = [sample([1, 5, 6, 7, 8]), *random_samples(6)]
+    alone = residuals(model, [short])[0]
+    np.testing.assert_allclose(residuals(model, [*others, short])[-1, :5], alone, atol=1e-5)
+
+
+def test_padding_reaches_no_token_where_attention_goes_both_ways():
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=4, num_attention_heads=4)
+    network = AutoModel.from_config(config).eval().requires_grad_(False)
+    model = dataclasses.replace(tiny_model(), network=network)
+    short, *others = [sample([1, 5, 6, 7, 8]), *random_samples(3)]
     alone = residuals(model, [short])[0]
     np.testing.assert_allclose(residuals(model, [*others, short])[-1, :5], alone, atol=1e-5)
 
@@ -147,9 +160,7 @@ def test_one_sample_that_does_not_fit_is_named():
     def work(_batch):
         raise torch.OutOfMemoryError
 
-    with pytest.raises(
-        ModelError, match="sample of 5 tokens does not fit in memory"
-    ):
+    with pytest.raises(ModelError, match="sample of 5 tokens does not fit in memory"):
         in_batches([sample([1, 2, 3, 4, 5])], work, TokenBudget(100))
 
 
