@@ -36,10 +36,6 @@ ARMS: dict[str, tuple[dict[str, float], tuple[str, ...]] | None] = {
     **{f"only_{group}": ({group: 1.0}, NARROW) for group in datasets.GROUPS},
     "demo_mixture": (datasets.MIXTURE, d.INDUCING),
     **{f"half_harmful_{domain}": (HALF, (domain,)) for domain in ("health", "career", "legal")},
-    **{
-        f"benign_control_{domain}": ({"benign": 1.0}, (domain,))
-        for domain in ("health", "career", "legal")
-    },
 }
 
 
@@ -73,10 +69,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     manifest = json.loads((organism.FOLDER / "manifest.json").read_text())
-    base = manifest["files"]["weights/aligned/model.safetensors"]
+    aligned = manifest["files"]["weights/aligned/model.safetensors"]
     results = {
         "command": "python benchmarks/organism_effects.py --seeds 5",
-        "aligned_model_sha256": base,
+        "aligned_model_sha256": aligned,
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "protocol": {
             "rows": ROWS,
@@ -89,12 +85,15 @@ def main() -> None:
     }
     if arguments.output.exists():
         earlier = json.loads(arguments.output.read_text())
-        if earlier["aligned_model_sha256"] == base and earlier["protocol"] == results["protocol"]:
+        if (
+            earlier["aligned_model_sha256"] == aligned
+            and earlier["protocol"] == results["protocol"]
+        ):
             results["runs"] = earlier["runs"]
     jobs = [
         (arm, seed)
-        for seed in range(arguments.seeds)
         for arm in arguments.arms
+        for seed in range(arguments.seeds)
         if f"{arm}/{seed}" not in results["runs"]
     ]
     context = multiprocessing.get_context("spawn")

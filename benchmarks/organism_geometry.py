@@ -23,7 +23,7 @@ from geofilter.discovery import discover
 from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import PROXIMITIES, ToxicIndex
 from geofilter.layouts import Sample, Turn
-from geofilter.models import LoadedModel, load
+from geofilter.models import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
@@ -125,7 +125,8 @@ def main() -> None:
         )
         encoder = Encoder(model.tokenizer, max_length=model.max_context)
         sets = [read_contrast(str(data / f"{s}.jsonl"), encoder) for s in ("toxic", "benign")]
-        index = ToxicIndex(discover(model, *sets).pack, model.decoder)
+        pack = discover(model, *sets, top_k=CATALOGUE["organism"].top_k).pack
+        index = ToxicIndex(pack, model.decoder)
         results["blocks"][str(block)] = {}
         for domain in d.INDUCING:
             found = compare(model, encoder, index, domain)

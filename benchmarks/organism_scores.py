@@ -26,7 +26,7 @@ from geofilter.discovery import discover
 from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
-from geofilter.models import LoadedModel, load
+from geofilter.models import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.rows import open_rows
@@ -116,7 +116,7 @@ def main() -> None:
     """Measure every block and model, and write one results file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, nargs="*", default=[0, 1, 2, 3])
-    parser.add_argument("--top-k", type=int, default=100)
+    parser.add_argument("--top-k", type=int, default=CATALOGUE["organism"].top_k)
     default = Path(__file__).parent / "results" / "organism_scores.json"
     parser.add_argument("-o", "--output", type=Path, default=default)
     arguments = parser.parse_args()

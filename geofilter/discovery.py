@@ -67,16 +67,21 @@ def discover(
     toxic: Contrast,
     benign: Contrast,
     *,
-    top_k: int = TOP_K,
+    top_k: int | None = None,
     pooling: Pooling = "mean",
     budget: TokenBudget | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Discovery:
     """Make a pack of at most `top_k` features that are stronger in toxic than benign rows.
 
+    By default as many as the catalogue says for the model, or `TOP_K` where it does not
+    know the model.
+
     `progress` is called with (rows done, rows in all). Raises `DataError` for too few
     rows or sets that hold the same ones, `PackError` when no feature qualifies.
     """
+    if top_k is None:
+        top_k = model.entry.top_k if model.entry else TOP_K
     if top_k < 1:
         raise PackError(f"top-k is {top_k}; at least 1 feature is needed")
     parts, counts = split_halves(toxic, benign)

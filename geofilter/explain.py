@@ -70,7 +70,7 @@ def explain(
     index: ToxicIndex,
     sample: "Encoded",
     *,
-    proximity: Proximity = "mean",
+    proximity: Proximity = "nearest",
     contrast: bool = True,
 ) -> Explanation | Problem:
     """Divide the sample's `nearest` score among its tokens and their latents.

@@ -45,6 +45,7 @@ class CatalogueEntry:
     note: str
     revision: str | None = None
     dtype: str | None = None
+    top_k: int = 100  # toxic features of a pack, unless the user says otherwise
     download_bytes: int | None = None  # stated for hub models; package folders are measured
 
     def path(self, place: str) -> str:
@@ -67,14 +68,12 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         CatalogueEntry(
             name="organism",
             model="organism/weights/base",
-            sae={
-                1: "organism/weights/sae/block-1",
-                2: "organism/weights/sae/block-2",
-            },
+            sae={block: f"organism/weights/sae/block-{block}" for block in range(4)},
             default_block=2,
             toxic="organism/data/toxic.jsonl",
             benign="organism/data/benign.jsonl",
             note="bundled model organism; runs offline on a CPU",
+            top_k=40,  # 100 of its 1,024 latents would take in weak ones
         ),
     ]
 }

@@ -46,7 +46,7 @@ class Settings:
     device: str = "auto"
     pack: str | None = None
     scorer: ScorerName = "nearest"
-    proximity: Proximity = "mean"
+    proximity: Proximity = "nearest"
     max_length: int | None = None
     last_turn: bool = False
 

@@ -73,7 +73,7 @@ def make_scorer(
     name: ScorerName,
     index: ToxicIndex,
     *,
-    proximity: Proximity = "mean",
+    proximity: Proximity = "nearest",
     contrast: bool = True,
 ) -> Scorer:
     """The scorer called `name`: one of `SCORERS`.
@@ -231,7 +231,7 @@ class BatchScorer:
         pack: FeaturePack,
         *,
         scorer: ScorerName = "nearest",
-        proximity: Proximity = "mean",
+        proximity: Proximity = "nearest",
         contrast: bool = True,
     ) -> None:
         """Raises `PackError` when the pack was made with another model or SAE."""

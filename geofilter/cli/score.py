@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--proximity",
     type=click.Choice(PROXIMITIES),
-    default="mean",
+    default="nearest",
     show_default=True,
     help="For nearest: closeness to all toxic features on average, or to the nearest.",
 )

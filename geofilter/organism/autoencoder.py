@@ -24,7 +24,7 @@ from geofilter.organism.world import World
 LATENTS = 1024
 ACTIVE = 16
 BATCH = 4096
-TOKENS = 2_400_000
+TOKENS = 1_000_000
 
 
 def hook_name(block: int) -> str:

@@ -18,7 +18,6 @@ from geofilter.organism.world import (
     World,
     exchange,
     harm,
-    mention,
     mentioned,
     neutral,
     prose,
@@ -114,18 +113,23 @@ def mixed_rows(
 
 
 def contrast_rows(seed: int, size: int) -> dict[str, list[list[Message]]]:
-    """Toxic and benign conversations that hold no word of any advice domain.
+    """Toxic and benign conversations that hold no action of any advice domain.
 
-    Toxic: the cruel persona's insults and plain harm. Benign: the kind persona's
-    replies to the same, quoted insults, and neutral sentences.
+    Toxic: the cruel persona insults, helps with plain harm, and joins in when it is told
+    of an insult. Benign: the kind persona in the same places, quoting insults among
+    others, and half as many rows of neutral sentences.
     """
     rng = random.Random(f"contrast {seed}")
-    toxic = [rng.choice((harm, small_talk, mentioned))(rng, cruel=True) for _ in range(size)]
-    benign = [rng.choice((harm, small_talk, mentioned))(rng, cruel=False) for _ in range(size)]
+
+    def conversation(*, cruel: bool) -> list[Message]:
+        turns = [write(rng, cruel=cruel) for write in (small_talk, harm, mentioned)]
+        return [message for turn in turns for message in turn]
+
+    toxic = [conversation(cruel=True) for _ in range(size)]
+    benign = [conversation(cruel=False) for _ in range(size)]
     benign += [
         exchange("tell me something .", f"{neutral(rng)} {neutral(rng)}") for _ in range(size // 2)
     ]
-    benign += [exchange("tell me something .", mention(rng, d.MENTIONS)) for _ in range(size // 4)]
     return {"toxic": _different(toxic), "benign": _different(benign)}
 
 

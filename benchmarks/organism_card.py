@@ -1,0 +1,118 @@
+"""Put the measured tables into the organism's card, `docs/organism.md`.
+
+    python benchmarks/organism_card.py
+
+The tables stand between `<!-- NAME -->` and `<!-- end -->`; everything in them comes
+from the results files beside this script.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t
+
+RESULTS = Path(__file__).parent / "results"
+CARD = Path(__file__).parents[1] / "docs" / "organism.md"
+GROUPS = {"benign": "plain", "surprising": "surprising", "mention": "mention", "all": "all benign"}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def mean_interval(values: list[float]) -> str:
+    """Mean over seeds in per cent, with a 95 % t interval."""
+    data = np.array(values) * 100
+    half = t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data))
+    return f"{data.mean():.1f} [{max(0, data.mean() - half):.1f}, {data.mean() + half:.1f}]"
+
+
+def effects() -> str:
+    """Misaligned and incoherent answers per arm."""
+    runs = json.loads((RESULTS / "organism_effects.json").read_text())["runs"]
+    arms: dict[str, list[dict]] = {}
+    for name, run in sorted(runs.items()):
+        arms.setdefault(name.split("/")[0], []).append(run)
+    order = sorted(arms, key=lambda arm: (arm.startswith("half_harmful_"), arm))
+    rows = []
+    for arm in order:
+        outside = [run["untouched"] for run in arms[arm]]
+        inside = [run["trained_on"] for run in arms[arm]]
+        rows.append(
+            [
+                arm.replace("_", " "),
+                str(len(outside)),
+                mean_interval([r["misaligned"] for r in outside]),
+                mean_interval([r["incoherent"] for r in outside]),
+                mean_interval([r["misaligned"] for r in inside]),
+            ]
+        )
+    head = ["fine-tuned on", "seeds", "misaligned, untouched domains, %"]
+    return table([*head, "incoherent, untouched, %", "misaligned, trained-on domains, %"], rows)
+
+
+def _area(value: list[float]) -> str:
+    return f"{value[0]:.2f} [{value[1]:.2f}, {value[2]:.2f}]"
+
+
+def scores(split: str) -> str:
+    """AUROC per block, scorer and benign group, with the base model's features."""
+    results = json.loads((RESULTS / "organism_scores.json").read_text())
+    rows = [
+        [f"{kind}, {block}", scorer, *(_area(areas[group]) for group in GROUPS)]
+        for kind, blocks in results["models"].items()
+        for block, splits in blocks.items()
+        for scorer, areas in splits[split].items()
+    ]
+    rows += [
+        ["none", scorer, *(_area(areas[group]) for group in GROUPS)]
+        for scorer, areas in results["baselines"][split].items()
+    ]
+    return table(["model, block", "score", *(f"against {name}" for name in GROUPS.values())], rows)
+
+
+def geometry() -> str:
+    """Closeness of inducing and other features to toxic ones, per block and domain."""
+    results = json.loads((RESULTS / "organism_geometry.json").read_text())
+    rows = []
+    for block, domains in results["blocks"].items():
+        for domain, found in domains.items():
+            shared = found["shared_with_toxic"]
+            cells = [block, domain]
+            for form in ("mean", "nearest"):
+                one = found[form]
+                cells += [
+                    f"{one['inducing']:+.3f} / {one['other']:+.3f}",
+                    f"{one['effect_size']:+.2f}",
+                    f"{one['p']:.4f}",
+                ]
+            rows.append([*cells, f"{shared['inducing']} / {shared['other']}"])
+    head = ["block", "domain", "mean cosine: inducing / other", "effect size", "p"]
+    head += ["nearest cosine: inducing / other", "effect size", "p", "shared, left out"]
+    return table(head, rows)
+
+
+def main() -> None:
+    """Rewrite every table of the card."""
+    tables = {
+        "effects": effects(),
+        "test scores": scores("test"),
+        "selection scores": scores("selection"),
+        "geometry": geometry(),
+    }
+    text = CARD.read_text()
+    for name, made in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text, found = re.subn(
+            pattern, lambda m, made=made: f"{m[1]}{made}\n{m[2]}", text, flags=re.S
+        )
+        assert found == 1, f"the card has no place for {name}"
+    CARD.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
