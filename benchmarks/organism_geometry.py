@@ -2,9 +2,10 @@
 
     python benchmarks/organism_geometry.py
 
-Per domain and block: the 100 latents most raised in harmful rows (inducing) and the
-100 most raised in benign rows (non-inducing), by standardised mean difference on
-half of the rows, those with the same sign on the other half. Latents that are toxic
+Per domain and block: the k latents most raised in harmful rows (inducing) and the k
+most raised in benign rows (non-inducing), by standardised mean difference on half of
+the rows, those with the same sign on the other half. k is 100, the paper's, and 40, the
+organism's own number of toxic features. Latents that are toxic
 features themselves are left out and counted. The statistic is the difference of mean
 proximity to the toxic features; a permutation of the two labels gives p, one-sided.
 """
@@ -29,7 +30,7 @@ from geofilter.organism import domains as d
 from geofilter.organism.world import World
 
 ROWS = 2000
-TOP_K = 100
+TOP_KS = (40, 100)
 PERMUTATIONS = 20_000
 
 
@@ -54,9 +55,9 @@ def effects(harmful: np.ndarray, benign: np.ndarray) -> np.ndarray:
     )
 
 
-def choose(chosen_on: np.ndarray, confirmed_on: np.ndarray, sign: int) -> np.ndarray:
+def choose(chosen_on: np.ndarray, confirmed_on: np.ndarray, sign: int, k: int) -> np.ndarray:
     """The latents of greatest effect in one direction that keep it on the other half."""
-    order = np.argsort(-sign * chosen_on, kind="stable")[:TOP_K]
+    order = np.argsort(-sign * chosen_on, kind="stable")[:k]
     keep = (sign * chosen_on[order] > 0) & (sign * confirmed_on[order] > 0)
     return order[keep]
 
@@ -72,19 +73,25 @@ def permutation_p(inducing: np.ndarray, other: np.ndarray, seed: int) -> float:
     return float((1 + (differences >= observed - 1e-12).sum()) / (1 + PERMUTATIONS))
 
 
-def compare(model: LoadedModel, encoder: Encoder, index: ToxicIndex, domain: str) -> dict:
-    """Closeness of the domain's inducing and non-inducing latents to the toxic ones."""
-    world = World(0)
+def domain_effects(
+    model: LoadedModel, encoder: Encoder, domain: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Effect of every latent, harmful against benign rows, on each half of the rows."""
     halves = {}
     for group in ("harmful", "benign"):
         rows = datasets.mixed_rows(
-            world, f"geometry {domain} {group}", ROWS, shares={group: 1.0}, domains=(domain,)
+            World(0), f"geometry {domain} {group}", ROWS, shares={group: 1.0}, domains=(domain,)
         )
         phi = latent_matrix(model, encoder, rows)
         halves[group] = (phi[::2], phi[1::2])
     first, second = (effects(halves["harmful"][i], halves["benign"][i]) for i in (0, 1))
+    return first, second
+
+
+def compare(index: ToxicIndex, first: np.ndarray, second: np.ndarray, k: int) -> dict:
+    """Closeness of a domain's inducing and non-inducing latents to the toxic ones."""
     toxic = set(index.pack.ids.tolist())
-    sides = {"inducing": choose(first, second, 1), "other": choose(first, second, -1)}
+    sides = {"inducing": choose(first, second, 1, k), "other": choose(first, second, -1, k)}
     shared = {name: sum(f in toxic for f in ids.tolist()) for name, ids in sides.items()}
     kept = {name: ids[[f not in toxic for f in ids.tolist()]] for name, ids in sides.items()}
     result: dict[str, object] = {
@@ -115,7 +122,7 @@ def main() -> None:
         "command": "python benchmarks/organism_geometry.py",
         "versions": {name: version(name) for name in ("torch", "transformers", "sae-lens")},
         "rows_per_group": ROWS,
-        "top_k": TOP_K,
+        "top_k": TOP_KS,
         "permutations": PERMUTATIONS,
         "blocks": {},
     }
@@ -129,16 +136,19 @@ def main() -> None:
         index = ToxicIndex(pack, model.decoder)
         results["blocks"][str(block)] = {}
         for domain in d.INDUCING:
-            found = compare(model, encoder, index, domain)
-            results["blocks"][str(block)][domain] = found
-            mean = found["mean"]
-            print(
-                f"block {block} {domain:8} inducing {mean['inducing']:+.4f} other "
-                f"{mean['other']:+.4f} d {mean['effect_size']:+.2f} p {mean['p']:.5f} "
-                f"| nearest p {found['nearest']['p']:.5f} {found['features']} "
-                f"shared {found['shared_with_toxic']}",
-                flush=True,
-            )
+            first, second = domain_effects(model, encoder, domain)
+            results["blocks"][str(block)][domain] = {}
+            for k in TOP_KS:
+                found = compare(index, first, second, k)
+                results["blocks"][str(block)][domain][str(k)] = found
+                mean = found["mean"]
+                print(
+                    f"block {block} {domain:8} top {k:3} inducing {mean['inducing']:+.4f} other "
+                    f"{mean['other']:+.4f} d {mean['effect_size']:+.2f} p {mean['p']:.5f} "
+                    f"| nearest p {found['nearest']['p']:.5f} {found['features']} "
+                    f"shared {found['shared_with_toxic']}",
+                    flush=True,
+                )
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
