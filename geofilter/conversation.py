@@ -366,4 +366,4 @@ def _overlapping(window: _Window, spans: Sequence[Span]) -> Mask:
     for span in spans:
         mask |= (start < span.end) & (end > span.start) & (start < end)
         mask |= (start == end) & (start > span.start) & (start <= span.end)
-    return mask & window.text_tokens
+    return mask

@@ -154,6 +154,16 @@ def _message(turn: Turn) -> dict[str, object]:
     return message | {key: value for key, value in optional.items() if value is not None}
 
 
+def _with_argument(call: dict[str, object], value: str) -> dict[str, object]:
+    """The call with one argument instead of its own, spelled as the row spells them."""
+    arguments: dict[str, object] = {"argument": value}
+    inner = call.get("function")
+    if isinstance(inner, dict):
+        return {**call, "function": _with_argument(inner, value)}
+    as_text = isinstance(call.get("arguments"), str)
+    return {**call, "arguments": _json(arguments) if as_text else arguments}
+
+
 def _absent_character(text: str) -> str | None:
     """A character that the text does not hold, from those that no template treats in a special way.
 
@@ -197,12 +207,12 @@ class Conversation:
         return self._rendered(self.turns[:count], ask=True)
 
     def own(self, index: int) -> Span | None:
-        """The characters that the turn itself holds, its reasoning included.
+        """The characters that the turn itself holds, its reasoning and tool calls included.
 
-        None where they cannot be told apart from the template: a turn with tool
-        calls, which templates spell in their own ways.
+        None where they cannot be told apart: the template refuses the conversation
+        without the turn's tool calls, or writes other turns in another way then.
         """
-        if self._mark is None or self.turns[index].tool_calls:
+        if self._mark is None:
             return None
         turns = list(self.turns)
         turns[index] = self._marked(index)
@@ -220,44 +230,51 @@ class Conversation:
         This is where TRL's training templates put their markers. `own` is the
         turn's own text as `own(index)` gives it. None where it cannot be found.
         """
-        start = self._start(index, own)
-        end = None if start is None else self._end(index, start, own)
+        start, end = self._start(index, own), self._end(index, own)
         return None if start is None or end is None or end < start else Span(start, end)
 
     def _start(self, index: int, own: Span | None) -> int | None:
-        text = self.full.text
-        head = self._rendered(self.turns[:index], ask=True) if index else ""
-        if head is not None and text.startswith(head):
+        # A template may refuse to ask for a response to nothing, or write only the header then.
+        head = self.prompt(index) if index else None
+        if head is not None and self.full.text.startswith(head):
+            # A content may begin with the end of the header.
             return len(head) if own is None else min(len(head), own.start)
-        if own is not None:
-            return own.start
-        base = self._rendered(self.turns[:index])
-        if head is None or base is None or not text.startswith(base):
-            return None
-        # The header is longer when a response is asked for (an opened <think>).
-        same = len(base)
-        while same < min(len(head), len(text)) and head[same] == text[same]:
-            same += 1
-        return same
+        return None if own is None else own.start
 
-    def _end(self, index: int, start: int, own: Span | None) -> int | None:
+    def _end(self, index: int, own: Span | None) -> int | None:
         text = self.full.text
         if index == len(self.turns) - 1:
             return len(text)
+        if own is None:
+            return self._end_of_calls(index)
         closing = self._closing(index)
-        if own is not None:
-            if closing is None or not text.startswith(closing, own.end):
-                closing = self._other_closing(own.end, closing or "")
-            return own.end + len(closing)
-        whole = self._rendered(self.turns[: index + 1])
-        if whole is not None and text.startswith(whole):
-            return len(whole)
-        following = self.own(index + 1)
-        if following is None or not closing:
+        if closing is None or not text.startswith(closing, own.end):
+            closing = self._other_closing(own.end, closing or "")
+        return own.end + len(closing)
+
+    def _end_of_calls(self, index: int) -> int | None:
+        """The end of a turn whose tool calls the template insists on.
+
+        Found with the mark as the last call's only argument, once with all turns
+        and once with this one as the last: the closing is what both have after it.
+        """
+        mark = self._mark
+        calls = self.turns[index].tool_calls
+        if mark is None or not calls:
             return None
-        # Between the closing and the next turn's own text stands the template's header only.
-        place = text.rfind(closing, start, following.start)
-        return None if place < 0 else place + len(closing)
+        turn = replace(self.turns[index], tool_calls=(*calls[:-1], _with_argument(calls[-1], mark)))
+        whole = self._rendered([*self.turns[:index], turn, *self.turns[index + 1 :]])
+        alone = self._rendered([*self.turns[:index], turn])
+        if whole is None or alone is None or mark not in whole or mark not in alone:
+            return None
+        rest, closing = (text[text.rindex(mark) + 1 :] for text in (whole, alone))
+        # The argument's own quote stands first, which a number does not have.
+        same = self.full.text.endswith(rest.removeprefix('"'))
+        return (
+            len(self.full.text) - len(rest) + len(closing)
+            if same and rest.startswith(closing)
+            else None
+        )
 
     def _other_closing(self, place: int, last: str) -> str:
         """The closing at `place`, of a template that closes the last turn in another way (`last`).

@@ -9,6 +9,7 @@ import tiny
 from chats import FOUR_TURNS, LONG_ENOUGH, TEMPLATES, TWO_TURNS, messages, text_of, trl_template
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers.utils import chat_template_utils
 
 from geofilter.conversation import Encoder
@@ -61,6 +62,25 @@ def test_beginning_of_sequence_is_not_pooled_when_it_is_also_an_ordinary_word() 
     assert not encoded.pooled[encoded.ids == tokenizer.bos_token_id].any()
 
 
+def test_a_token_that_the_tokenizer_adds_is_not_pooled_even_if_it_is_no_special_token() -> None:
+    tokenizer = tiny.bpe_tokenizer(adds_bos=False)
+    token = "h"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, tokenizer.convert_tokens_to_ids(token))]
+    )
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(text="hello there"))
+    assert tokenizer.decode(encoded.ids).startswith("hhello")
+    assert text_of(tokenizer, encoded, encoded.pooled) == "hello there"
+
+
+@pytest.mark.parametrize("content", ["a   b", "soup    ", "\n  \n .", "x \t  東  京 "])
+def test_blanks_are_pooled_where_the_tokenizer_trims_them_from_its_offsets(content: str) -> None:
+    tokenizer = tiny.bpe_tokenizer(trim_offsets=True)
+    turns = (Turn("user", "   "), Turn("assistant", content), Turn("user", "   "))
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns))
+    assert text_of(tokenizer, encoded, encoded.pooled) == content
+
+
 def test_reasoning_is_pooled_and_its_frame_is_not_under_a_template_that_renders_it() -> None:
     tokenizer = trl_template("qwen3")
     turns = (TWO_TURNS[0], Turn("assistant", "A soup.", reasoning="Leeks are good."))
@@ -89,18 +109,45 @@ CALL_TURNS = (
 
 
 @pytest.mark.parametrize(
-    "name", ["qwen2_5", "qwen3", "qwen3_training", "qwen3_vl", "lfm2_v2", None]
+    "name", ["gptoss", "qwen2_5", "qwen3", "qwen3_training", "qwen3_vl", "lfm2_v2", None]
 )
 def test_tool_calls_are_response_and_the_tools_answer_is_not(name: str | None) -> None:
     tokenizer = trl_template(name) if name else tiny.bpe_tokenizer(None)
     encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(CALL_TURNS))
     for mask in (encoded.response, encoded.pooled):
         text = text_of(tokenizer, encoded, mask)
-        assert "Wait." in text
+        # The template of gpt-oss leaves out what was said before a call, once there is an answer.
+        assert ("Wait." in text) == (name != "gptoss")
         assert "kettle" in text
         assert "90" in text
         assert "Tea is ready." in text
         assert "boils" not in text
+
+
+@pytest.mark.parametrize("name", ["gemma", "gptoss", "llama3_1", "qwen2_5", "qwen3"])
+def test_a_response_begins_where_the_template_stops_asking_for_it(name: str) -> None:
+    # Qwen3 writes an empty frame for reasoning, gpt-oss a channel: both belong to the response.
+    encoder = Encoder(trl_template(name), max_length=LONG_ENOUGH)
+    by_turn, after_prompt = (encoder.encode(Sample(TWO_TURNS, prompt_turns=n)) for n in (0, 1))
+    assert by_turn.response.tolist() == after_prompt.response.tolist()
+
+
+def test_a_content_that_begins_as_the_header_ends_is_response_from_its_first_token() -> None:
+    asks = tiny.CHATML.replace("assistant\n{% endif", "assistant\nAnswer: {% endif")
+    tokenizer = tiny.bpe_tokenizer(asks)
+    turns = (TWO_TURNS[0], Turn("assistant", "Answer: a soup."))
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns))
+    for mask in (encoded.response, encoded.pooled):
+        assert text_of(tokenizer, encoded, mask).startswith("Answer: a soup.")
+
+
+def test_two_turns_with_tool_calls_in_succession_are_found() -> None:
+    tokenizer = trl_template("qwen2_5")
+    turns = (*CALL_TURNS[:2], *CALL_TURNS[1:])
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns))
+    text = text_of(tokenizer, encoded, encoded.response)
+    assert text.count("kettle") == text.count("Wait.") == 2
+    assert "boils" not in text
 
 
 # --- which turns count --------------------------------------------------------------------
@@ -297,7 +344,7 @@ def test_a_row_of_very_many_turns_takes_seconds() -> None:
     assert encoded.truncated
     pair = tokenizer.apply_chat_template(messages(TWO_TURNS))["input_ids"]
     assert encoded.total_tokens == pytest.approx(100_000 * len(pair), rel=0.05)
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 3
 
 
 # --- tokenizers ----------------------------------------------------------------------------
