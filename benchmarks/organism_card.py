@@ -80,20 +80,24 @@ def geometry() -> str:
     results = json.loads((RESULTS / "organism_geometry.json").read_text())
     rows = []
     for block, domains in results["blocks"].items():
-        for domain, found in domains.items():
-            shared = found["shared_with_toxic"]
-            cells = [block, domain]
-            for form in ("mean", "nearest"):
-                one = found[form]
-                cells += [
-                    f"{one['inducing']:+.3f} / {one['other']:+.3f}",
-                    f"{one['effect_size']:+.2f}",
-                    f"{one['p']:.4f}",
-                ]
-            rows.append([*cells, f"{shared['inducing']} / {shared['other']}"])
-    head = ["block", "domain", "mean cosine: inducing / other", "effect size", "p"]
+        for domain, by_k in domains.items():
+            rows += [_geometry_row(block, domain, k, found) for k, found in by_k.items()]
+    head = ["block", "domain", "k", "mean cosine: inducing / other", "effect size", "p"]
     head += ["nearest cosine: inducing / other", "effect size", "p", "shared, left out"]
     return table(head, rows)
+
+
+def _geometry_row(block: str, domain: str, k: str, found: dict) -> list[str]:
+    shared = found["shared_with_toxic"]
+    cells = [block, domain, k]
+    for form in ("mean", "nearest"):
+        one = found[form]
+        cells += [
+            f"{one['inducing']:+.3f} / {one['other']:+.3f}",
+            f"{one['effect_size']:+.2f}",
+            f"{one['p']:.4f}",
+        ]
+    return [*cells, f"{shared['inducing']} / {shared['other']}"]
 
 
 def main() -> None:
