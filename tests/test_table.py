@@ -125,6 +125,18 @@ def test_lines_come_back_as_written_with_their_ranks(rows: list[ScoreRow], part_
                     assert value == wanted
 
 
+def test_small_parts_become_large_row_groups(tmp_path: Path) -> None:
+    rows = [scored_row(row, row % 7 / 7) for row in range(20_000)]
+    table = make(tmp_path / "s.parquet", rows, part_rows=1000)
+    groups = pq.read_metadata(tmp_path / "s.parquet").num_row_groups
+    assert groups == 3
+    for row in (0, 8_999, 9_000, 19_999):
+        assert dataclasses.replace(table.row(row), rank=None) == dataclasses.replace(
+            rows[row],
+            score=float(np.float32(rows[row].score)),
+        )
+
+
 def test_columns_are_those_of_the_design(tmp_path: Path) -> None:
     make(tmp_path / "s.parquet", [scored_row(0, 0.5)])
     schema = pq.read_schema(tmp_path / "s.parquet")

@@ -89,7 +89,7 @@ def score_file(
     *,
     on_error: OnError = "stop",
     restart: bool = False,
-    part_rows: int = 4096,
+    part_rows: int = 512,
     batch_tokens: int = 16384,
     progress: Progress | None = None,
 ) -> ScoreTable:
@@ -98,7 +98,8 @@ def score_file(
     A run that was killed or interrupted continues from its whole parts, which
     stand in the folder `<out>.parts`; a table that is complete is returned as it
     is. `restart` throws both away first. `manifest` must name everything that
-    decides the scores. `batch_tokens` bounds a padded batch and decides none.
+    decides the scores. `part_rows` is what an interruption may cost, and
+    `batch_tokens` bounds a padded batch; neither decides a score.
 
     `on_error="stop"` looks at all rows before any scoring and raises `DataError`
     at the first that cannot be scored; `"keep"` keeps such rows unscored, with

@@ -44,6 +44,8 @@ from geofilter.terminal import escape
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _HASH_KEY = b"geofilter.manifest_hash"
 _PART_ROWS = "part_rows"
+# Row groups of the finished table: many small ones make a footer that fills memory.
+_GROUP_ROWS = 8192
 _LOCKS_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
@@ -294,13 +296,17 @@ class PartsFolder:
 
     def _stream(self, writer: pq.ParquetWriter, rank: np.ndarray) -> None:
         at = SCHEMA.get_field_index("rank")
+        waiting: list[pa.Table] = []
         for number in sorted(self._whole):
             lines = self.read(number)
             first = self.first_row(number)
             here = rank[first : first + lines.num_rows].astype(np.int64)
             column = pa.array(here, mask=here == 0)
             lines = lines.set_column(at, SCHEMA.field("rank"), column)
-            writer.write_table(lines.replace_schema_metadata(writer.schema.metadata))
+            waiting.append(lines.replace_schema_metadata(writer.schema.metadata))
+            if sum(map(len, waiting)) >= _GROUP_ROWS or number == max(self._whole):
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
 
     def _clear(self) -> None:
         """Remove what geofilter made here, and nothing else."""
