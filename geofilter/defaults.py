@@ -7,12 +7,14 @@ This module knows nothing about the data that is scored or about the command lin
 """
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from geofilter import contrast, discovery, features
 from geofilter.contrast import read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
@@ -65,6 +67,7 @@ class DefaultPack:
                 "give --pack, made with geofilter discover"
             )
         self._model = model
+        self._top_k = entry.top_k
         self._encoder = Encoder(model.tokenizer, max_length=window(model))
         self._places = [entry.path(place) for place in (entry.toxic, entry.benign)]
         self.path = cache_folder() / "packs" / f"{entry.name}-{self._key()}.pack"
@@ -75,6 +78,9 @@ class DefaultPack:
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
+            "top_k": self._top_k,
+            # Between two releases the version stays while the recipe may change.
+            "recipe": [inspect.getsource(part) for part in (contrast, discovery, features)],
             "contrast": [open_rows(place).fingerprint() for place in self._places],
             "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
         }
@@ -94,7 +100,7 @@ class DefaultPack:
         `progress` is called with (rows done, rows in all).
         """
         toxic, benign = (read_contrast(place, self._encoder) for place in self._places)
-        pack = discover(self._model, toxic, benign, progress=progress).pack
+        pack = discover(self._model, toxic, benign, top_k=self._top_k, progress=progress).pack
         # A cache is a convenience: a read-only home must not stop the work.
         with suppress(OSError, OutputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from cli_folder import ROWS, write_rows
 
 from geofilter import defaults, models
 from geofilter.cli import options
+from geofilter.pack import load_pack
 
 TINY = "--model model --sae sae"
 SCORED = "--scores data.scores.parquet"
@@ -195,6 +196,14 @@ def test_other_contrast_sets_make_another_default_pack(catalogue, geofilter):
     write_rows(Path("toxic.jsonl"), 40, 0, 30, seed=9)
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
     assert score_column("first.parquet") != score_column("second.parquet")
+
+
+def test_another_size_of_the_pack_makes_another_default_pack(catalogue, geofilter, monkeypatch):
+    assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
+    monkeypatch.setitem(models.CATALOGUE, "small", replace(catalogue, top_k=3))
+    assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
+    packs = (defaults.cache_folder() / "packs").iterdir()
+    assert sorted(len(load_pack(path)) for path in packs)[0] == 3
 
 
 def test_a_damaged_cached_pack_is_made_anew(catalogue, geofilter):
