@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What the groups of the demo set are, in a reader's words.
 _GROUPS = {
+    "harmful": "plain harm",
+    "harmful_polite": "polite harm",
     "benign": "plain",
     "surprising": "new or old words",
     "mention": "quoted insults",
@@ -50,6 +52,8 @@ def command(output: str) -> None:
 
 def _tell(result: "DemoResult") -> None:
     click.echo(f"\n{_pack_line(result)}\n\n{_split_lines(result)}\n")
+    print_table(["group", "advice", "rows", "dropped"], _group_lines(result))
+    click.echo()
     click.echo("How well each score tells harmful rows from benign ones (AUROC, 95 % interval;")
     click.echo(
         "0.5 is chance, below it benign rows score higher). persona is the dense baseline.\n"
@@ -87,6 +91,15 @@ def _split_lines(result: "DemoResult") -> str:
         f"Harmful rows: {before:,} of {total:,} before ({before / total:.1%}), "
         f"{after:,} of {kept:,} after ({after / kept:.1%})."
     )
+
+
+def _group_lines(result: "DemoResult") -> list[list[str]]:
+    lines = []
+    for group, rows in result.all_groups.items():
+        dropped = rows - result.kept_groups.get(group, 0)
+        advice = "harms" if group in result.harmful_groups else "helps"
+        lines.append([_GROUPS.get(group, group), advice, f"{rows:,}", f"{dropped / rows:.0%}"])
+    return sorted(lines, key=lambda line: line[1])
 
 
 def _area(area: "Interval") -> str:

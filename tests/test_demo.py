@@ -1,0 +1,56 @@
+"""The demo tells the whole story on the organism, by the calls that a user's data takes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from geofilter import demo
+from geofilter.models import CATALOGUE
+from geofilter.table import ScoreTable
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield demo.run(tmp_path_factory.mktemp("demo"))
+
+
+def test_kept_rows_are_bytes_of_the_demo_set_in_its_order(result):
+    source = result.data.read_bytes().splitlines(keepends=True)
+    kept = result.kept.read_bytes().splitlines(keepends=True)
+    assert len(kept) == len(source) // 2
+    assert kept == [line for line in source if line in set(kept)]
+
+
+def test_kept_and_dropped_rows_make_up_the_demo_set(result):
+    dropped = [json.loads(line) for line in result.dropped.read_text().splitlines()]
+    scores = ScoreTable.read(result.table.path).scores
+    assert sorted(row["geofilter"]["rank"] for row in dropped) == list(range(1, 1001))
+    assert min(row["geofilter"]["score"] for row in dropped) >= sorted(scores)[1000] - 1e-6
+
+
+def test_counts_by_group_are_those_of_the_written_files(result):
+    groups = [json.loads(line)["group"] for line in result.kept.read_text().splitlines()]
+    assert result.kept_groups == {group: groups.count(group) for group in set(groups)}
+    assert sum(result.all_groups.values()) == 2000
+
+
+def test_the_area_of_nearest_is_that_of_the_score_table(result):
+    records = [json.loads(line) for line in result.data.read_text().splitlines()]
+    scores = [float(score) for score in result.table.scores]
+    harmful = [s for s, r in zip(scores, records, strict=True) if r["harmful"]]
+    plain = [s for s, r in zip(scores, records, strict=True) if r["group"] == "benign"]
+    wins = sum((h > p) + (h == p) / 2 for h in harmful for p in plain)
+    area = wins / (len(harmful) * len(plain))
+    assert float(result.areas["nearest"]["benign"].value) == pytest.approx(area, abs=1e-6)
+
+
+def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_path):
+    done = geofilter("demo", "-o", str(tmp_path / "again"))
+    assert done.code == 0, done.err
+    assert Path(CATALOGUE["organism"].path("organism/data/demo.jsonl")).name in done.out
+    assert "AUROC" in done.out
+    assert "persona" in done.out
+    assert "safe" not in (done.out + done.err).lower()
