@@ -186,20 +186,27 @@ def test_features_found_on_noise_do_not_look_good(model):
     assert abs(pack.statistics.auroc.mean() - 0.5) < 0.06
 
 
-def test_a_planted_feature_is_found_and_tests_well():
-    """One loud word, in toxic rows only, and a latent that reads only it."""
+def loud_word():
+    """A model in which one word fills the residual stream, and latent 17 reads only it."""
     model, word = tiny_model(sae="jumprelu"), 62
     with torch.no_grad():
         model.network.get_input_embeddings().weight[word] *= 30
-    plain = random_samples(120, seed=4, words=range(4, 60))
-    toxic = [sample([*encoded.ids.tolist()[:-1], word, 5]) for encoded in plain[:60]]
-    (at_word,) = residuals(model, [sample([1, 5, word])])[:, 2]
-    elsewhere = residuals(model, [plain[0]])[0].mean(dim=0)
-    direction = torch.nn.functional.normalize(at_word - elsewhere, dim=0)
-    with torch.no_grad():
+        at_word = residuals(model, [sample([1, 5, word])])[0, 2]
+        direction = torch.nn.functional.normalize(at_word, dim=0)
         model.sae.W_enc[:, 17] = direction
         model.sae.W_dec[17] = direction
-        model.sae.threshold[17] = 0.5 * ((at_word - model.sae.b_dec) @ direction)
+        model.sae.threshold[17] = 0.5 * at_word.norm()
+    return model, word
+
+
+def with_word(encoded, word):
+    return sample([*encoded.ids.tolist()[:-1], word, 5])
+
+
+def test_a_planted_feature_is_found_and_tests_well():
+    model, word = loud_word()
+    plain = random_samples(120, seed=4, words=range(4, 60))
+    toxic = [with_word(encoded, word) for encoded in plain[:60]]
     pack = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=50).pack
     place = pack.ids.tolist().index(17)
     assert pack.statistics.auroc[place] == 1
@@ -248,14 +255,15 @@ def test_top_k_below_one_is_refused(top_k, model):
         discover(model, *tiny_contrast(), top_k=top_k)
 
 
-def test_a_latent_that_one_row_wakes_is_no_feature(model):
-    """Word 63 stands in a single toxic row; latents that only it wakes are not chosen."""
-    plain = random_samples(120, seed=5, words=range(4, 60))
-    toxic = [sample([1, 4, 63, 63, 63, 63, 63, 5]), *plain[:59]]
-    chosen = discover(model, contrast(toxic, "a"), contrast(plain[60:], "b"), top_k=D_SAE)
-    halves = split_halves(contrast(toxic, "a"), contrast(plain[60:], "b"))[0]
-    firings = (phi(model, halves["toxic selection"]) > 0).sum(axis=0)
-    assert firings[chosen.pack.ids].min() >= 3
+def test_a_latent_that_two_rows_wake_is_no_feature():
+    model, word = loud_word()
+    plain = random_samples(120, seed=4, words=range(4, 60))
+    for rows, chosen in ((2, False), (30, True)):
+        toxic = [with_word(encoded, word) for encoded in plain[:rows]] + plain[rows:60]
+        sets = contrast(toxic, "a"), contrast(plain[60:], "b")
+        firings = (phi(model, split_halves(*sets)[0]["toxic selection"])[:, 17] > 0).sum()
+        assert 1 <= firings <= rows
+        assert (17 in discover(model, *sets, top_k=D_SAE).pack.ids) == chosen
 
 
 def test_nothing_stronger_in_toxic_rows_is_said_so(model):

@@ -41,7 +41,7 @@ def test_the_parts_of_all_tokens_sum_to_the_score(kind, pooling, contrast, proxi
 def test_each_pooled_token_is_explained_by_its_own_latents(model, index):
     (encoded,) = random_samples(1, seed=6)
     hidden = residuals(model, [encoded])[0]
-    explanation = explain(model, index, encoded)
+    explanation = explain(model, index, encoded, proximity="mean")
     positions = [token.position for token in explanation.tokens]
     assert positions == np.flatnonzero(encoded.pooled).tolist()
     with torch.no_grad():
@@ -56,6 +56,7 @@ def test_each_pooled_token_is_explained_by_its_own_latents(model, index):
         parts = [latent.contribution for latent in token.latents]
         assert parts == sorted(parts, reverse=True)
         for latent in token.latents:
+            assert above[latent.feature] > 0
             activation = float(latents[token.position, latent.feature])
             assert latent.activation == pytest.approx(activation, abs=1e-5)
             share = activation / (phi[latent.feature] * len(positions))
@@ -63,6 +64,19 @@ def test_each_pooled_token_is_explained_by_its_own_latents(model, index):
             assert latent.proximity == pytest.approx(proximity)
             expected = above[latent.feature] * share * proximity / total
             assert latent.contribution == pytest.approx(expected, abs=1e-6)
+
+
+def test_under_max_pooling_a_latent_counts_where_it_is_greatest():
+    model, pack = tiny_setting("topk", "max")
+    index, (encoded,) = ToxicIndex(pack, model.decoder), random_samples(1, seed=6)
+    explanation = explain(model, index, encoded)
+    with torch.no_grad():
+        latents = model.sae.encode(residuals(model, [encoded])[0])
+    greatest = latents[explanation.tokens[0].position : explanation.tokens[-1].position + 1]
+    for place, token in enumerate(explanation.tokens):
+        for latent in token.latents:
+            here = int(greatest[:, latent.feature].argmax()) == place
+            assert (latent.contribution != 0) == here
 
 
 def test_each_latent_names_the_toxic_feature_nearest_to_it(model, index):

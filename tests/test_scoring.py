@@ -176,7 +176,8 @@ def test_scores_do_not_depend_on_batch_mates(kind, name):
 def test_top_features_are_those_that_raise_the_score_most(model, pack, index):
     samples = random_samples(4)
     features = sample_features(model, samples)
-    for one, scored in zip(features, make_scorer("nearest", index)(features), strict=True):
+    scorer = make_scorer("nearest", index, proximity="mean")
+    for one, scored in zip(features, scorer(features), strict=True):
         proximity = index.proximity["mean"]
         above = dict(
             zip(one.latents.tolist(), one.weights - pack.reference[one.latents], strict=True)
