@@ -296,11 +296,16 @@ class Conversation:
 
     def _marked(self, index: int) -> Turn:
         turn, mark = self.turns[index], self._mark or ""
-        # Templates that take reasoning out of the content must find some in the mark too.
-        content = f"<think>{mark}{_CLOSED_REASONING}{mark}"
+        content = mark
+        if _CLOSED_REASONING in turn.content:
+            # Templates that take reasoning out of the content must find some in the mark too.
+            reasoned = f"<think>{mark}{_CLOSED_REASONING}{mark}"
+            asked = self._rendered([_PROBE[0], Turn("assistant", reasoned)])
+            if asked is None or reasoned not in asked:
+                content = reasoned
         return replace(
             turn,
-            content=content if _CLOSED_REASONING in turn.content else mark,
+            content=content,
             reasoning=mark if turn.reasoning is not None else None,
             tool_calls=None,
         )

@@ -7,7 +7,7 @@ import time
 import pytest
 import tiny
 from chats import FOUR_TURNS, LONG_ENOUGH, TEMPLATES, TWO_TURNS, messages, text_of, trl_template
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 from transformers.utils import chat_template_utils
@@ -418,6 +418,8 @@ TOKENIZERS = {
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @settings(max_examples=150, deadline=None)
 @given(contents=st.lists(ANY_TEXT, min_size=2, max_size=6))
+@example(contents=["", "</think>"])
+@example(contents=["", "</think>", "", "so </think> it is"])
 def test_pooled_tokens_decode_to_the_contents(kind: str, contents: list[str]) -> None:
     tokenizer = TOKENIZERS[kind]
     turns = tuple(
