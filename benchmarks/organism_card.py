@@ -28,7 +28,8 @@ def mean_interval(values: list[float]) -> str:
     """Mean over seeds in per cent, with a 95 % t interval."""
     data = np.array(values) * 100
     half = t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / np.sqrt(len(data))
-    return f"{data.mean():.1f} [{max(0, data.mean() - half):.1f}, {data.mean() + half:.1f}]"
+    low, high = max(0, data.mean() - half), min(100, data.mean() + half)
+    return f"{data.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
 def effects() -> str:
@@ -95,7 +96,7 @@ def _geometry_row(block: str, domain: str, k: str, found: dict) -> list[str]:
         cells += [
             f"{one['inducing']:+.3f} / {one['other']:+.3f}",
             f"{one['effect_size']:+.2f}",
-            f"{one['p']:.4f}",
+            f"{one['p']:.5f}",
         ]
     return [*cells, f"{shared['inducing']} / {shared['other']}"]
 
