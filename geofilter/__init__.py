@@ -1,1 +1,58 @@
-"""Find the rows of a fine-tuning data set that lie nearest to a model's toxic features."""
+"""Find the rows of a fine-tuning data set that lie nearest to a model's toxic features.
+
+The names below are the reader's vocabulary, in the order of the data flow. Each is
+imported when it is first used, so that `import geofilter` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geofilter.discovery import discover
+    from geofilter.engines.local import score_file
+    from geofilter.errors import GeofilterError
+    from geofilter.models import load
+    from geofilter.pack import FeaturePack, load_pack
+    from geofilter.rows import open_rows
+    from geofilter.run import Settings, prepare
+    from geofilter.selection import drop_fraction, threshold
+    from geofilter.split import write_split
+    from geofilter.table import ScoreTable
+
+__all__ = [
+    "FeaturePack",
+    "GeofilterError",
+    "ScoreTable",
+    "Settings",
+    "discover",
+    "drop_fraction",
+    "load",
+    "load_pack",
+    "open_rows",
+    "prepare",
+    "score_file",
+    "threshold",
+    "write_split",
+]
+
+_HOME = {
+    "GeofilterError": "errors",
+    "open_rows": "rows",
+    "load": "models",
+    "FeaturePack": "pack",
+    "load_pack": "pack",
+    "discover": "discovery",
+    "Settings": "run",
+    "prepare": "run",
+    "score_file": "engines.local",
+    "ScoreTable": "table",
+    "drop_fraction": "selection",
+    "threshold": "selection",
+    "write_split": "split",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
