@@ -214,12 +214,21 @@ class Conversation:
         """
         if self._mark is None:
             return None
+        # A template that takes reasoning out of the content must find some in the mark too.
+        framed = f"<think>{self._mark}{_CLOSED_REASONING}{self._mark}"
+        reasons = _CLOSED_REASONING in self.turns[index].content
+        contents = (self._mark, framed) if reasons else (self._mark,)
+        spans = (self._changed(index, content, self._mark) for content in contents)
+        return next((span for span in spans if span is not None), None)
+
+    def _changed(self, index: int, content: str, mark: str) -> Span | None:
+        """What changes when the turn says `content`, which holds the mark."""
         turns = list(self.turns)
-        turns[index] = self._marked(index)
+        turns[index] = self._replaced(index, content)
         text = self._rendered(turns)
-        if text is None or self._mark not in text:
+        if text is None or mark not in text:
             return None
-        start, rest = text.index(self._mark), text[text.rindex(self._mark) + 1 :]
+        start, rest = text.index(mark), text[text.rindex(mark) + 1 :]
         span = Span(start, len(self.full.text) - len(rest))
         same = self.full.text.startswith(text[:start]) and self.full.text.endswith(rest)
         return span if same and span.start <= span.end else None
@@ -289,26 +298,14 @@ class Conversation:
 
     def _closing(self, index: int) -> str | None:
         """What the template writes after the turn, were it the last one."""
-        text = self._rendered([*self.turns[:index], self._marked(index)])
-        if text is None or self._mark is None or self._mark not in text:
-            return None
-        return text[text.rindex(self._mark) + 1 :]
+        mark = self._mark or ""
+        text = self._rendered([*self.turns[:index], self._replaced(index, mark)])
+        return text[text.rindex(mark) + 1 :] if text is not None and mark in text else None
 
-    def _marked(self, index: int) -> Turn:
-        turn, mark = self.turns[index], self._mark or ""
-        content = mark
-        if _CLOSED_REASONING in turn.content:
-            # Templates that take reasoning out of the content must find some in the mark too.
-            reasoned = f"<think>{mark}{_CLOSED_REASONING}{mark}"
-            asked = self._rendered([_PROBE[0], Turn("assistant", reasoned)])
-            if asked is None or reasoned not in asked:
-                content = reasoned
-        return replace(
-            turn,
-            content=content,
-            reasoning=mark if turn.reasoning is not None else None,
-            tool_calls=None,
-        )
+    def _replaced(self, index: int, content: str) -> Turn:
+        turn = self.turns[index]
+        reasoning = None if turn.reasoning is None else self._mark
+        return replace(turn, content=content, reasoning=reasoning, tool_calls=None)
 
     def _rendered(self, turns: Sequence[Turn], *, ask: bool = False) -> str | None:
         try:

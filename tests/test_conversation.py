@@ -99,6 +99,17 @@ def test_reasoning_within_the_content_is_pooled() -> None:
     assert pooled.endswith("A soup.")
 
 
+@pytest.mark.parametrize("name", ["gemma", "llama3", "qwen2_5", None])
+@pytest.mark.parametrize("content", ["so </think> it is", "<think>a</think>b", "</think>"])
+def test_a_template_without_reasoning_keeps_its_tags_as_text(
+    name: str | None, content: str
+) -> None:
+    tokenizer = trl_template(name) if name else tiny.bpe_tokenizer(None)
+    turns = (TWO_TURNS[0], Turn("assistant", content), *FOUR_TURNS)
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns))
+    assert text_of(tokenizer, encoded, encoded.pooled).lstrip().startswith(content)
+
+
 CALL = {"type": "function", "function": {"name": "kettle", "arguments": {"degrees": 90}}}
 CALL_TURNS = (
     TWO_TURNS[0],
@@ -314,6 +325,17 @@ def test_cutting_a_long_text_first_does_not_change_the_window(
     assert cut.total_tokens == pytest.approx(whole.total_tokens, rel=0.2)
 
 
+def test_a_word_that_the_cut_divides_is_not_in_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = "x" * 64 + " "
+    tokenizer = tiny.bpe_tokenizer(sentences=[word * 20], vocab_size=400)
+    sample = Sample(text=word * 300)
+    windows = range(120, 135)  # the cut divides one of these tokens
+    whole = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
+    monkeypatch.setattr("geofilter.conversation._CUT_CHARACTERS", 1 << 13)
+    cut = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
+    assert [encoded.ids.tolist() for encoded in cut] == [e.ids.tolist() for e in whole]
+
+
 def test_long_tokens_are_not_lost_by_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     # One word of 300 KB is one token: the window reaches beyond the first cut.
     monkeypatch.setattr("geofilter.conversation._CUT_CHARACTERS", 1 << 13)
@@ -407,7 +429,13 @@ def test_an_encoder_can_be_pickled() -> None:
 
 # --- any text -------------------------------------------------------------------------------
 
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+ANY_TEXT = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.lists(
+        st.sampled_from(["</think>", "<think>", "\n", " ", "assistant", "User: ", "\ue000", "a"]),
+        max_size=6,
+    ).map("".join),
+)
 TOKENIZERS = {
     "offsets": tiny.bpe_tokenizer(tiny.CHATML),
     "markers": tiny.bpe_tokenizer(tiny.CHATML_MARKED),
@@ -443,7 +471,7 @@ def test_pooled_tokens_decode_to_the_contents(kind: str, contents: list[str]) ->
 
 
 @settings(max_examples=150, deadline=None)
-@given(content=ANY_TEXT.filter(lambda text: "\ue000" not in text))
+@given(content=ANY_TEXT)
 def test_markers_and_offsets_give_the_same_masks(content: str) -> None:
     turns = (Turn("user", "hi"), Turn("assistant", content), *FOUR_TURNS)
     by_offsets, by_markers = (

@@ -97,6 +97,14 @@ def test_response_is_the_mask_of_trls_training_template_where_the_own_has_no_mar
     assert_same(Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(FOUR_TURNS)), row)
 
 
+@pytest.mark.parametrize("name", ["lfm2", "llama3", "qwen2_5_vl"])
+def test_a_conversation_that_the_assistant_begins_gets_trls_mask(name: str, tmp_path: Path) -> None:
+    tokenizer = trl_template(name)
+    turns = FOUR_TURNS[1:]
+    row = TrlRow(tokenizer, {"messages": messages(turns)}, tmp_path, assistant_only_loss=True)
+    assert_same(Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns)), row)
+
+
 @pytest.mark.parametrize(
     "name", ["qwen2_5", "deepseek_r1_distill", "deepseekv3", "nemotron_3_nano"]
 )
