@@ -6,6 +6,7 @@ without the `<bos>` token, and are saved in sae-lens's own inference format.
 This module knows nothing about toxic features or data sets.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,4 +113,7 @@ def train_saes(
     )
     for name, sae in trainer.fit().items():
         sae.fold_W_dec_norm()
-        sae.save_inference_model(folder / f"block-{name}")
+        _, config = sae.save_inference_model(folder / f"block-{name}")
+        # sae-lens writes the keys in the order of a set, which changes from run to run.
+        text = json.dumps(json.loads(config.read_text()), indent=1, sort_keys=True)
+        config.write_text(text + "\n")
