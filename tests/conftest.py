@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from cli_folder import Geofilter
+    from engine_stubs import Score
 
 # Before any test module imports a Hugging Face library, which reads these at import.
 os.environ.update(
@@ -21,6 +23,9 @@ os.environ.update(
     WANDB_MODE="disabled",
 )
 
+# Helpers whose asserts are to show what they compared, as those of a test do.
+pytest.register_assert_rewrite("row_files", "score_rows")
+
 
 @pytest.fixture(autouse=True)
 def _own_cache_folder(
@@ -30,6 +35,20 @@ def _own_cache_folder(
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flush nothing: tests kill processes, not machines; `test_atomic` sees to the flushing."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def score(tmp_path: Path) -> "Score":
+    """`score(records, scorer, ...)` scores into `s.parquet` of the test's folder, with stubs."""
+    from engine_stubs import score_into
+
+    return partial(score_into, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,13 @@
 """What of a conversation is response and pooled, and what cannot be scored."""
 
-import datetime
-import pickle
-import time
-
 import pytest
 import tiny
-from chats import FOUR_TURNS, LONG_ENOUGH, TEMPLATES, TWO_TURNS, messages, text_of, trl_template
+from chats import FOUR_TURNS, LONG_ENOUGH, TEMPLATES, TWO_TURNS, text_of, trl_template
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
-from transformers.utils import chat_template_utils
 
 from geofilter.conversation import Encoder
-from geofilter.errors import ModelError
 from geofilter.layouts import Sample
 from geofilter.messages import Turn, Unscorable
 
@@ -295,136 +289,6 @@ def test_a_sample_with_nothing_to_pool_is_unscorable(sample: Sample, status: str
         with pytest.raises(Unscorable) as caught:
             Encoder(tiny.bpe_tokenizer(template), max_length=64).encode(sample)
         assert caught.value.problem.status == status
-
-
-def test_out_of_window_states_both_lengths() -> None:
-    tokenizer = tiny.bpe_tokenizer()
-    turns = (Turn("user", "soup " * 99), Turn("assistant", "yes"))
-    total = len(tokenizer.apply_chat_template(messages(turns), tokenize=True)["input_ids"])
-    with pytest.raises(Unscorable, match=f"window of 64 tokens .* has {total} tokens"):
-        Encoder(tokenizer, max_length=64).encode(Sample(turns))
-
-
-# --- the window of a very long row ---------------------------------------------------------
-
-
-@pytest.mark.parametrize("prompt_turns", [0, 1])
-def test_cutting_a_long_text_first_does_not_change_the_window(
-    prompt_turns: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer = tiny.bpe_tokenizer(tiny.CHATML_MARKED)
-    words = "".join(f"{word} {place} \n" for place in range(9000) for word in ("soup", "東京"))
-    sample = Sample((Turn("user", "hi"), Turn("assistant", words)), prompt_turns=prompt_turns)
-    whole = Encoder(tokenizer, max_length=100).encode(sample)
-    monkeypatch.setattr("geofilter.conversation._CUT_CHARACTERS", 1 << 13)
-    cut = Encoder(tokenizer, max_length=100).encode(sample)
-    for field in ("ids", "response", "pooled"):
-        assert getattr(whole, field).tolist() == getattr(cut, field).tolist()
-    assert whole.truncated
-    assert cut.truncated
-    assert cut.total_tokens == pytest.approx(whole.total_tokens, rel=0.2)
-
-
-def test_a_word_that_the_cut_divides_is_not_in_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    word = "x" * 64 + " "
-    tokenizer = tiny.bpe_tokenizer(sentences=[word * 20], vocab_size=400)
-    sample = Sample(text=word * 300)
-    windows = range(120, 135)  # the cut divides one of these tokens
-    whole = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
-    monkeypatch.setattr("geofilter.conversation._CUT_CHARACTERS", 1 << 13)
-    cut = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
-    assert [encoded.ids.tolist() for encoded in cut] == [e.ids.tolist() for e in whole]
-
-
-def test_long_tokens_are_not_lost_by_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One word of 300 KB is one token: the window reaches beyond the first cut.
-    monkeypatch.setattr("geofilter.conversation._CUT_CHARACTERS", 1 << 13)
-    tokenizer = tiny.word_tokenizer()
-    sample = Sample((Turn("user", "x" * 300_000), Turn("assistant", "hello there")))
-    encoded = Encoder(tokenizer, max_length=64).encode(sample)
-    assert text_of(tokenizer, encoded, encoded.pooled) == "hello there"
-    assert not encoded.truncated
-
-
-@pytest.mark.parametrize(
-    "content", ["a " * 5_000_000, "a" * 10_000_000, "<|im_end|>" * 1_000_000, "\n" * 10_000_000]
-)
-@pytest.mark.parametrize("template", [tiny.CHATML, tiny.CHATML_MARKED])
-def test_ten_megabytes_take_seconds(content: str, template: str) -> None:
-    encoder = Encoder(tiny.bpe_tokenizer(template), max_length=256)
-    began = time.process_time()
-    encoded = encoder.encode(Sample((Turn("user", "hi"), Turn("assistant", "Tea" + content))))
-    assert len(encoded.ids) == 256
-    assert time.process_time() - began < 10
-
-
-def test_a_row_of_very_many_turns_takes_seconds() -> None:
-    tokenizer = tiny.bpe_tokenizer()
-    encoder = Encoder(tokenizer, max_length=256)
-    began = time.process_time()
-    encoded = encoder.encode(Sample(TWO_TURNS * 100_000))
-    assert encoded.truncated
-    pair = tokenizer.apply_chat_template(messages(TWO_TURNS))["input_ids"]
-    assert encoded.total_tokens == pytest.approx(100_000 * len(pair), rel=0.05)
-    assert time.process_time() - began < 3
-
-
-# --- tokenizers ----------------------------------------------------------------------------
-
-
-def test_unknown_words_are_pooled_and_counted() -> None:
-    tokenizer = tiny.word_tokenizer()
-    turns = (Turn("user", "zzz"), Turn("assistant", "hello zzz yyy"))
-    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns))
-    assert encoded.pooled.sum() == 3
-    assert encoded.unknown_share == pytest.approx(2 / encoded.response.sum())
-
-
-def test_a_tokenizer_without_an_unknown_token_of_its_own_has_no_share() -> None:
-    for unknown in (None, "</s>"):  # GPT-2 uses one token for both
-        tokenizer = tiny.bpe_tokenizer()
-        tokenizer.unk_token = unknown
-        encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(TWO_TURNS))
-        assert encoded.unknown_share is None
-        assert not encoded.pooled[encoded.ids == tokenizer.eos_token_id].any()
-
-
-def test_a_tokenizer_without_offsets_is_refused() -> None:
-    class Slow:
-        is_fast = False
-        name_or_path = "some/tokenizer"
-
-    with pytest.raises(ModelError, match="'some/tokenizer' gives no character offsets"):
-        Encoder(Slow(), max_length=8)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("template", ["{% if %}", "{{ raise_exception('no') }}", "constant"])
-def test_a_template_that_cannot_render_text_is_refused_at_once(template: str) -> None:
-    with pytest.raises(ModelError, match="cannot render a user and an assistant turn"):
-        Encoder(tiny.bpe_tokenizer(template), max_length=8)
-
-
-@pytest.mark.parametrize("name", ["gptoss", "llama3_1"])
-def test_the_day_does_not_change_the_tokens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encoded_in(year: int) -> list[int]:
-        class Then(datetime.datetime):
-            @classmethod
-            def now(cls, tz: datetime.tzinfo | None = None) -> "Then":
-                return cls(year, 5, 17)
-
-        monkeypatch.setattr(chat_template_utils, "datetime", Then)
-        encoder = Encoder(trl_template(name), max_length=LONG_ENOUGH)
-        return encoder.encode(Sample(TWO_TURNS)).ids.tolist()
-
-    assert encoded_in(2025) == encoded_in(2031)
-
-
-def test_an_encoder_can_be_pickled() -> None:
-    encoder = Encoder(tiny.bpe_tokenizer(), max_length=LONG_ENOUGH)
-    again = pickle.loads(pickle.dumps(encoder))
-    assert again.encode(Sample(FOUR_TURNS)).ids.tolist() == (
-        encoder.encode(Sample(FOUR_TURNS)).ids.tolist()
-    )
 
 
 # --- any text -------------------------------------------------------------------------------

@@ -1,131 +1,38 @@
-"""Scoring a file: every row has its line, in order, however it was batched, cut or killed."""
+"""Scoring a file: every row has its line, in order, however it was batched or cut."""
 
 import dataclasses
 import json
-import math
 import os
-import subprocess
-import sys
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_stubs import (
+    MANIFEST,
+    WINDOW,
+    Score,
+    StubEncoder,
+    StubScorer,
+    numbered,
+    row,
+    run_benchmark,
+    score_of,
+    write,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geofilter.conversation import Encoded
 from geofilter.engines.local import make_batches, score_file
-from geofilter.errors import DataError, OutputError, TableError
+from geofilter.errors import DataError, OutputError
 from geofilter.layouts import Problem, Sample, Unscorable
-from geofilter.manifest import Manifest
-from geofilter.rows import Row, RowFile, open_rows
-from geofilter.scoring import SampleScore, TopFeature
+from geofilter.rows import Row, RowFile
+from geofilter.scoring import SampleScore
 from geofilter.table import ScoreRow, ScoreTable
 
-ROOT = Path(__file__).parent.parent
-MANIFEST = Manifest({"data": "d", "model": "stub"})
-WINDOW = 40
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests kill processes, not machines; `test_atomic` sees to the flushing."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-class StubEncoder:
-    """A token per byte; the response of `no words` turns out to hold none."""
-
-    def encode(self, sample: Sample) -> Encoded:
-        turns = [turn.content.encode("utf-8", "replace") for turn in sample.turns]
-        if turns[-1] == b"no words":
-            raise Unscorable(Problem("empty", "the response holds no token of its own"))
-        text = b"".join(turns)
-        ids = np.frombuffer(text[:WINDOW], np.uint8).astype(np.int32)
-        response = np.arange(len(ids)) >= len(turns[0])
-        return Encoded(ids, response, response, len(text) > WINDOW, len(text), 0.25)
-
-
-class StubScorer:
-    """A checksum of the tokens; remembers what it was asked. `infinite` is not finite."""
-
-    def __init__(self, *, dies_at: int | None = None, death: type[BaseException] = OSError):
-        self.batches: list[list[bytes]] = []
-        self.dies_at = dies_at
-        self.death = death
-
-    def __call__(self, batch: Sequence[Encoded]) -> list[SampleScore | Problem]:
-        if self.dies_at == len(self.batches):
-            raise self.death
-        self.batches.append([sample.ids.astype(np.uint8).tobytes() for sample in batch])
-        return [self._score(sample) for sample in batch]
-
-    def _score(self, sample: Encoded) -> SampleScore | Problem:
-        text = sample.ids.astype(np.uint8).tobytes()
-        if text.endswith(b"infinite"):
-            return Problem("not_finite", "the activations hold infinity")
-        value = score_of(text)
-        if text.endswith(b"nan"):
-            value = math.nan
-        if text.endswith(b"beyond"):
-            value = 1e300
-        top = TopFeature(feature=3, weight=0.1, proximity=value)
-        return SampleScore(value, int(sample.pooled.sum()), 3, 0.1, 0.9, (top,))
-
-    @property
-    def texts(self) -> list[bytes]:
-        return [text for batch in self.batches for text in batch]
-
-
-def score_of(text: bytes) -> float:
-    return zlib.crc32(text) % 97 / 97
-
-
-def row(prompt: str, response: str) -> dict[str, str]:
-    return {"prompt": prompt, "response": response}
-
-
-def write(path: Path, records: Sequence[object]) -> RowFile:
-    """Rows as JSON lines; bytes are written as they are."""
-    lines = [
-        record if isinstance(record, bytes) else json.dumps(record).encode() for record in records
-    ]
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return open_rows(path)
-
-
-Score = Callable[..., ScoreTable]
-
-
-@pytest.fixture
-def score(tmp_path: Path) -> Score:
-    """Score records into `s.parquet`, with the stubs."""
-
-    def run(
-        records: Sequence[object] | RowFile,
-        scorer: StubScorer | None = None,
-        *,
-        manifest: Manifest = MANIFEST,
-        **options: object,
-    ) -> ScoreTable:
-        rows = records if isinstance(records, RowFile) else write(tmp_path / "d.jsonl", records)
-        return score_file(
-            rows,
-            StubEncoder(),
-            scorer or StubScorer(),
-            tmp_path / "s.parquet",
-            manifest,
-            **{"part_rows": 3, **options},
-        )
-
-    return run
-
-
-def numbered(count: int) -> list[dict[str, str]]:
-    return [row(f"q{i}", "a" * (i * 7 % 5 + 1)) for i in range(count)]
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 def statuses(table: ScoreTable) -> list[str]:
@@ -371,121 +278,7 @@ def test_all_scores_equal_rank_in_row_order(score: Score) -> None:
     assert table.column("rank").tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
-# Resuming
-
-
-@pytest.mark.parametrize("death", [KeyboardInterrupt, MemoryError])
-def test_interruption_keeps_whole_parts_and_scores_none_of_them_again(
-    score: Score, tmp_path: Path, death: type[BaseException]
-) -> None:
-    records = [*numbered(8), *numbered(3)]
-    undisturbed = list(score(records))
-    (tmp_path / "s.parquet").unlink()
-    first = StubScorer(dies_at=2, death=death)
-    with pytest.raises(death):
-        score(records, first)
-    assert not (tmp_path / "s.parquet").exists()
-    assert (tmp_path / "s.parquet.parts" / "part-000001.parquet").exists()
-    second = StubScorer()
-    assert list(score(records, second)) == undisturbed
-    assert not set(first.texts) & set(second.texts)
-    assert sorted(os.listdir(tmp_path)) == ["d.jsonl", "s.parquet"]
-
-
-def test_damaged_part_alone_is_scored_again(score: Score, tmp_path: Path) -> None:
-    records = numbered(10)
-    undisturbed = list(score(records))
-    (tmp_path / "s.parquet").unlink()
-    with pytest.raises(OSError, match=r"^$"):
-        score(records, StubScorer(dies_at=3))
-    damaged = tmp_path / "s.parquet.parts" / "part-000001.parquet"
-    damaged.write_bytes(damaged.read_bytes()[:-20])
-    again = StubScorer()
-    assert list(score(records, again)) == undisturbed
-    assert len(again.texts) == 4
-
-
-def test_finished_table_is_not_made_again(score: Score, tmp_path: Path) -> None:
-    first = list(score(numbered(5)))
-    left = tmp_path / "s.parquet.parts"
-    left.mkdir()
-    (left / "part-000000.parquet").write_bytes(b"left by a kill")
-    scorer = StubScorer()
-    assert list(score(numbered(5), scorer)) == first
-    assert scorer.batches == []
-    assert not left.exists()
-
-
-def test_finished_table_with_bad_rows_does_not_pass_for_a_strict_run(score: Score) -> None:
-    records = [row("p", "good"), row("p", "")]
-    score(records, on_error="keep")
-    with pytest.raises(DataError, match=r"d\.jsonl:2: empty"):
-        score(records)
-    score(records, on_error="keep")
-
-
-def test_parts_of_a_lenient_run_do_not_pass_for_a_strict_run(score: Score) -> None:
-    records = [*numbered(5), row("p", "")]
-    with pytest.raises(OSError, match=r"^$"):
-        score(records, StubScorer(dies_at=1), on_error="keep")
-    with pytest.raises(DataError, match=r"d\.jsonl:6: empty"):
-        score(records)
-
-
-def test_rows_are_looked_at_once_however_often_the_run_is_killed(score: Score) -> None:
-    phases: list[str] = []
-    options = {"progress": lambda phase, _: phases.append(phase), "part_rows": 800}
-    with pytest.raises(OSError, match=r"^$"):
-        score(numbered(1200), StubScorer(dies_at=1), batch_tokens=10**6, **options)
-    assert phases == ["check", "score", "score"]
-    phases.clear()
-    score(numbered(1200), **options)
-    assert "check" not in phases
-    score(numbered(1200), restart=True, **options)
-    assert "check" in phases
-
-
-OTHER = Manifest({"data": "d", "model": "other"})
-DIFFERENCE = r'model: "stub" before, "other" now\); begin anew with --restart'
-
-
-def test_table_of_another_run_is_refused_with_the_difference(score: Score) -> None:
-    score(numbered(2))
-    scorer = StubScorer()
-    with pytest.raises(TableError, match=DIFFERENCE):
-        score(numbered(2), scorer, manifest=OTHER)
-    assert scorer.batches == []
-    table = score(numbered(2), scorer, manifest=OTHER, restart=True)
-    assert table.manifest.hash == OTHER.hash
-    assert len(scorer.texts) == 2
-
-
-def test_parts_of_another_run_are_refused_with_the_difference(score: Score) -> None:
-    with pytest.raises(OSError, match=r"^$"):
-        score(numbered(5), StubScorer(dies_at=1))
-    with pytest.raises(TableError, match=DIFFERENCE):
-        score(numbered(5), manifest=OTHER)
-    scorer = StubScorer()
-    score(numbered(5), scorer, manifest=OTHER, restart=True)
-    assert len(scorer.texts) == 5
-
-
-def test_restart_with_a_bad_row_throws_nothing_away(score: Score, tmp_path: Path) -> None:
-    score(numbered(5))
-    before = (tmp_path / "s.parquet").read_bytes()
-    with pytest.raises(DataError):
-        score([b"{"], restart=True)
-    assert (tmp_path / "s.parquet").read_bytes() == before
-
-
-@pytest.mark.parametrize("restart", [False, True])
-def test_file_that_is_no_table_is_never_replaced(
-    score: Score, tmp_path: Path, restart: bool
-) -> None:
-    (tmp_path / "s.parquet").write_text("the user's work")
-    with pytest.raises(TableError, match="remove it or choose another output with -o"):
-        score(numbered(2), restart=restart)
-    assert (tmp_path / "s.parquet").read_text() == "the user's work"
+# The output, the scorer, progress and memory
 
 
 def test_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -494,14 +287,6 @@ def test_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="create the folder first"):
         score_file(rows, StubEncoder(), scorer, tmp_path / "no" / "s.parquet", MANIFEST)
     assert scorer.batches == []
-
-
-@pytest.mark.parametrize("now", [2, 3, 5])
-def test_file_that_shrank_under_its_fingerprint_is_told(score: Score, now: int) -> None:
-    with pytest.raises(OSError, match=r"^$"):
-        score(numbered(8), StubScorer(dies_at=2))
-    with pytest.raises(DataError, match=r"has changed .*; score it anew with --restart"):
-        score(numbered(now))
 
 
 def test_scorer_that_loses_a_sample_is_found_out(score: Score) -> None:
@@ -521,74 +306,6 @@ def test_progress_only_grows_and_ends_at_the_number_of_rows(score: Score) -> Non
     assert done == sorted(done)
     assert done[-1] == len(records)
     assert len(done) > len(records) / 3, "it is told batch by batch"
-
-
-# Kills
-
-
-def die_at_step(step: int, run: Callable[[], object]) -> bool:
-    """Run in a fork that is killed before its `step`-th change to the disk; False if it ended."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def counted(change: Callable[..., object]) -> Callable[..., object]:
-            def call(*arguments: object, **options: object) -> object:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), 9)
-                return change(*arguments, **options)
-
-            return call
-
-        for name in ("fsync", "link", "replace", "unlink", "mkdir", "rmdir", "open"):
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            run()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.WEXITSTATUS(status) == 0, "the run failed"
-    return False
-
-
-@pytest.mark.parametrize("repeated", [False, True], ids=["once", "again and again"])
-def test_kill_before_any_change_to_the_disk_changes_nothing(
-    score: Score, tmp_path: Path, repeated: bool
-) -> None:
-    records = [*numbered(4), b"{", *numbered(3), row("p", "infinite")]
-    undisturbed = list(score(records, on_error="keep"))
-    out = tmp_path / "s.parquet"
-    out.unlink()
-    step = 1
-    while die_at_step(step, lambda: score(records, on_error="keep")):
-        if not repeated:
-            assert list(score(records, on_error="keep")) == undisturbed
-            assert sorted(os.listdir(tmp_path)) == ["d.jsonl", "s.parquet"]
-            out.unlink()
-        step += 1
-        assert step < 400
-    assert step > 15, "too few steps were tried to mean anything"
-    assert list(ScoreTable.read(out)) == undisturbed
-    assert sorted(os.listdir(tmp_path)) == ["d.jsonl", "s.parquet"]
-
-
-def run_benchmark(name: str, *options: object) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, options)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_table_is_the_same_after_kills_at_random_moments(tmp_path: Path) -> None:
-    result = tmp_path / "result.json"
-    run_benchmark("kill_resume.py", "--kills", 5, "--rows", 1500, "--result", result)
-    assert json.loads(result.read_text())["stub"]["kills"] == 5
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
