@@ -89,9 +89,7 @@ def explain(
     score, parts = nearest_score(features, index, proximity, contrast)
     if np.isnan(score):
         return NO_FEATURES
-    with torch.no_grad():
-        latents = model.sae.encode(hidden[0, positions.tolist()].float()).float()
-    activations = latents[:, features.latents.tolist()].cpu().numpy().astype(np.float64)
+    activations = _activations(model, hidden[0, positions.tolist()], features.latents)
     # (pooled tokens, active latents); each column sums to the latent's part of the score.
     contributions = _shares(activations, index.pack.pooling) * parts
     weighted = latent_weights(features, index.pack, contrast) > 0
@@ -107,6 +105,18 @@ def explain(
         for row, position in enumerate(positions)
     ]
     return Explanation(score, tuple(tokens))
+
+
+def _activations(model: LoadedModel, hidden: torch.Tensor, latents: NDArray[np.int32]) -> Floats64:
+    """The given latents, ascending, at each token: (tokens, latents)."""
+    activations = np.zeros((len(hidden), len(latents)))
+    with torch.no_grad():
+        for part, found in model.latent_encoder.encode(hidden.float()):
+            known = np.isin(found.latent.cpu().numpy(), latents)
+            column = np.searchsorted(latents, found.latent.cpu().numpy()[known])
+            row = part[found.token].cpu().numpy()[known]
+            activations[row, column] = found.value.cpu().numpy()[known]
+    return activations
 
 
 def _shares(activations: Floats64, pooling: str) -> Floats64:

@@ -7,7 +7,7 @@ forward pass serves them all. This module knows nothing about packs or scores.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "max"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "max")
 
-# Latents held at once, (tokens, d_sae): 256 MB in float32.
-_LATENTS_AT_ONCE = 2**26
+# Pooled latents of a group of samples, (samples, d_sae): 256 MB in float32.
+_POOLED_AT_ONCE = 2**26
 
 NOT_FINITE = Problem("not_finite", "the model's activations hold NaN or infinity")
 NO_TOKENS = Problem("no_response", "no response token is left to pool over")
@@ -94,90 +94,90 @@ def pool(
 
     Every sample must have at least one pooled token.
     """
+    longest = hidden.shape[1]
+    places = [row * longest + np.flatnonzero(sample.pooled) for row, sample in enumerate(batch)]
+    features: list[SampleFeatures | Problem] = []
+    step = max(1, _POOLED_AT_ONCE // model.d_sae)
     with torch.no_grad():
-        per_sample = [_pooled_tokens(hidden[row], sample) for row, sample in enumerate(batch)]
-        finite = [bool(torch.isfinite(tokens).all()) for tokens in per_sample]
-        usable = [tokens for tokens, fine in zip(per_sample, finite, strict=True) if fine]
-        pooled = iter(_pool_usable(model, usable, pooling) if usable else [])
-        return [next(pooled) if fine else NOT_FINITE for fine in finite]
+        tokens = hidden.reshape(-1, hidden.shape[-1])
+        for start in range(0, len(batch), step):
+            group = places[start : start + step]
+            wanted = torch.from_numpy(np.concatenate(group)).to(hidden.device, non_blocking=True)
+            features += _pool_tokens(model, tokens[wanted].float(), list(map(len, group)), pooling)
+    return features
 
 
-def _pooled_tokens(hidden: torch.Tensor, sample: "Encoded") -> torch.Tensor:
-    """The residual stream at a sample's pooled tokens, (pooled, d_model)."""
-    mask = torch.as_tensor(sample.pooled, dtype=torch.bool, device=hidden.device)
-    return hidden[: len(mask)][mask]
-
-
-def _pool_usable(
-    model: LoadedModel, per_sample: list[torch.Tensor], pooling: Pooling
+def _pool_tokens(
+    model: LoadedModel, hidden: torch.Tensor, per_sample: list[int], pooling: Pooling
 ) -> list[SampleFeatures | Problem]:
-    counts = torch.tensor([len(tokens) for tokens in per_sample], device=model.device)
-    owner = torch.repeat_interleave(torch.arange(len(per_sample), device=model.device), counts)
-    hidden = torch.cat(per_sample).float()  # (tokens, d_model)
+    """Features of samples from their pooled tokens, (tokens, d_model), one after the other."""
+    samples = len(per_sample)
+    counts = torch.tensor(per_sample).to(hidden.device)
+    owner = torch.repeat_interleave(torch.arange(samples, device=hidden.device), counts)
+    finite = torch.isfinite(hidden).all(dim=1)
+    usable = torch.ones(samples, dtype=torch.bool, device=hidden.device)
+    usable[owner[~finite]] = False
+    # A sample with such a token is dropped; the others must not notice.
+    hidden = torch.where(finite[:, None], hidden, 0.0)
 
-    phi = torch.zeros(len(per_sample), model.d_sae, device=model.device)
-    squared_error = torch.zeros(len(per_sample), dtype=torch.float64, device=model.device)
-    step = max(1, _LATENTS_AT_ONCE // model.d_sae)
-    for start in range(0, len(hidden), step):
-        part = slice(start, start + step)
-        latents = model.sae.encode(hidden[part]).float()  # (step, d_sae)
-        # Decoded at once: run-time normalisation keeps its constants only until then.
-        rebuilt = model.sae.decode(latents.to(model.sae.dtype)).float()
-        error = (hidden[part] - rebuilt).double().square().sum(dim=-1)
+    phi = torch.zeros(samples * model.d_sae, device=hidden.device)
+    squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
+    for part, latents in model.latent_encoder.encode(hidden):
+        error = (hidden[part] - latents.reconstruction).double().square().sum(dim=1)
         squared_error.index_add_(0, owner[part], error)
-        _pool_into(phi, latents, owner[part], pooling)
+        place = owner[part][latents.token] * model.d_sae + latents.latent
+        if pooling == "mean":
+            phi.index_add_(0, place, latents.value)
+        else:
+            phi.scatter_reduce_(0, place, latents.value, "amax")
+    phi = phi.view(samples, model.d_sae)
     if pooling == "mean":
         phi /= counts[:, None]
 
     squared_norm = torch.zeros_like(squared_error)
-    squared_norm.index_add_(0, owner, hidden.double().square().sum(dim=-1))
-    mean_hidden = torch.zeros(len(per_sample), hidden.shape[1], device=model.device)
+    squared_norm.index_add_(0, owner, hidden.double().square().sum(dim=1))
+    mean_hidden = torch.zeros(samples, hidden.shape[1], device=hidden.device)
     mean_hidden.index_add_(0, owner, hidden)
     mean_hidden /= counts[:, None]
-    decoded = phi @ model.decoder
-    return _to_features(phi, decoded, mean_hidden, counts, squared_error, squared_norm)
+    pooled = _Pooled(phi, phi @ model.decoder, mean_hidden, squared_error, squared_norm)
+    return _to_features(pooled, per_sample, usable)
 
 
-def _pool_into(
-    phi: torch.Tensor, latents: torch.Tensor, owner: torch.Tensor, pooling: Pooling
-) -> None:
-    if pooling == "mean":
-        phi.index_add_(0, owner, latents)
-    else:
-        phi.scatter_reduce_(0, owner[:, None].expand_as(latents), latents, "amax")
+class _Pooled(NamedTuple):
+    """What is known of some samples, on the device; see `SampleFeatures`."""
+
+    phi: torch.Tensor  # (samples, d_sae)
+    decoded: torch.Tensor  # (samples, d_model)
+    mean_hidden: torch.Tensor  # (samples, d_model)
+    squared_error: torch.Tensor  # (samples,), float64
+    squared_norm: torch.Tensor  # (samples,), float64
 
 
 def _to_features(
-    phi: torch.Tensor,
-    decoded: torch.Tensor,
-    mean_hidden: torch.Tensor,
-    counts: torch.Tensor,
-    squared_error: torch.Tensor,
-    squared_norm: torch.Tensor,
+    pooled: _Pooled, per_sample: list[int], usable: torch.Tensor
 ) -> list[SampleFeatures | Problem]:
     """Bring the pooled tensors off the device and make them sparse, one per sample."""
-    finite = (
-        torch.isfinite(phi).all(dim=1)
-        & torch.isfinite(squared_error)
-        & torch.isfinite(decoded).all(dim=1)
-        & torch.isfinite(mean_hidden).all(dim=1)
-    ).tolist()
+    phi = pooled.phi
+    finite = usable & torch.isfinite(pooled.squared_error) & torch.isfinite(pooled.squared_norm)
+    for dense in (phi, pooled.decoded, pooled.mean_hidden):
+        finite &= torch.isfinite(dense).all(dim=1)
     rows, columns = phi.nonzero(as_tuple=True)
-    values = phi[rows, columns].cpu().numpy()
     bounds = torch.searchsorted(rows, torch.arange(len(phi) + 1, device=phi.device)).tolist()
     latents = columns.to(torch.int32).cpu().numpy()
-    dense, hidden = decoded.cpu().numpy(), mean_hidden.cpu().numpy()
+    values = phi[rows, columns].cpu().numpy()
+    decoded, hidden = pooled.decoded.cpu().numpy(), pooled.mean_hidden.cpu().numpy()
+    errors, norms = pooled.squared_error.tolist(), pooled.squared_norm.tolist()
     return [
         SampleFeatures(
             latents=latents[bounds[row] : bounds[row + 1]].copy(),
             weights=values[bounds[row] : bounds[row + 1]].copy(),
-            decoded=dense[row].copy(),
+            decoded=decoded[row].copy(),
             mean_hidden=hidden[row].copy(),
-            n_tokens=int(counts[row]),
-            squared_error=float(squared_error[row]),
-            squared_norm=float(squared_norm[row]),
+            n_tokens=per_sample[row],
+            squared_error=errors[row],
+            squared_norm=norms[row],
         )
-        if finite[row]
+        if fine
         else NOT_FINITE
-        for row in range(len(phi))
+        for row, fine in enumerate(finite.tolist())
     ]

@@ -20,6 +20,7 @@ from torch import nn
 
 from geofilter import fingerprint, saes
 from geofilter.errors import ModelError
+from geofilter.latents import LatentEncoder
 from geofilter.terminal import escape
 
 _PACKAGE = Path(__file__).parent
@@ -109,6 +110,11 @@ class LoadedModel:
     def decoder(self) -> torch.Tensor:
         """Decoder rows of all latents, (d_sae, d_model), float32; see `saes.decoder`."""
         return saes.decoder(self.sae)
+
+    @cached_property
+    def latent_encoder(self) -> LatentEncoder:
+        """Encodes residual streams with the SAE; see `latents`."""
+        return LatentEncoder(self.sae, self.decoder)
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_models import D_SAE, SAES, random_samples, sample, tiny_model
 
-from geofilter import features as module
+from geofilter import features as features_module
+from geofilter import latents as latents_module
 from geofilter.activations import TokenBudget, residuals
 from geofilter.features import NO_TOKENS, NOT_FINITE, pool, sample_features
 
@@ -97,8 +98,10 @@ def test_encoding_in_parts_changes_nothing(monkeypatch):
     model = tiny_model()
     samples = random_samples(6)
     whole = sample_features(model, samples)
-    monkeypatch.setattr(module, "_LATENTS_AT_ONCE", 3 * D_SAE)
-    for one, other in zip(whole, sample_features(model, samples), strict=True):
+    monkeypatch.setattr(features_module, "_POOLED_AT_ONCE", 2 * D_SAE)
+    monkeypatch.setattr(latents_module, "_CPU_AT_ONCE", 3 * D_SAE)
+    # A model of its own: the encoder has made its choice when it is first used.
+    for one, other in zip(whole, sample_features(tiny_model(), samples), strict=True):
         np.testing.assert_allclose(dense(one), dense(other), atol=1e-6)
         assert one.squared_error == pytest.approx(other.squared_error)
 
