@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from geofilter.errors import ModelError
 from geofilter.models import LoadedModel, find_blocks
@@ -72,20 +74,31 @@ def residuals(model: LoadedModel, batch: "Sequence[Encoded]") -> torch.Tensor:
     raise ModelError(f"the forward pass of {model.name} never runs block {model.block}")
 
 
-def _padded(model: LoadedModel, batch: "Sequence[Encoded]") -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, (batch, longest) each, padded on the right.
+def _padded(
+    model: LoadedModel, batch: "Sequence[Encoded]"
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Token ids, (batch, longest), padded on the right, and the attention mask if one is needed.
 
     On the right, positions count from a sample's first token in every architecture,
-    and a causal model never lets padding reach a token before it.
+    and a causal model never lets padding reach a token before it: without a mask it may
+    take the fastest attention there is.
     """
-    longest = max(len(sample.ids) for sample in batch)
-    padding = model.tokenizer.pad_token_id or 0
-    token_ids = torch.full((len(batch), longest), padding, dtype=torch.long)
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
+    lengths = np.array([len(sample.ids) for sample in batch])
+    token_ids = np.full((len(batch), lengths.max()), model.tokenizer.pad_token_id or 0, np.int64)
     for row, sample in enumerate(batch):
-        token_ids[row, : len(sample.ids)] = torch.as_tensor(sample.ids, dtype=torch.long)
-        mask[row, : len(sample.ids)] = 1
-    return token_ids.to(model.device), mask.to(model.device)
+        token_ids[row, : len(sample.ids)] = sample.ids
+    mask = None
+    if not model.causal:
+        mask = to_device((np.arange(lengths.max()) < lengths[:, None]).astype(np.int64), model)
+    return to_device(token_ids, model), mask
+
+
+def to_device(array: NDArray[np.int64], model: LoadedModel) -> torch.Tensor:
+    """`array` on the model's device; to a GPU in one copy that nothing waits for."""
+    tensor = torch.from_numpy(array)
+    if model.device.type != "cuda":
+        return tensor.to(model.device)
+    return tensor.pin_memory().to(model.device, non_blocking=True)
 
 
 def in_batches(

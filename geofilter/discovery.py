@@ -17,7 +17,7 @@ from geofilter.auroc import auroc, share
 from geofilter.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
 from geofilter.errors import PackError
 from geofilter.features import Pooling, SampleFeatures, sample_features
-from geofilter.labels import label_directions
+from geofilter.labels import label_features
 from geofilter.layouts import Problem
 from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel
@@ -101,7 +101,8 @@ def discover(
         "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
     }
     report = parts["toxic report"] + parts["benign report"]
-    pack = _make_pack(model, features, top_k, pooling, provenance, report)
+    chosen_on = parts["toxic selection"]
+    pack = _make_pack(model, features, top_k, pooling, provenance, report, chosen_on)
     return Discovery(pack, features["toxic report"], features["benign report"])
 
 
@@ -112,6 +113,7 @@ def _make_pack(
     pooling: Pooling,
     provenance: dict[str, object],
     report: Sequence["Encoded"],
+    chosen_on: Sequence["Encoded"],
 ) -> FeaturePack:
     toxic = _moments(features["toxic selection"], model.d_sae)
     benign = _moments(features["benign selection"], model.d_sae)
@@ -138,7 +140,7 @@ def _make_pack(
         contrast=_summary(
             dense, centre, features["toxic report"], features["benign report"], report
         ),
-        labels=label_directions(model, directions),
+        labels=label_features(model, ids, chosen_on),
         pooling=pooling,
         model_name=model.name,
         sae_name=model.sae_name,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget, in_batches, residuals
+from geofilter.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 
@@ -102,8 +102,8 @@ def pool(
         tokens = hidden.reshape(-1, hidden.shape[-1])
         for start in range(0, len(batch), step):
             group = places[start : start + step]
-            wanted = torch.from_numpy(np.concatenate(group)).to(hidden.device, non_blocking=True)
-            features += _pool_tokens(model, tokens[wanted].float(), list(map(len, group)), pooling)
+            wanted = tokens[to_device(np.concatenate(group), model)].float()
+            features += _pool_tokens(model, wanted, [len(place) for place in group], pooling)
     return features
 
 

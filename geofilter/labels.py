@@ -1,63 +1,80 @@
-"""A few words for each toxic feature: the tokens that its decoder direction promotes.
+"""A few words for each toxic feature: the tokens at which it is most active.
 
-The logit lens: a direction of the residual stream, passed through the final norm
-and the unembedding as if no later block stood between. A hint for the reader; it
-enters no score. This module knows nothing about packs.
+Read off the rows that the features were chosen on, so that no unembedding is needed.
+A hint for the reader; it enters no score. This module knows nothing about packs.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
-from geofilter.models import LoadedModel, find_blocks
+from geofilter.activations import TokenBudget, in_batches, residuals
+from geofilter.models import LoadedModel
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+Floats = NDArray[np.float32]
 
 TOKENS_PER_LABEL = 5
+# Samples that are looked at. More would take time and hardly change the words.
+_MOST_SAMPLES = 200
 
 
-def label_directions(model: LoadedModel, directions: torch.Tensor) -> tuple[tuple[str, ...], ...]:
-    """The most promoted tokens of each direction, (n, d_model), best first.
+def label_features(
+    model: LoadedModel,
+    ids: NDArray[np.int32],
+    samples: "Sequence[Encoded]",
+    *,
+    budget: TokenBudget | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """The distinct pooled tokens at which each of the latents `ids` was greatest, best first.
 
-    Tokens are as the tokenizer decodes them, unescaped; special tokens are left out. An
-    empty label for every direction where the network has no unembedding.
+    Tokens are as the tokenizer decodes them, unescaped. A label is shorter, or empty,
+    where the latent fired at fewer tokens.
     """
-    head = model.network.get_output_embeddings()
-    if head is None:
-        return ((),) * len(directions)
-    weight = head.weight.detach()  # (vocabulary, d_model)
-    with torch.no_grad():
-        residual = _final_norm(model.network, directions.to(weight.device, weight.dtype))
-        logits = (residual @ weight.T).float()  # (n, vocabulary)
-    known = min(len(model.tokenizer), logits.shape[1])
-    logits[:, known:] = -torch.inf
-    special = [token for token in model.tokenizer.all_special_ids if token < known]
-    logits[:, special] = -torch.inf
-    best = logits.topk(min(TOKENS_PER_LABEL, known), dim=1)
-    return tuple(
-        _decode(model.tokenizer, ids, values)
-        for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    )
+    usable = [sample for sample in samples[:_MOST_SAMPLES] if sample.pooled.any()]
+    budget = budget or TokenBudget.for_device(model.device)
+    greatest: list[dict[int, float]] = [{} for _ in ids]
+    for tokens, activations in in_batches(
+        usable, lambda batch: _activations(model, ids, batch), budget
+    ):
+        for token, place in np.argwhere(activations > 0):
+            word, value = int(tokens[token]), float(activations[token, place])
+            greatest[place][word] = max(value, greatest[place].get(word, 0.0))
+    return tuple(_words(model, found) for found in greatest)
 
 
-def _decode(tokenizer: Any, ids: Sequence[int], logits: Sequence[float]) -> tuple[str, ...]:
-    return tuple(
-        tokenizer.decode([token]).strip()
-        for token, logit in zip(ids, logits, strict=True)
-        if logit != float("-inf")
-    )
+def _activations(
+    model: LoadedModel, ids: NDArray[np.int32], batch: "Sequence[Encoded]"
+) -> list[tuple[NDArray[np.int32], Floats]]:
+    """Per sample its pooled tokens, (n,), and the latents `ids` at each of them, (n, k)."""
+    place_of = torch.full((model.d_sae,), -1, device=model.device)
+    place_of[torch.as_tensor(ids, dtype=torch.long)] = torch.arange(len(ids), device=model.device)
+    results = []
+    hidden = residuals(model, batch)
+    for row, sample in enumerate(batch):
+        pooled = np.flatnonzero(sample.pooled)
+        activations = torch.zeros(len(pooled), len(ids), device=model.device)
+        with torch.no_grad():
+            for part, latents in model.latent_encoder.encode(hidden[row, pooled.tolist()].float()):
+                column = place_of[latents.latent]
+                known = column >= 0
+                activations[part[latents.token[known]], column[known]] = latents.value[known]
+        results.append((np.asarray(sample.ids)[pooled], activations.cpu().numpy()))
+    return results
 
 
-def _final_norm(network: nn.Module, directions: torch.Tensor) -> torch.Tensor:
-    """Apply the norm between the last block and the head, without its constant part."""
-    parent = network.get_submodule(find_blocks(network).name.rpartition(".")[0])
-    norms = [
-        module
-        for name, module in parent.named_children()
-        if name in {"norm", "ln_f", "final_layernorm", "final_layer_norm"}
-    ]
-    if not norms:
-        return directions
-    constant: torch.Tensor = norms[0](torch.zeros_like(directions))
-    normed: torch.Tensor = norms[0](directions)
-    return normed - constant
+def _words(model: LoadedModel, found: dict[int, float]) -> tuple[str, ...]:
+    words: list[str] = []
+    # Equal activations in the order of the vocabulary, so that no row order decides.
+    for token in sorted(found, key=lambda token: (-found[token], token)):
+        word = model.tokenizer.decode([token]).strip()
+        if word and word not in words:
+            words.append(word)
+        if len(words) == TOKENS_PER_LABEL:
+            break
+    return tuple(words)

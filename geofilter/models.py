@@ -111,6 +111,11 @@ class LoadedModel:
         """Decoder rows of all latents, (d_sae, d_model), float32; see `saes.decoder`."""
         return saes.decoder(self.sae)
 
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees those before it only; in an encoder it sees all."""
+        return self.network.config.model_type not in {"bert", "roberta", "mpnet"}
+
     @cached_property
     def latent_encoder(self) -> LatentEncoder:
         """Encodes residual streams with the SAE; see `latents`."""

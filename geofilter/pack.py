@@ -95,7 +95,7 @@ class FeaturePack:
     is φ_ref, the benign mean of the pooled latents; `benign_std` (k,) the benign standard
     deviation of the toxic ones, never 0. `dense_direction` (d_model,) has length 1 and
     points from benign to toxic. `residual_mean` (d_model,) is the mean residual stream.
-    `labels` holds, per feature, the tokens it promotes most (raw: escape before showing).
+    `labels` holds, per feature, the tokens that wake it most (raw: escape before showing).
     `provenance` says what the pack was made of; it enters no computation.
     """
 

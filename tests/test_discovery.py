@@ -25,7 +25,7 @@ from geofilter.conversation import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import DataError, PackError
 from geofilter.features import sample_features
-from geofilter.labels import label_directions
+from geofilter.labels import label_features
 
 
 @pytest.fixture(scope="module")
@@ -300,27 +300,27 @@ def test_max_pooling_is_kept_in_the_pack(model):
     assert pack.reference.sum() > discover(model, *tiny_contrast(), top_k=5).pack.reference.sum()
 
 
-def test_labels_are_the_tokens_that_a_direction_promotes(model):
-    network = model.network
+def test_labels_are_the_tokens_at_which_a_feature_is_most_active(model):
+    samples, ids = random_samples(12), np.arange(40, 52, dtype=np.int32)
+    greatest = {}
+    for encoded in samples:
+        with torch.no_grad():
+            latents = model.sae.encode(residuals(model, [encoded])[0])
+        for position in np.flatnonzero(encoded.pooled):
+            for feature in ids:
+                key = (int(feature), int(encoded.ids[position]))
+                greatest[key] = max(float(latents[position, feature]), greatest.get(key, 0.0))
+    assert any(greatest.values())
+    for feature, label in zip(ids, label_features(model, ids, samples), strict=True):
+        active = {word: value for (f, word), value in greatest.items() if f == feature and value}
+        order = sorted(active, key=active.__getitem__, reverse=True)
+        assert list(label) == [f"w{word - 4}" for word in order[:5]]
+
+
+def test_a_feature_that_never_fires_has_an_empty_label(model):
     with torch.no_grad():
-        directions = torch.randn(6, 32, generator=torch.Generator().manual_seed(0))
-        logits = network.lm_head(network.model.norm(directions))
-    for label, row in zip(label_directions(model, directions), logits, strict=True):
-        order = [f"w{token - 4}" for token in row.argsort(descending=True).tolist() if token > 3]
-        assert list(label) == order[:5]
-
-
-def test_labels_of_a_norm_with_bias_leave_its_constant_out():
-    model = tiny_model("gpt2")
-    with torch.no_grad():
-        model.network.transformer.ln_f.bias.copy_(100 * model.network.lm_head.weight[9])
-    labels = label_directions(model, torch.randn(8, 32, generator=torch.Generator().manual_seed(1)))
-    assert len({label[0] for label in labels}) > 3
-
-
-def test_a_network_without_a_head_gives_empty_labels(model, monkeypatch):
-    monkeypatch.setattr(model.network, "get_output_embeddings", lambda: None)
-    assert label_directions(model, torch.ones(2, 32)) == ((), ())
+        model.sae.b_enc[7] = -1e6
+    assert label_features(model, np.array([7], np.int32), random_samples(3)) == ((),)
 
 
 def test_a_contrast_file_is_read_and_its_unusable_rows_counted(tmp_path):

@@ -73,11 +73,12 @@ def _tell(result: "DemoResult") -> None:
 
 def _pack_line(result: "DemoResult") -> str:
     pack, contrast = result.pack, result.pack.contrast
-    words = ", ".join(escape(token) for tokens in pack.labels[:3] for token in tokens[:3])
+    woken_by = dict.fromkeys(token for tokens in pack.labels[:5] for token in tokens[:3])
+    words = ", ".join(escape(token) for token in list(woken_by)[:9])
     return (
         f"Pack: {len(pack)} toxic features at block {pack.block}, chosen on half of the contrast\n"
         f"rows and tested on the other {contrast.toxic_rows + contrast.benign_rows:,}. "
-        f"They promote words like: {words}."
+        f"Words that wake them: {words}."
     )
 
 

@@ -86,7 +86,7 @@ def _print(pack: "FeaturePack", output: str, given: str) -> None:
         f"part in the choice, the first {min(_SHOWN, len(pack))}:\n"
     )
     print_table(
-        ["feature", "effect", "AUROC", "95 %", "fires toxic", "benign", "promotes"],
+        ["feature", "effect", "AUROC", "95 %", "fires toxic", "benign", "woken by"],
         [
             [
                 str(pack.ids[k]),
@@ -128,7 +128,7 @@ def _summary(
                 ],
                 "toxic_firing": float(statistics.toxic_firing[k]),
                 "benign_firing": float(statistics.benign_firing[k]),
-                "promotes": list(pack.labels[k]),
+                "woken_by": list(pack.labels[k]),
             }
             for k in range(len(pack))
         ],

@@ -142,7 +142,7 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
     click.echo(_marked_text(explanation.tokens, marked))
     click.echo("\nThe strongest tokens, their part of the score, and the features they woke:\n")
     print_table(
-        ["token", "part", "woke", "strength", "near toxic", "cosine", "which promotes"],
+        ["token", "part", "woke", "strength", "near toxic", "cosine", "which wakes at"],
         [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
     )
     rest = sum(token.contribution for token in strongest[_TOKENS_SHOWN:])
