@@ -1,0 +1,259 @@
+"""Fetch single files from the Hugging Face hub, and say in one line why that failed.
+
+huggingface_hub does the work and keeps its cache; it reads HF_ENDPOINT, HF_HOME,
+HF_TOKEN and HF_HUB_OFFLINE. The libraries above it (transformers, sae-lens, datasets)
+wrap its errors in their own, so that `explain` looks through the whole chain.
+
+This module knows nothing about models, SAEs or data sets beyond their names.
+"""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from geofilter.errors import DataError, ModelError
+from geofilter.terminal import escape
+
+Kind = Literal["model", "dataset"]
+
+# huggingface_hub changed its HTTP library more than once, and the core does not import any.
+_HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3", "aiohttp")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def fetch(repo: str, file: str, *, revision: str | None = None, kind: Kind = "model") -> Path:
+    """Path of `file` of the hub repository `repo`, fetched unless it is in the cache.
+
+    `revision` is a branch, tag or commit; None is the main branch. Raises `ModelError`
+    (`DataError` for data sets) in one line that says what to type.
+    """
+    from huggingface_hub import constants, hf_hub_download
+
+    try:
+        with _quiet_hub():
+            known_only = not _reachable(constants.ENDPOINT, repo, file, revision, kind)
+            return Path(
+                hf_hub_download(
+                    repo, file, revision=revision, repo_type=kind, local_files_only=known_only
+                )
+            )
+    except Exception as error:  # of a dozen kinds, from several libraries
+        reason = explain(error, repo, kind)
+        if reason is None:
+            text = escape(" ".join(str(error).split()), limit=200)
+            reason = f"{escape(repo)}: {escape(file)} cannot be fetched: {text}"
+        raise (ModelError if kind == "model" else DataError)(reason) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the library's lines about each attempt off the terminal; errors say it once."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+_REACHED: set[str] = set()
+
+
+def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: Kind) -> bool:
+    """Whether a host answers at `endpoint`; asked until it did once in this process.
+
+    huggingface_hub tries again for half a minute before it gives up, which is right in
+    the middle of a download and wrong when there is no network at all.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    if endpoint in _REACHED or constants.is_offline_mode():
+        return True
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind, revision=revision))
+    except Exception as error:  # what is no outage is told better by the download itself
+        if _status(error) is None and _is_outage(error):
+            return False
+    _REACHED.add(endpoint)
+    return True
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit that a file of the hub's cache belongs to, or None for any other file."""
+    parts = path.absolute().parts
+    after = parts[parts.index("snapshots") + 1 :] if "snapshots" in parts else ()
+    return after[0] if after and _COMMIT.fullmatch(after[0]) else None
+
+
+def explain(error: BaseException, repo: str, kind: Kind = "model") -> str | None:
+    """One line that says why the hub did not give what was asked of `repo`, and what to do.
+
+    None when neither `error` nor anything it was raised from is a matter of the hub.
+    """
+    chain = list(_chain(error))
+    for told in (_refusal, _disk, _absence, _offline, _server_error, _outage):
+        for link in chain:
+            if reason := told(link, repo, kind):
+                return f"{escape(repo, limit=200)}: {reason}"
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it was raised from or during, each once, outermost first."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+
+
+def _refusal(error: BaseException, repo: str, kind: Kind) -> str | None:
+    """Gated, private or unknown repositories, unknown revisions, bad tokens."""
+    from huggingface_hub import errors, get_token
+
+    page = _page(repo, kind)
+    if isinstance(error, errors.GatedRepoError):
+        if get_token() is None:
+            return (
+                f"the repository is gated; accept its terms at {page}, then run "
+                "`hf auth login` or set HF_TOKEN"
+            )
+        return (
+            "the repository is gated and the account of your token has no access; accept its "
+            f"terms at {page}, or log in as somebody who did with `hf auth login`"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        private = (
+            "if it is private, run `hf auth login` or set HF_TOKEN"
+            if get_token() is None
+            else "or it is private and the account of your token has no access"
+        )
+        return f"there is no such {_noun(kind)} on {_endpoint()}; check the name, {private}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no such revision; see {page}/commits/main for those it has"
+    status = _status(error)
+    if status == 401:
+        return (
+            "the hub does not accept your token; run `hf auth login` again or set another HF_TOKEN"
+        )
+    if status == 403:
+        return f"the hub forbids access with your token; see {page}, or use another token"
+    return None
+
+
+def _disk(error: BaseException, repo: str, kind: Kind) -> str | None:
+    """A full disk, or a cache folder that cannot be written."""
+    number = getattr(error, "errno", None) if isinstance(error, OSError) else None
+    # The accelerated downloader has no exception of its own for it.
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return (
+            f"the disk is full; make room in the cache folder {_cache()}, "
+            "or set HF_HOME to a folder on a larger disk"
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        file = getattr(error, "filename", None)
+        if file is None or str(file).startswith(_cache()):
+            return (
+                f"the cache folder {_cache()} cannot be written; change its permissions, "
+                "or set HF_HOME to a folder of your own"
+            )
+    return None
+
+
+def _absence(error: BaseException, repo: str, kind: Kind) -> str | None:
+    from huggingface_hub import errors
+
+    if not isinstance(error, errors.RemoteEntryNotFoundError):
+        return None
+    file = _file_of(error)
+    named = f"no file {escape(file)!r}" if file else "no such file"
+    return f"the repository has {named}; see {_page(repo, kind)}/tree/main for those it has"
+
+
+def _offline(error: BaseException, repo: str, kind: Kind) -> str | None:
+    from huggingface_hub import constants, errors
+
+    waiting = isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError))
+    if waiting and constants.is_offline_mode():
+        return (
+            f"it is not in the cache folder {_cache()} and offline mode is on; unset "
+            "HF_HUB_OFFLINE to fetch it, or set HF_HOME to where it lies"
+        )
+    return None
+
+
+def _server_error(error: BaseException, repo: str, kind: Kind) -> str | None:
+    status = _status(error)
+    if status == 429:
+        return "the hub asks for fewer requests; wait some minutes and type the command again"
+    if status is not None and status >= 500:
+        return (
+            f"{_endpoint()} answers with error {status}; try again later, "
+            "or set HF_ENDPOINT to a mirror"
+        )
+    return None
+
+
+def _outage(error: BaseException, repo: str, kind: Kind) -> str | None:
+    if not _is_outage(error):
+        return None
+    return (
+        f"{_endpoint()} cannot be reached and the file is not in the cache; check the "
+        "network and the proxy, or set HF_ENDPOINT to a mirror"
+    )
+
+
+def _is_outage(error: BaseException) -> bool:
+    from huggingface_hub import errors
+
+    kinds = (errors.LocalEntryNotFoundError, errors.FileMetadataError, ConnectionError)
+    if isinstance(error, (*kinds, TimeoutError)):
+        return True
+    from_http = any(
+        base.__module__.partition(".")[0] in _HTTP_LIBRARIES for base in type(error).__mro__
+    )
+    return from_http and _status(error) is None and not isinstance(error, ValueError)
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that `error` reports, if any."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _file_of(error: BaseException) -> str | None:
+    """The file that a request for `.../resolve/REVISION/FILE` named."""
+    url = getattr(getattr(error, "response", None), "url", None)
+    found = re.search(r"/(?:resolve|raw)/[^/]+/(.+)$", urlsplit(str(url)).path) if url else None
+    return unquote(found[1]) if found else None
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return escape(constants.ENDPOINT, limit=200)
+
+
+def _cache() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.HF_HUB_CACHE)
+
+
+def _page(repo: str, kind: Kind) -> str:
+    folder = "datasets/" if kind == "dataset" else ""
+    return f"{_endpoint()}/{folder}{escape(repo, limit=200)}"
+
+
+def _noun(kind: Kind) -> str:
+    return "data set" if kind == "dataset" else "model repository"
