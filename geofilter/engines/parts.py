@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geofilter import atomic
+from geofilter.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.errors import OutputError, TableError
 from geofilter.manifest import Manifest, difference
+from geofilter.saved import SavedRow
 from geofilter.table import (
     DAMAGE,
     FORMAT,
@@ -65,12 +67,21 @@ class PartsFolder:
     parts that another run made unless `restart`. Nothing is thrown away before
     `begin`. Leaving keeps the whole parts; a folder without any is removed.
 
+    With `features`, each part has a second file with its rows' features; a part without
+    it is not whole.
+
     Raises `TableError` for a folder that is in use or belongs to another run, and
     `OutputError` when it cannot be written.
     """
 
     def __init__(
-        self, out: Path, manifest: Manifest, *, part_rows: int, restart: bool = False
+        self,
+        out: Path,
+        manifest: Manifest,
+        *,
+        part_rows: int,
+        restart: bool = False,
+        features: FeaturesFile | None = None,
     ) -> None:
         if part_rows < 1:
             raise ValueError(f"part_rows is {part_rows}; a part holds at least one row")
@@ -81,6 +92,9 @@ class PartsFolder:
         self._restart = restart
         self._lock: int | None = None
         self._whole: dict[int, int] = {}
+        self._features = None
+        if features is not None:
+            self._features = FeatureParts(self.path, features, manifest.hash)
 
     # The folder and its lock
 
@@ -189,6 +203,8 @@ class PartsFolder:
                 # Only the end of the input leaves a part short.
                 if lines.num_rows < self.part_rows and number != max(files):
                     raise ValueError("its end is missing")
+                if self._features and not self._features.is_whole(number, lines.num_rows):
+                    raise ValueError("its features are missing")
             except DAMAGE:
                 path.unlink()
             else:
@@ -229,8 +245,17 @@ class PartsFolder:
                 "written; run the same command again to make this part anew"
             ) from error
 
-    def write(self, number: int, rows: Sequence[ScoreRow]) -> None:
-        """Publish a part: the lines of its rows, in order, and as many as it holds."""
+    @property
+    def keeps_features(self) -> bool:
+        return self._features is not None
+
+    def write(
+        self, number: int, rows: Sequence[ScoreRow], features: Sequence[SavedRow] | None = None
+    ) -> None:
+        """Publish a part: the lines of its rows, in order, and as many as it holds.
+
+        `features` are those of the same rows, where they are kept.
+        """
         first = self.first_row(number)
         if not 1 <= len(rows) <= self.part_rows:
             raise ValueError(f"part {number} cannot hold {len(rows)} rows")
@@ -238,6 +263,9 @@ class PartsFolder:
             raise ValueError(f"part {number} does not hold the rows from {first} on")
         metadata = {FORMAT_KEY: FORMAT, _HASH_KEY: self.manifest.hash.encode("ascii")}
         lines = to_arrow(rows)
+        if self._features is not None:
+            # First: a part whose lines are there has its features too.
+            self._features.write(number, features or ())
         with (
             atomic.writing(self._part_path(number)) as handle,
             new_parquet(handle, metadata) as writer,
@@ -271,11 +299,14 @@ class PartsFolder:
     def finish(self) -> ScoreTable:
         """Publish the table from the parts, remove the folder, and return the table.
 
-        Memory: a few numbers for every row, for the ranks, and one part.
+        Features are published before it. Memory: a few numbers for every row, for the
+        ranks, and one part.
         """
         n_rows = sum(self._whole.values())
         if sorted(self._whole) != list(range(len(self._whole))):
             raise ValueError("parts are missing")
+        if self._features is not None:
+            self._features.finish(len(self._whole))
         metadata = {FORMAT_KEY: FORMAT, MANIFEST_KEY: self.manifest.to_json().encode("ascii")}
         scores = np.empty(n_rows, dtype=np.float32)
         for number, n_lines in self._whole.items():
@@ -311,7 +342,7 @@ class PartsFolder:
     def _clear(self) -> None:
         """Remove what geofilter made here, and nothing else."""
         made = [*self._part_files().values(), *self.path.glob("seen.sqlite*")]
-        made += self.path.glob(".*.tmp")
+        made += [*self.path.glob(".*.tmp"), *self.path.glob("features*.parquet")]
         made += [self.path / name for name in ("manifest.json", "checked", "table.parquet")]
         for path in made:
             path.unlink(missing_ok=True)
