@@ -7,8 +7,8 @@ module runs no model and knows nothing about features.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,12 +28,16 @@ MINIMUM_ROWS = 20
 
 @dataclass(frozen=True)
 class Contrast:
-    """One contrast set, encoded. `skipped` counts rows without a usable sample, by status."""
+    """One contrast set, encoded. `skipped` counts rows without a usable sample, by status.
+
+    `origin` says more about where the rows come from, in values that JSON can spell.
+    """
 
     samples: Sequence["Encoded"]
     source: str
     sha256: str
     skipped: dict[str, int]
+    origin: Mapping[str, object] = field(default_factory=dict)
 
     def describe(self) -> dict[str, object]:
         """What a pack records about the set it was made from."""
@@ -42,6 +46,7 @@ class Contrast:
             "sha256": self.sha256,
             "rows": len(self.samples),
             "skipped": self.skipped,
+            **self.origin,
         }
 
 

@@ -1,21 +1,21 @@
 """What a run takes when the user names nothing: the window, and the model's own pack.
 
-A model of the catalogue comes with contrast sets. Its pack is made of them once and
-kept in the user's cache, under a name that changes with everything that decides it.
+A pack is made once for each model, SAE and block, of contrast sets, and kept in the
+user's cache under a name that changes with everything that decides it.
 
 This module knows nothing about the data that is scored or about the command line.
 """
 
 import hashlib
-import inspect
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from geofilter import contrast, discovery, features
-from geofilter.contrast import read_contrast
+from geofilter import default_contrast
+from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
@@ -28,6 +28,10 @@ from geofilter.terminal import escape
 # Tokens of a row that are looked at. Models may take far more, but the memory of a batch
 # grows with its longest row, and the rows of fine-tuning sets are seldom longer.
 WINDOW = 2048
+
+# Raise it whenever a change to contrast, discovery, features or labels makes another pack
+# of the same rows: packs that were cached before are then left alone and made anew.
+RECIPE = 2
 
 Progress = Callable[[int, int], None]
 
@@ -54,38 +58,41 @@ def cache_folder() -> Path:
 
 
 class DefaultPack:
-    """The pack of a catalogue model, read from the cache or made of its contrast sets.
+    """The pack of a model and SAE, read from the cache or made of its contrast sets.
 
-    `path` is its place in the cache. Raises `PackError` for a model without contrast sets.
+    A model of the catalogue may come with sets of its own; every other takes the default
+    ones from the hub. `path` is the pack's place in the cache.
     """
 
     def __init__(self, model: LoadedModel) -> None:
         entry = model.entry
-        if entry is None:
-            raise PackError(
-                f"no toxic features are known for {escape(model.name, limit=200)}; "
-                "give --pack, made with geofilter discover"
-            )
         self._model = model
-        self._top_k = entry.top_k
         self._encoder = Encoder(model.tokenizer, max_length=window(model))
-        self._places = [entry.path(place) for place in (entry.toxic, entry.benign)]
-        self.path = cache_folder() / "packs" / f"{entry.name}-{self._key()}.pack"
+        name = entry.name if entry else _file_name(model.name)
+        self.path = cache_folder() / "packs" / f"{name}-{self._key()}.pack"
 
     def _key(self) -> str:
         """16 hex digits over all that decides the pack."""
+        entry = self._model.entry
         decides = {
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
-            "top_k": self._top_k,
-            # Between two releases the version stays while the recipe may change.
-            "recipe": [inspect.getsource(part) for part in (contrast, discovery, features)],
-            "contrast": [open_rows(place).fingerprint() for place in self._places],
+            "top_k": entry.top_k if entry else None,
+            "recipe": RECIPE,
+            "contrast": [open_rows(place).fingerprint() for place in self._places()]
+            or dict(default_contrast.RECIPE),
             "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
         }
         text = json.dumps(decides, sort_keys=True)
         return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+    def _places(self) -> list[str]:
+        """The toxic and the benign file of the model's own; none for the default sets."""
+        entry = self._model.entry
+        if entry is None or entry.toxic is None or entry.benign is None:
+            return []
+        return [entry.path(entry.toxic), entry.path(entry.benign)]
 
     def cached(self) -> FeaturePack | None:
         """The pack from the cache; None where there is none, or only a damaged one."""
@@ -97,12 +104,24 @@ class DefaultPack:
     def make(self, progress: Progress | None = None) -> FeaturePack:
         """Discover the pack and keep it, unless the cache cannot be written.
 
-        `progress` is called with (rows done, rows in all).
+        `progress` is called with (rows done, rows in all). Raises `DataError` when the
+        default contrast sets cannot be fetched.
         """
-        toxic, benign = (read_contrast(place, self._encoder) for place in self._places)
-        pack = discover(self._model, toxic, benign, top_k=self._top_k, progress=progress).pack
+        toxic, benign = self._contrast()
+        pack = discover(self._model, toxic, benign, progress=progress).pack
         # A cache is a convenience: a read-only home must not stop the work.
         with suppress(OSError, OutputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             pack.save(self.path, overwrite=True)
         return pack
+
+    def _contrast(self) -> tuple[Contrast, Contrast]:
+        if not (places := self._places()):
+            return default_contrast.read(default_contrast.fetch_prompts(), self._encoder)
+        toxic, benign = (read_contrast(place, self._encoder) for place in places)
+        return toxic, benign
+
+
+def _file_name(model: str) -> str:
+    """What a folder or hub id is called in a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", model)[-60:].strip("-.") or "model"

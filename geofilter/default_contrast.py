@@ -1,0 +1,159 @@
+"""The default contrast sets: the toxic and the non-toxic ends of RealToxicityPrompts.
+
+Each row of that data set is a sentence cut in two, and its toxicity was measured for
+each part alone, so that each part is taken for a text of its own. A text is cut at its
+start or at its end; both sets take as many of either kind, so that no feature of how a
+text begins can tell them apart. At most one part of a row is used: the halves that
+features are chosen and tested on share no sentence.
+
+This module runs no model and knows nothing about packs.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from geofilter import hub
+from geofilter.contrast import Contrast
+from geofilter.conversation import Encoder
+from geofilter.errors import DataError
+from geofilter.layouts import Sample, Unscorable
+from geofilter.rows import open_rows
+
+DATASET = "allenai/real-toxicity-prompts"
+FILE = "prompts.jsonl"
+TOXIC_FROM = 0.75
+BENIGN_TO = 0.1
+ROWS = 1000  # of each set, at most
+_PARTS = ("prompt", "continuation")
+
+# What decides on the two sets, for whoever wants to know whether they would be the same.
+RECIPE: Mapping[str, object] = {
+    "dataset": DATASET,
+    "file": FILE,
+    "toxic_from": TOXIC_FROM,
+    "benign_to": BENIGN_TO,
+    "rows": ROWS,
+}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The data set's file and the commit of the hub that it belongs to."""
+
+    path: Path
+    revision: str | None
+
+
+def fetch_prompts() -> Prompts:
+    """Fetch the data set unless it is in the hub's cache.
+
+    Raises `DataError` in one line that also says how to do without it.
+    """
+    try:
+        path = hub.fetch(DATASET, FILE, kind="dataset")
+    except DataError as error:
+        raise DataError(
+            f"the default contrast sets cannot be had: {error}; or do without them: choose "
+            "toxic features from your own rows with geofilter discover --toxic FILE --benign "
+            "FILE, and give what it makes with --pack"
+        ) from error
+    return Prompts(path, hub.commit_of(path))
+
+
+def read(prompts: Prompts, encoder: Encoder) -> tuple[Contrast, Contrast]:
+    """The toxic and the benign set, encoded; the same whatever the order of the file.
+
+    Rows without a measured toxicity are skipped and counted. Raises `DataError` when the
+    file cannot be read.
+    """
+    texts, rows = _candidates(prompts.path)
+    sha256 = open_rows(prompts.path).fingerprint()
+    sets = []
+    for end in ("toxic", "benign"):
+        samples, skipped = [], Counter(rows)
+        for text in _chosen(texts, end):
+            try:
+                samples.append(encoder.encode(Sample(text=text)))
+            except Unscorable as reason:
+                skipped[reason.problem.status] += 1
+        bound = {"toxicity_from": TOXIC_FROM} if end == "toxic" else {"toxicity_to": BENIGN_TO}
+        origin = {"dataset": DATASET, "file": FILE, "revision": prompts.revision, **bound}
+        sets.append(
+            Contrast(
+                samples,
+                f"{DATASET} ({end})",
+                sha256,
+                {status: count for status, count in skipped.items() if count},
+                origin,
+            )
+        )
+    return sets[0], sets[1]
+
+
+# (end, part) -> hash of the text -> text
+_Candidates = dict[tuple[str, str], dict[bytes, str]]
+
+
+def _candidates(path: Path) -> tuple[_Candidates, Counter[str]]:
+    """Every text that qualifies, and counts of rows that could not be read or judged."""
+    found: _Candidates = {place: {} for place in product(("toxic", "benign"), _PARTS)}
+    skipped = Counter[str]()
+    for row in open_rows(path):
+        if row.record is None:
+            skipped["unreadable"] += 1
+            continue
+        texts: dict[tuple[str, str], str] = {}
+        for part in _PARTS:
+            judged = _judged(row.record.get(part))
+            if judged is None:
+                skipped["no_toxicity"] += 1
+                break
+            if end := _end(judged.toxicity):
+                texts[end, part] = judged.text
+        else:
+            if texts:
+                # By its hash, so that neither part is preferred.
+                place = min(texts, key=lambda place: _hash(place[1] + texts[place]))
+                found[place][_hash(texts[place])] = texts[place]
+    return found, skipped
+
+
+class _Judged(NamedTuple):
+    text: str
+    toxicity: float  # 0 to 1
+
+
+def _judged(part: object) -> _Judged | None:
+    """A part as it was measured; None where it has no text or no toxicity."""
+    if not isinstance(part, dict):
+        return None
+    text, toxicity = part.get("text"), part.get("toxicity")
+    if not isinstance(text, str) or not isinstance(toxicity, (int, float)):
+        return None
+    return _Judged(text, toxicity) if 0 <= toxicity <= 1 else None
+
+
+def _end(toxicity: float) -> str | None:
+    if toxicity >= TOXIC_FROM:
+        return "toxic"
+    return "benign" if toxicity <= BENIGN_TO else None
+
+
+def _chosen(texts: _Candidates, end: str) -> list[str]:
+    """The texts of one set: as many of either part as the other set can match."""
+    chosen: list[str] = []
+    for part in _PARTS:
+        both = (len(texts["toxic", part]), len(texts["benign", part]))
+        count = min(*both, ROWS // len(_PARTS))
+        # The keys are hashes: the first of their order are drawn at random, the same each time.
+        chosen += [text for _, text in sorted(texts[end, part].items())[:count]]
+    return chosen
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
