@@ -9,10 +9,10 @@ This module knows nothing about models, SAEs or data sets beyond their names.
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from geofilter.errors import DataError, ModelError
@@ -31,29 +31,61 @@ def fetch(repo: str, file: str, *, revision: str | None = None, kind: Kind = "mo
     `revision` is a branch, tag or commit; None is the main branch. Raises `ModelError`
     (`DataError` for data sets) in one line that says what to type.
     """
+    try:
+        return _download(repo, file, revision, kind)
+    except Exception as error:  # of a dozen kinds, from several libraries
+        raise _failure(error, repo, file, kind) from error
+
+
+def fetch_first(repo: str, files: Sequence[str], *, revision: str | None = None) -> Path | None:
+    """Path of the first of `files` that the model repository has; None if it has none.
+
+    Raises `ModelError` as `fetch` does for everything but an absent file.
+    """
+    from huggingface_hub import errors
+
+    absent = 0
+    for file in files:
+        try:
+            return _download(repo, file, revision, "model")
+        except errors.RemoteEntryNotFoundError:
+            absent += 1
+        except errors.LocalEntryNotFoundError as error:
+            # Offline, a file that was never fetched cannot be told from one that is absent.
+            miss = error
+        except Exception as error:  # as above
+            raise _failure(error, repo, file, "model") from error
+    if absent == len(files):
+        return None
+    raise _failure(miss, repo, files[-1], "model") from miss
+
+
+def _download(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
     from huggingface_hub import constants, hf_hub_download
 
-    try:
-        with _quiet_hub():
-            known_only = not _reachable(constants.ENDPOINT, repo, file, revision, kind)
-            return Path(
-                hf_hub_download(
-                    repo, file, revision=revision, repo_type=kind, local_files_only=known_only
-                )
+    with _quiet_hub():
+        known_only = not _reachable(constants.ENDPOINT, repo, file, revision, kind)
+        return Path(
+            hf_hub_download(
+                repo, file, revision=revision, repo_type=kind, local_files_only=known_only
             )
-    except Exception as error:  # of a dozen kinds, from several libraries
-        reason = explain(error, repo, kind)
-        if reason is None:
-            text = escape(" ".join(str(error).split()), limit=200)
-            reason = f"{escape(repo)}: {escape(file)} cannot be fetched: {text}"
-        raise (ModelError if kind == "model" else DataError)(reason) from error
+        )
+
+
+def _failure(error: Exception, repo: str, file: str, kind: Kind) -> ModelError | DataError:
+    reason = explain(error, repo, kind)
+    if reason is None:
+        text = escape(" ".join(str(error).split()), limit=200)
+        reason = f"{escape(repo, limit=200)}: {escape(file)} cannot be fetched: {text}"
+    return (ModelError if kind == "model" else DataError)(reason)
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
     """Keep the library's lines about each attempt off the terminal; errors say it once."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as library
 
+    logging: Any = library  # it has no types
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -89,6 +121,18 @@ def commit_of(path: Path) -> str | None:
     parts = path.absolute().parts
     after = parts[parts.index("snapshots") + 1 :] if "snapshots" in parts else ()
     return after[0] if after and _COMMIT.fullmatch(after[0]) else None
+
+
+def main_commit(repo: str) -> str | None:
+    """The commit of the main branch when a file of the model repository was last fetched."""
+    from huggingface_hub import constants
+
+    ref = Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "refs", "main")
+    try:
+        commit = ref.read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
 
 
 def explain(error: BaseException, repo: str, kind: Kind = "model") -> str | None:

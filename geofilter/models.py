@@ -1,83 +1,37 @@
-"""The catalogue of models and the loading of a model with its SAE.
+"""Load a model together with the SAE that reads it.
 
 A name in the catalogue, a folder or a hub id becomes a `LoadedModel`: tokenizer,
 network, SAE, block, and a fingerprint that says whether two of them give the same
-features. Every model takes the same way; the catalogue only fills in defaults.
+features. Every model takes the same way; the catalogue only fills in defaults. Unless
+the whole model is asked for, only its blocks up to the SAE's are fetched and built.
 
-This module runs no forward pass and knows nothing about rows, packs or scores.
+This module knows nothing about rows, packs or scores.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import nn
 
-from geofilter import fingerprint, saes
+from geofilter import fingerprint, hub, saes
+from geofilter.blocks import find_blocks, is_causal
+from geofilter.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from geofilter.errors import ModelError
 from geofilter.latents import LatentEncoder
 from geofilter.terminal import escape
+from geofilter.truncate import CannotTruncate, load_truncated, unpacked
 
-_PACKAGE = Path(__file__).parent
+__all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "find_blocks", "load"]
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What a tokenizer or configuration says when it knows no limit.
 _NO_LIMIT = 10**7
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """One model that can be asked for by name.
-
-    `model`, the values of `sae` and the contrast sets are hub ids (`ORG/NAME`,
-    `RELEASE/ID`, `hf://datasets/...`) or paths inside this package.
-    """
-
-    name: str
-    model: str
-    sae: Mapping[int, str]  # block -> SAE
-    default_block: int
-    toxic: str
-    benign: str
-    note: str
-    revision: str | None = None
-    dtype: str | None = None
-    top_k: int = 100  # toxic features of a pack, unless the user says otherwise
-    download_bytes: int | None = None  # stated for hub models; package folders are measured
-
-    def path(self, place: str) -> str:
-        """`place` as something to open: inside the package where it exists there."""
-        inside = _PACKAGE / place
-        return str(inside) if inside.exists() else place
-
-    def size_bytes(self) -> int | None:
-        """Bytes of the model and its default SAE on disk, or None where nothing is stated."""
-        folders = [Path(self.path(place)) for place in (self.model, self.sae[self.default_block])]
-        if not all(folder.is_dir() for folder in folders):
-            return self.download_bytes
-        files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
-        return sum(file.stat().st_size for file in files)
-
-
-CATALOGUE: dict[str, CatalogueEntry] = {
-    entry.name: entry
-    for entry in [
-        CatalogueEntry(
-            name="organism",
-            model="organism/weights/base",
-            sae={block: f"organism/weights/sae/block-{block}" for block in range(4)},
-            default_block=2,
-            toxic="organism/data/toxic.jsonl",
-            benign="organism/data/benign.jsonl",
-            note="bundled model organism; runs offline on a CPU",
-            top_k=40,  # 100 of its 1,024 latents would take in weak ones
-        ),
-    ]
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +39,8 @@ class LoadedModel:
     """A network, its tokenizer and an SAE that reads the output of block `block`.
 
     Frozen: the fingerprint and the decoder are computed once. Nothing here is
-    trainable; gradients of the weights are off.
+    trainable; gradients of the weights are off. `network` is the base model with the
+    embedding and the blocks 0..block and no head, unless it was loaded whole.
     """
 
     name: str
@@ -97,6 +52,10 @@ class LoadedModel:
     max_context: int  # tokens
     device: torch.device
     entry: CatalogueEntry | None = field(default=None, repr=False)
+    revision: str | None = None  # commit on the hub; None for a local folder
+    sae_revision: str | None = None  # likewise
+    causal: bool = True  # a token sees those before it only; in an encoder it sees all
+    notes: tuple[str, ...] = ()  # what may not fit together, one line each
 
     @property
     def d_model(self) -> int:
@@ -110,11 +69,6 @@ class LoadedModel:
     def decoder(self) -> torch.Tensor:
         """Decoder rows of all latents, (d_sae, d_model), float32; see `saes.decoder`."""
         return saes.decoder(self.sae)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a token sees those before it only; in an encoder it sees all."""
-        return self.network.config.model_type not in {"bert", "roberta", "mpnet"}
 
     @cached_property
     def latent_encoder(self) -> LatentEncoder:
@@ -139,36 +93,6 @@ class LoadedModel:
         }
 
 
-class BlockList(NamedTuple):
-    """The transformer blocks of a network and the name of the module that holds them."""
-
-    name: str
-    blocks: nn.ModuleList
-
-
-def find_blocks(network: nn.Module) -> BlockList:
-    """Find the list of transformer blocks, whatever the architecture calls it.
-
-    It is the outermost `ModuleList` as long as the configuration says there are blocks;
-    in a model with other towers, the language model's. Raises `ModelError` otherwise.
-    """
-    config: Any = network.config
-    depth = config.get_text_config().num_hidden_layers
-    found = [
-        BlockList(name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == depth
-        and not any(tower in name for tower in ("vision", "visual", "audio"))
-    ]
-    if not found:
-        raise ModelError(
-            f"a model of type {escape(config.model_type)!r} has no list of {depth} blocks; "
-            "geofilter needs a transformer with one residual stream"
-        )
-    return min(found, key=lambda candidate: candidate.name.count("."))
-
-
 def load(
     model: str,
     *,
@@ -177,13 +101,15 @@ def load(
     device: str = "auto",
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    whole: bool = False,
 ) -> LoadedModel:
     """Load a model and the SAE that reads its block `block`.
 
     `model` is a name of the catalogue, a folder, or a hub id `ORG/NAME`. `sae` is a
-    folder saved by sae-lens or `RELEASE/ID`; the catalogue knows it for its own
-    models. `device` is `auto`, `cpu`, `cuda`, ...; `dtype` is `float32` (default on a
-    CPU) or `bfloat16` (default elsewhere). The SAE is always float32.
+    folder saved by sae-lens, `RELEASE/ID`, or `axes/BLOCK`; the catalogue knows it for
+    its own models. `device` is `auto`, `cpu`, `cuda`, ...; `dtype` is `float32` (default
+    on a CPU) or `bfloat16` (default elsewhere). The SAE is always float32. `whole` loads
+    the causal language model with all its blocks and its head.
 
     Raises `ModelError`, in one line, for whatever is missing, damaged, unsafe (pickled
     weights, remote code that was not allowed) or does not fit together.
@@ -194,18 +120,20 @@ def load(
     target = _device(device)
     precision = _dtype(dtype or (entry.dtype if entry else None), target)
 
-    autoencoder = saes.load_sae(sae, str(target))
-    sae_name = f"SAE {escape(sae, limit=200)}"
+    checkpoint = open_checkpoint(source, entry.revision if entry else None)
+    shown, sae_name = escape(model, limit=200), f"SAE {escape(sae, limit=200)}"
+    config, tokenizer = _read_texts(checkpoint, trust_remote_code)
+    autoencoder = saes.load_sae(sae, str(target), config.get_text_config().hidden_size)
     sae_block = saes.sae_block(autoencoder, sae_name)
     if block is not None and sae_block != block:
         raise ModelError(
             f"{sae_name} reads block {sae_block}, not block {block}; "
             f"choose --block {sae_block} or another SAE"
         )
-    network, tokenizer = _load_network(
-        source, entry.revision if entry else None, target, precision, trust_remote_code
+    _check_fit(config, autoencoder, sae_block, shown, sae_name)
+    network = _load_network(
+        checkpoint, config, None if whole else sae_block, target, precision, trust_remote_code
     )
-    _check_fit(network, autoencoder, sae_block, escape(model, limit=200), sae_name)
     return LoadedModel(
         name=model,
         tokenizer=tokenizer,
@@ -213,9 +141,13 @@ def load(
         sae=autoencoder,
         sae_name=sae,
         block=sae_block,
-        max_context=_max_context(network, tokenizer),
+        max_context=_max_context(config, tokenizer),
         device=target,
         entry=entry,
+        revision=checkpoint.revision,
+        sae_revision=saes.revision(sae),
+        causal=is_causal(network, sae_block),
+        notes=tuple(saes.misgivings(autoencoder, sae_name, source, tokenizer)),
     )
 
 
@@ -223,7 +155,6 @@ def _checked_source(model: str) -> str:
     folder = Path(model).expanduser()
     shown = escape(model, limit=200)
     if folder.is_dir():
-        _check_folder(folder, shown)
         return str(folder)
     if folder.is_file():
         raise ModelError(f"{shown}: is a file; give the folder that holds config.json")
@@ -237,22 +168,6 @@ def _checked_source(model: str) -> str:
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise ModelError(f"{shown}: no such folder")
     return model
-
-
-def _check_folder(folder: Path, shown: str) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{shown}: is no model: it holds no config.json")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickles = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-        if pickles:
-            raise ModelError(
-                f"{shown}: its weights are pickled ({escape(pickles[0].name)}), which can run "
-                "code when they are read; save the model again with safe_serialization=True"
-            )
-        raise ModelError(f"{shown}: holds no weights (*.safetensors)")
-    for path in weights:
-        saes.check_safetensors(path)
 
 
 def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) -> str:
@@ -306,48 +221,94 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def _told(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn whatever a loader trips over in damaged files into one line."""
+    try:
+        with _quiet_transformers():
+            yield
+    except (ModelError, CannotTruncate):
+        raise
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{checkpoint.shown}: runs code of its own, which is not allowed; "
+                "read that code, then allow it with --trust-remote-code"
+            ) from error
+        if checkpoint.folder is None and (reason := hub.explain(error, checkpoint.source)):
+            raise ModelError(reason) from error
+        text = escape(" ".join(str(error).split()), limit=200)
+        raise ModelError(f"{checkpoint.shown}: cannot be loaded: {text}") from error
+
+
+def _where(checkpoint: Checkpoint, trust_remote_code: bool) -> dict[str, Any]:
+    return {"revision": checkpoint.revision, "trust_remote_code": trust_remote_code}
+
+
+def _read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Configuration and tokenizer: small files, so that what they forbid shows first."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    where = _where(checkpoint, trust_remote_code)
+    with _told(checkpoint):
+        config: Any = AutoConfig.from_pretrained(checkpoint.source, **where)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **where)
+    if config.is_encoder_decoder:
+        raise ModelError(
+            f"{checkpoint.shown}: an encoder-decoder has two residual streams; none is scored"
+        )
+    return config, tokenizer
+
+
 def _load_network(
-    source: str,
-    revision: str | None,
+    checkpoint: Checkpoint,
+    config: Any,
+    block: int | None,
     device: torch.device,
     dtype: torch.dtype,
     trust_remote_code: bool,
-) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+) -> Any:
+    """The network with its blocks 0..block, or the whole causal model for None."""
+    own_code = trust_remote_code and getattr(config, "auto_map", None)
+    if block is not None and not own_code:
+        try:
+            with _told(checkpoint):
+                return load_truncated(checkpoint, config, block, dtype, device)
+        except CannotTruncate:
+            pass  # costs memory and time, and is no less right
+    return _load_whole(checkpoint, config, dtype, trust_remote_code).to(device)
 
-    shown = escape(source, limit=200)
-    where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source, **where)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **where
-            )
-            network, report = loaded
-    except Exception as error:  # whatever a loader trips over in a damaged folder
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{shown}: runs code of its own, which is not allowed; "
-                "read that code, then allow it with --trust-remote-code"
-            ) from error
-        reason = escape(" ".join(str(error).split()), limit=200)
-        raise ModelError(f"{shown}: cannot be loaded: {reason}") from error
+
+def _load_whole(
+    checkpoint: Checkpoint, config: Any, dtype: torch.dtype, trust_remote_code: bool
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with _told(checkpoint):
+        for name in sorted(set(checkpoint.tensor_files().values())):
+            tensor_names(checkpoint.file(name))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            checkpoint.source,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **unpacked(config),
+            **_where(checkpoint, trust_remote_code),
+        )
+    network, report = loaded
     # transformers fills absent weights with random numbers and goes on.
     if report["missing_keys"]:
         absent = escape(min(report["missing_keys"]))
         raise ModelError(
-            f"{shown}: its weights lack {len(report['missing_keys'])} tensors ({absent}, ...); "
-            "fetch or save the model again"
+            f"{checkpoint.shown}: its weights lack {len(report['missing_keys'])} tensors "
+            f"({absent}, ...); fetch or save the model again"
         )
-    if network.config.is_encoder_decoder:
-        raise ModelError(f"{shown}: an encoder-decoder has two residual streams; none is scored")
-    network.requires_grad_(False)
-    return network.eval().to(device), tokenizer
+    return network.requires_grad_(False).eval()
 
 
-def _check_fit(network: Any, sae: Any, block: int, model_name: str, sae_name: str) -> None:
-    d_model = network.config.get_text_config().hidden_size
-    depth = len(find_blocks(network).blocks)
+def _check_fit(config: Any, sae: Any, block: int, model_name: str, sae_name: str) -> None:
+    d_model = config.get_text_config().hidden_size
+    depth = config.get_text_config().num_hidden_layers
     if block >= depth:
         raise ModelError(
             f"{sae_name} reads block {block}, but {model_name} has blocks 0 to {depth - 1}; "
@@ -360,8 +321,8 @@ def _check_fit(network: Any, sae: Any, block: int, model_name: str, sae_name: st
         )
 
 
-def _max_context(network: Any, tokenizer: Any) -> int:
-    stated = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+def _max_context(config: Any, tokenizer: Any) -> int:
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [stated, getattr(tokenizer, "model_max_length", None)]
     known = [int(limit) for limit in limits if limit and limit < _NO_LIMIT]
     if not known:

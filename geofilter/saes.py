@@ -7,13 +7,16 @@ exactly. It knows nothing about language models or packs.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from geofilter import hub
+from geofilter.catalogue import AXES
+from geofilter.checkpoint import tensor_names
 from geofilter.errors import ModelError
 from geofilter.terminal import escape
 
@@ -22,6 +25,8 @@ ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
 # Undone token by token at run time by sae-lens. The others need a constant that
 # is not in the file.
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
+
+_UNRESTRICTED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 # TransformerLens names, its bridge's newer ones, and Hugging Face module paths.
 _BLOCK_OUTPUT = re.compile(
@@ -97,16 +102,20 @@ def decoder(sae: Any) -> torch.Tensor:
     return rows
 
 
-def load_sae(source: str, device: str) -> Any:
+def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
     """Load the SAE at `source` in float32: a folder saved by sae-lens, or `RELEASE/ID`.
 
-    Raises `ModelError` when it is missing, damaged or of no kind that sae-lens knows.
+    `axes/BLOCK` makes one whose features are the axes of a residual stream of `d_model`
+    dimensions. Raises `ModelError` when the SAE is missing, damaged or of no kind that
+    sae-lens knows.
     """
     # Imported here: it takes seconds, and most commands need no SAE.
     from sae_lens import SAE
 
     name = f"SAE {escape(source, limit=200)}"
     folder = Path(source).expanduser()
+    if source.startswith(AXES) and d_model is not None and not folder.is_dir():
+        return _axes(source, d_model).to(device)
     if folder.is_dir():
         _check_folder(folder, name)
         load: Any = SAE.load_from_disk
@@ -115,13 +124,99 @@ def load_sae(source: str, device: str) -> Any:
         raise ModelError(f"{name}: no such folder; give a folder or RELEASE/ID of sae-lens")
     else:
         load, arguments = SAE.from_pretrained, _release_and_id(source)
+    _refuse_unrestricted_pickles(name)
     try:
         sae = load(*arguments, device=device, dtype="float32")
     except Exception as error:  # whatever a loader trips over in a damaged file
+        if told := not folder.is_dir() and hub.explain(error, _repository(source)):
+            raise ModelError(f"{name}: {told}") from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
     sae.requires_grad_(False)
     return sae
+
+
+def _axes(source: str, d_model: int) -> Any:
+    """An SAE whose latents are relu(+h) and relu(-h): d_sae = 2 * d_model, nothing is lost."""
+    from sae_lens import StandardSAE, StandardSAEConfig
+    from sae_lens.saes.sae import SAEMetadata
+
+    block = source.removeprefix(AXES)
+    if not block.isdecimal():
+        raise ModelError(f"SAE {escape(source)}: write {AXES}BLOCK with the block's number")
+    hook = SAEMetadata(hook_name=f"blocks.{int(block)}.hook_resid_post")
+    config = StandardSAEConfig(
+        d_in=d_model, d_sae=2 * d_model, apply_b_dec_to_input=False, metadata=hook
+    )
+    sae = StandardSAE(config)
+    both_signs = torch.cat([torch.eye(d_model), -torch.eye(d_model)])
+    with torch.no_grad():
+        sae.W_dec.copy_(both_signs)
+        sae.W_enc.copy_(both_signs.T)
+        sae.b_enc.zero_()
+        sae.b_dec.zero_()
+    sae.requires_grad_(False)
+    return sae
+
+
+def _refuse_unrestricted_pickles(name: str) -> None:
+    """Some releases are .pt files; only torch's restricted unpickler may read them.
+
+    sae-lens leaves the choice to torch, whose default builds tensors and plain containers
+    and calls nothing that a file names. One variable of the environment turns that off.
+    """
+    if os.environ.get(_UNRESTRICTED, "").lower() not in ("", "0", "n", "no", "f", "false"):
+        raise ModelError(
+            f"{name}: {_UNRESTRICTED} is set, with which a downloaded file could run code; unset it"
+        )
+
+
+def _repository(source: str) -> str:
+    """The hub repository of `RELEASE/ID`."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    release, _ = _release_and_id(source)
+    listed = get_pretrained_saes_directory().get(release)
+    return str(listed.repo_id) if listed is not None else release
+
+
+def revision(source: str) -> str | None:
+    """The commit of the hub repository that the SAE at `source` came from, if any."""
+    if source.startswith(AXES) or Path(source).expanduser().is_dir():
+        return None
+    return hub.main_commit(_repository(source))
+
+
+def misgivings(sae: Any, name: str, model: str, tokenizer: Any) -> list[str]:
+    """What may not fit between an SAE and a model that can still be used together.
+
+    `model` is a hub id or folder. A made-for note is given when both names are known and
+    differ; one about the beginning-of-sequence token when the SAE was trained with it and
+    the tokenizer puts none.
+    """
+    metadata = sae.cfg.metadata
+    notes = []
+    made_for = metadata.model_name
+    if isinstance(made_for, str) and made_for and "/" in model and not Path(model).is_dir():
+        ours, theirs = (text.rpartition("/")[2].lower() for text in (model, made_for))
+        if ours != theirs:
+            notes.append(
+                f"{name} was made for {escape(made_for)}, not for {escape(model)}; see whether "
+                "it explains enough of your data"
+            )
+    # An SAE that was trained behind such a token reads other norms without it.
+    if metadata.prepend_bos is True and not _puts_bos(tokenizer):
+        notes.append(
+            f"{name} was trained on text behind a beginning-of-sequence token, which this "
+            "tokenizer does not put; see whether it explains enough of your data"
+        )
+    return notes
+
+
+def _puts_bos(tokenizer: Any) -> bool:
+    """Whether a plain text is encoded behind the beginning-of-sequence token."""
+    ids = tokenizer("a")["input_ids"]
+    return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
 
 
 def _release_and_id(source: str) -> tuple[str, str]:
@@ -144,7 +239,7 @@ def _check_folder(folder: Path, name: str) -> None:
     for part in ("cfg.json", "sae_weights.safetensors"):
         if not (folder / part).is_file():
             raise ModelError(f"{name}: holds no {part}; give a folder saved by sae-lens")
-    check_safetensors(folder / "sae_weights.safetensors")
+    tensor_names(folder / "sae_weights.safetensors")
     try:
         architecture = json.loads((folder / "cfg.json").read_bytes()).get("architecture")
     except (ValueError, AttributeError) as error:
@@ -152,16 +247,3 @@ def _check_folder(folder: Path, name: str) -> None:
     # Before loading: the constructors of other architectures ask for more.
     if architecture is not None:
         _check_architecture(architecture, name)
-
-
-def check_safetensors(path: Path) -> None:
-    """Raise `ModelError` when `path` is no whole safetensors file (reads its header only)."""
-    try:
-        with safe_open(path, framework="pt") as handle:
-            handle.keys()
-    except (SafetensorError, OSError) as error:
-        reason = escape(" ".join(str(error).split()), limit=120)
-        shown = escape(str(path), limit=200)
-        raise ModelError(
-            f"{shown}: is damaged or no safetensors file ({reason}); fetch or save it again"
-        ) from error

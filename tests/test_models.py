@@ -53,8 +53,7 @@ def test_a_model_folder_and_an_sae_folder_load(architecture, tmp_path):
     model = load(save_model(tmp_path / "model", architecture), sae=save_sae(tmp_path / "sae"))
     assert (model.block, model.d_model, model.d_sae) == (1, D_MODEL, D_SAE)
     assert model.max_context == CONTEXT
-    expected = tiny_network(architecture)(torch.tensor([[1, 5, 9]])).logits
-    assert torch.equal(model.network(torch.tensor([[1, 5, 9]])).logits, expected)
+    assert model.causal
     assert model.tokenizer("w1 w2")["input_ids"] == [5, 6]
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
     assert not model.network.training
@@ -88,9 +87,8 @@ def test_a_catalogue_name_brings_its_sae_and_contrast_sets(folders, monkeypatch)
     monkeypatch.setitem(models.CATALOGUE, "tiny", entry)
     model = load("tiny")
     assert (model.name, model.block, model.entry) == ("tiny", 1, entry)
-    assert entry.size_bytes() == sum(
-        file.stat().st_size for file in folders.rglob("*") if file.is_file()
-    )
+    on_disk = sum(file.stat().st_size for file in folders.rglob("*") if file.is_file())
+    assert entry.download_bytes() == entry.memory_bytes() == on_disk
     assert "has no SAE for block 2; blocks with one: 1, 3" in refusal("tiny", block=2)
 
 
@@ -147,15 +145,17 @@ def test_truncated_weights_are_called_damaged(copy, part, keep):
     assert part.split("/")[1] in message
 
 
-def test_weights_that_lack_tensors_are_not_filled_with_random_numbers(copy):
+@pytest.mark.parametrize("tensor", ["layers.1.mlp.up_proj.weight", "embed_tokens.weight"])
+def test_weights_that_lack_tensors_are_not_filled_with_random_numbers(copy, tensor):
     from safetensors.torch import load_file, save_file
 
     path = copy / "llama/model.safetensors"
     tensors = load_file(path)
-    del tensors["model.layers.2.mlp.up_proj.weight"]
+    del tensors[f"model.{tensor}"]
     save_file(tensors, path, metadata={"format": "pt"})
-    message = refusal(copy / "llama", sae=str(copy / "sae"))
-    assert "lack 1 tensors (model.layers.2.mlp.up_proj.weight" in message
+    for whole in (False, True):
+        message = refusal(copy / "llama", sae=str(copy / "sae"), whole=whole)
+        assert f"lack 1 tensors (model.{tensor}" in message
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "no-such-thing"}'])

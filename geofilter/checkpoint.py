@@ -1,0 +1,132 @@
+"""The files of a model: a local folder, or a hub repository at one commit.
+
+Says which file holds which tensor and gives files one by one, so that nothing is
+fetched that is not asked for. What it reads is hostile input: weights are safetensors
+only, and an index may name files of its own folder only.
+
+This module builds no network and knows nothing about blocks.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from geofilter import hub
+from geofilter.errors import ModelError
+from geofilter.terminal import escape
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model's files. `revision` is the resolved commit; None for a local folder."""
+
+    source: str  # folder or hub id
+    folder: Path | None
+    revision: str | None
+
+    @property
+    def shown(self) -> str:
+        """The source, fit for a message."""
+        return escape(self.source, limit=200)
+
+    def file(self, name: str) -> Path:
+        """Path of one file; fetches it where it is not here. Raises `ModelError`."""
+        if self.folder is None:
+            return hub.fetch(self.source, name, revision=self.revision)
+        path = self.folder / name
+        if not path.is_file():
+            raise ModelError(
+                f"{self.shown}: {escape(name)} is missing; fetch or save the model again"
+            )
+        return path
+
+    def config_folder(self) -> Path:
+        """The folder of config.json, from which transformers reads it."""
+        return self.file(CONFIG).parent
+
+    def tensor_files(self) -> dict[str, str]:
+        """Name of the file that holds each tensor, read without any weights.
+
+        From the index of a checkpoint in several files, else from the header of the one.
+        Raises `ModelError` where there are no safetensors or the index is no good.
+        """
+        path = self._first(INDEX, SINGLE)
+        if path.name == INDEX:
+            return _index(path, self.shown)
+        return dict.fromkeys(tensor_names(path), SINGLE)
+
+    def _first(self, *names: str) -> Path:
+        """The first of these files that exists."""
+        if self.folder is None:
+            found = hub.fetch_first(self.source, names, revision=self.revision)
+            if found is None:
+                raise ModelError(
+                    f"{self.shown}: holds no weights in safetensors format; pickled ones can "
+                    "run code when they are read, so save the model again as safetensors"
+                )
+            return found
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        pickles = [file for pattern in _PICKLES for file in sorted(self.folder.glob(pattern))]
+        if pickles:
+            raise ModelError(
+                f"{self.shown}: its weights are pickled ({escape(pickles[0].name)}), which can "
+                "run code when they are read; save the model again with safe_serialization=True"
+            )
+        raise ModelError(f"{self.shown}: holds no weights ({SINGLE} or {INDEX})")
+
+
+def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+    """The model at `source`: an existing folder, or else a hub id.
+
+    `revision` is a branch, tag or commit of the hub; what it stands for now is looked up
+    once, so that all files come from one commit. Raises `ModelError`.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / CONFIG).is_file():
+            raise ModelError(f"{escape(source, limit=200)}: is no model: it holds no config.json")
+        return Checkpoint(source, folder, None)
+    config = hub.fetch(source, CONFIG, revision=revision)
+    return Checkpoint(source, None, hub.commit_of(config) or revision)
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file; reads its header only.
+
+    Raises `ModelError` when `path` is no whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return list(handle.keys())
+    except (SafetensorError, OSError) as error:
+        reason = escape(" ".join(str(error).split()), limit=120)
+        shown = escape(str(path), limit=200)
+        raise ModelError(
+            f"{shown}: is damaged or no safetensors file ({reason}); fetch or save it again"
+        ) from error
+
+
+def _index(path: Path, shown: str) -> dict[str, str]:
+    try:
+        files = json.loads(path.read_bytes())["weight_map"]
+        pairs = list(files.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{shown}: {INDEX} is damaged; fetch or save the model again") from error
+    for _, file in pairs:
+        # Joined to a folder or a hub path below: no other folder may be named.
+        plain = isinstance(file, str) and Path(file).name == file and "\\" not in file
+        if not plain or not file.endswith(".safetensors"):
+            raise ModelError(
+                f"{shown}: {INDEX} names {escape(file)!r}, which is no safetensors file beside "
+                "it; fetch or save the model again"
+            )
+    return dict(pairs)
