@@ -8,6 +8,7 @@ made or stored.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +36,7 @@ _VERSIONS = ("geofilter", "torch", "transformers", "tokenizers", "sae-lens")
 class Settings:
     """What decides a run besides the data; None stands for the default.
 
-    `model`, `sae`, `block`, `device`: as in `models.load`. `pack`: a file made by
+    `model`, `sae`, `block`, `device`, `dtype`: as in `models.load`. `pack`: a file made by
     `discover`; the default is the model's own. `max_length`: tokens per row.
     `proximity` belongs to the scorer `nearest`.
     """
@@ -49,11 +50,15 @@ class Settings:
     proximity: Proximity = "nearest"
     max_length: int | None = None
     last_turn: bool = False
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that is needed to score rows: give its parts to `engines.local.score_file`."""
+    """All that is needed to score rows: give its parts to `engines.local.score_file`.
+
+    `pack_path` is the pack's file; None where it could not be kept.
+    """
 
     settings: Settings
     model: LoadedModel
@@ -61,6 +66,12 @@ class Run:
     pack: FeaturePack
     scorer: BatchScorer
     manifest: Manifest
+    pack_path: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed while the model was loaded, one line each."""
+        return tuple(getattr(self.model, "notes", ()))
 
 
 def prepare(
@@ -79,13 +90,18 @@ def prepare(
     # Read before the model is loaded: a wrong path is told at once.
     pack = load_pack(settings.pack) if settings.pack else None
     model = models.load(
-        settings.model, sae=settings.sae, block=settings.block, device=settings.device
+        settings.model,
+        sae=settings.sae,
+        block=settings.block,
+        device=settings.device,
+        dtype=settings.dtype,
     )
     encoder = Encoder(
         model.tokenizer,
         max_length=window(model, settings.max_length),
         last_turn=settings.last_turn,
     )
+    pack_path = settings.pack
     if pack is None:
         default = DefaultPack(model)
         pack = default.cached()
@@ -93,17 +109,15 @@ def prepare(
             if on_error == "stop":
                 check_rows(rows, encoder)
             pack = default.make(progress)
+        pack_path = str(default.path) if default.path.exists() else None
     scorer = BatchScorer(model, pack, scorer=settings.scorer, proximity=settings.proximity)
     manifest = _describe(rows, settings, model, encoder, pack)
-    return Run(settings, model, encoder, pack, scorer, manifest)
+    return Run(settings, model, encoder, pack, scorer, manifest, pack_path)
 
 
 def _describe(
     rows: RowFile, settings: Settings, model: LoadedModel, encoder: Encoder, pack: FeaturePack
 ) -> Manifest:
-    scorer: dict[str, str] = {"name": settings.scorer}
-    if settings.scorer == "nearest":
-        scorer["proximity"] = settings.proximity
     template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
     # No device: it moves a score by rounding only. The dtype moves it by more.
     decides = {
@@ -116,20 +130,38 @@ def _describe(
         "dtype": str(model.network.dtype).removeprefix("torch."),
         "chat_template": hashlib.sha256(template).hexdigest(),
         "pack": pack.digest,
-        "scorer": scorer,
+        "scorer": describe_scorer(settings),
         "window": {"max_length": encoder.max_length, "last_turn": encoder.last_turn},
         "versions": library_versions(_VERSIONS),
     }
     facts = {
         "source": rows.source,
         "settings": asdict(settings)
-        | {name: _lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
+        | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
+        "contrast": describe_contrast(pack),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return Manifest(decides, facts)
 
 
-def _lasting(place: str | None) -> str | None:
+def describe_scorer(settings: Settings) -> dict[str, str]:
+    """What decides a score beside the features and the pack."""
+    if settings.scorer == "nearest":
+        return {"name": settings.scorer, "proximity": settings.proximity}
+    return {"name": settings.scorer}
+
+
+def describe_contrast(pack: FeaturePack) -> dict[str, float | None]:
+    """What was usual in the contrast rows, so that a table can be judged without its pack."""
+    figures = asdict(pack.contrast)
+    return {name: _number_or_none(value) for name, value in figures.items()}
+
+
+def _number_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def lasting(place: str | None) -> str | None:
     """A path as it can be found from another folder; names and hub ids stay as they are."""
     if place is None or place in models.CATALOGUE:
         return place

@@ -19,7 +19,7 @@ from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import PROXIMITIES, Nearest, Proximity, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
-from geofilter.pack import FeaturePack
+from geofilter.pack import ContrastSummary, FeaturePack
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
@@ -31,6 +31,10 @@ SCORERS: tuple[ScorerName, ...] = ("nearest", "direction", "activation", "person
 TOP_FEATURES = 5
 
 NO_FEATURES = Problem("no_features", "no SAE latent is more active than in benign text")
+
+# From 20 queries on, FAISS multiplies matrices, whose rounding depends on how many there
+# are; below, a sample's figures are its own.
+_SEARCHED_AT_ONCE = 16
 
 # Domain fit: how far beyond what 95 % of contrast rows showed the typical row must be.
 # Without it, a tokenizer that knew every word there would warn at the first it does not.
@@ -174,8 +178,13 @@ def nearest_toxic(features: Sequence[SampleFeatures], index: ToxicIndex) -> Near
     """The toxic direction nearest to each sample's Σ_f (φ − φ_ref)_f W_dec[f]."""
     if not features:
         return Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32))
-    decoded = np.stack([sample.decoded for sample in features])
-    return index.nearest(decoded - index.decoded_reference)
+    decoded = np.stack([sample.decoded for sample in features]) - index.decoded_reference
+    parts = [
+        index.nearest(decoded[start : start + _SEARCHED_AT_ONCE])
+        for start in range(0, len(decoded), _SEARCHED_AT_ONCE)
+    ]
+    places, similarities = zip(*parts, strict=True)
+    return Nearest(np.concatenate(places), np.concatenate(similarities))
 
 
 def _score_one(
@@ -253,17 +262,17 @@ class BatchScorer:
 def domain_fit(
     unknown_share: Sequence[float | None],
     explained_variance: Sequence[float],
-    pack: FeaturePack,
+    contrast: ContrastSummary,
 ) -> str | None:
     """One line of warning when the data looks like nothing that the model or SAE knows.
 
     Both sequences hold one value per scored sample. The typical (median) row is compared
-    with the pack's contrast rows: the line comes when it holds a greater share of unknown
+    with the contrast rows of the pack: the line comes when it holds a greater share of unknown
     tokens, or is explained less by the SAE, than 95 % of those rows, by 0.05 at least.
     """
     signs = []
     unknown = [share for share in unknown_share if share is not None]
-    ceiling = pack.contrast.unknown_share_ceiling
+    ceiling = contrast.unknown_share_ceiling
     if unknown and ceiling is not None:
         typical = float(np.median(unknown))
         if typical > ceiling + _FIT_MARGIN:
@@ -271,10 +280,10 @@ def domain_fit(
     explained = [share for share in explained_variance if not np.isnan(share)]
     if explained:
         typical = float(np.median(explained))
-        if typical < pack.contrast.explained_variance_floor - _FIT_MARGIN:
+        if typical < contrast.explained_variance_floor - _FIT_MARGIN:
             signs.append(
                 f"the SAE explains {typical:.0%} of the variance of a typical response, "
-                f"against {pack.contrast.explained_variance:.0%} of the contrast rows"
+                f"against {contrast.explained_variance:.0%} of the contrast rows"
             )
     if not signs:
         return None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from geofilter.pack import FeaturePack
+from geofilter.pack import ContrastSummary
 from geofilter.scoring import domain_fit
 from geofilter.table import SCORED, ScoreTable
 
@@ -41,8 +41,8 @@ class Summary:
     warning: str | None
 
 
-def summarise(table: ScoreTable, pack: FeaturePack) -> Summary:
-    """Sum `table` up; `pack` is the one it was scored with. A few numbers per row in memory."""
+def summarise(table: ScoreTable) -> Summary:
+    """Sum `table` up. A few numbers per row in memory."""
     statuses: Counter[str] = Counter()
     unscored: dict[str, Example] = {}
     for batch in table.batches(["row", "status", "reason"]):
@@ -60,17 +60,36 @@ def summarise(table: ScoreTable, pack: FeaturePack) -> Summary:
         statuses=dict(statuses.most_common()),
         unscored=unscored,
         quantiles=tuple(np.quantile(scores, QUANTILES).tolist()) if len(scores) else None,
-        warning=_warning(table, pack),
+        warning=warning_of(table),
     )
 
 
-def _warning(table: ScoreTable, pack: FeaturePack) -> str | None:
+def warning_of(table: ScoreTable) -> str | None:
+    """One line that says that the table's scores mean little, or that their order does."""
     scores = table.scores
     scored = ~np.ma.getmaskarray(scores)
     values = scores.compressed()
-    unknown = table.column("unknown_share")[scored].tolist()
-    explained = table.column("explained_variance")[scored].filled(float("nan")).tolist()
-    strange = domain_fit(unknown, explained, pack)
-    if strange is None and len(values) > 1 and values.min() == values.max():
+    contrast = _contrast(table)
+    if contrast is not None:
+        unknown = table.column("unknown_share")[scored].tolist()
+        explained = table.column("explained_variance")[scored].filled(float("nan")).tolist()
+        strange = domain_fit(unknown, explained, contrast)
+        if strange is not None:
+            return strange
+    if len(values) > 1 and values.min() == values.max():
         return "all scores are equal, so that their order means nothing"
-    return strange
+    return None
+
+
+def _contrast(table: ScoreTable) -> ContrastSummary | None:
+    """What was usual in the contrast rows of the table's pack, where the table says it."""
+    figures = table.manifest.facts.get("contrast")
+    if not isinstance(figures, dict) or not all(
+        isinstance(value, int | float | None) for value in figures.values()
+    ):
+        return None
+    try:
+        contrast = ContrastSummary(**figures)
+    except TypeError:
+        return None
+    return contrast if contrast.explained_variance_floor is not None else None

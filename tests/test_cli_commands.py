@@ -152,7 +152,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(work, geofilter, monkeypatch)
         Path("s.parquet.parts").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geofilter.engines.local.score_file", interrupted)
+    monkeypatch.setattr("geofilter.launch.make_table", interrupted)
     done = geofilter(f"score data.jsonl {TINY} --pack my.pack -o s.parquet")
     assert done.code == 130
     assert "what is scored is kept in s.parquet.parts; run the same command again" in done.err

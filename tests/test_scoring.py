@@ -290,24 +290,24 @@ def known(pack):
 
 
 def test_data_like_the_contrast_rows_gives_no_warning(known):
-    assert domain_fit([0.0, 0.04, None], [0.9, 0.85, 0.2], known) is None
-    assert domain_fit([], [], known) is None
-    assert domain_fit([0.0, 0.0, 1.0], [0.76, 0.76, -3.0], known) is None
+    assert domain_fit([0.0, 0.04, None], [0.9, 0.85, 0.2], known.contrast) is None
+    assert domain_fit([], [], known.contrast) is None
+    assert domain_fit([0.0, 0.0, 1.0], [0.76, 0.76, -3.0], known.contrast) is None
 
 
 def test_unknown_words_give_a_warning_with_their_share(known):
-    warning = domain_fit([0.6, 0.7, 0.0], [0.9, 0.9, 0.9], known)
+    warning = domain_fit([0.6, 0.7, 0.0], [0.9, 0.9, 0.9], known.contrast)
     assert "knows no word for 60% of a typical response" in warning
     assert "explains" not in warning
     assert "\n" not in warning
 
 
 def test_unexplained_variance_gives_a_warning_with_both_figures(known):
-    warning = domain_fit([None], [0.3, float("nan")], known)
+    warning = domain_fit([None], [0.3, float("nan")], known.contrast)
     assert "explains 30% of the variance of a typical response, against 90%" in warning
     assert "no word" not in warning
 
 
 def test_a_tokenizer_without_unknown_token_is_judged_by_variance_only(known):
     summary = dataclasses.replace(known.contrast, unknown_share_ceiling=None)
-    assert domain_fit([0.9], [0.9], dataclasses.replace(known, contrast=summary)) is None
+    assert domain_fit([0.9], [0.9], summary) is None

@@ -45,6 +45,7 @@ def command(data: str, scores: str, number: int, as_json: bool) -> None:
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
     from geofilter.run import open_scored, prepare_again
+    from geofilter.summary import warning_of
     from geofilter.table import ScoreTable
 
     table = ScoreTable.read(scores)
@@ -61,6 +62,8 @@ def command(data: str, scores: str, number: int, as_json: bool) -> None:
     else:
         _print_head(row, line, table, run)
         _print(explanation, line, run)
+    if warning := warning_of(table):
+        note(f"warning: {warning}")
 
 
 def _explain(rows: "RowFile", row: "Row", run: "Run") -> "Explanation | Problem":

@@ -71,6 +71,7 @@ def command(
     from geofilter.atomic import check_output
     from geofilter.run import open_scored
     from geofilter.split import write_split
+    from geofilter.summary import warning_of
     from geofilter.table import ScoreTable
 
     check_output(output)
@@ -88,6 +89,8 @@ def command(
     write_split(rows, table, chosen, output, dropped)
     n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
     _tell(chosen, n_unscored_kept, output, dropped, as_json)
+    if warning := warning_of(table):
+        note(f"warning: {warning}")
 
 
 def _same_place(one: str, other: str) -> bool:

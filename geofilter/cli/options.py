@@ -13,6 +13,7 @@ import click
 
 SCORERS = ("nearest", "direction", "activation", "persona")
 PROXIMITIES = ("mean", "nearest")
+DTYPES = ("float32", "bfloat16")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
@@ -27,13 +28,7 @@ def _several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]
     return decorate
 
 
-model_options = _several(
-    click.option(
-        "--model",
-        required=True,
-        metavar="NAME|FOLDER|ORG/NAME",
-        help="The model that is about to be trained; `geofilter models` lists the names.",
-    ),
+_model_choices = (
     click.option(
         "--sae",
         metavar="FOLDER|RELEASE/ID",
@@ -49,6 +44,20 @@ model_options = _several(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
     ),
 )
+
+
+def _model_option(*, required: bool) -> Callable[[Any], Any]:
+    return click.option(
+        "--model",
+        required=required,
+        metavar="NAME|FOLDER|ORG/NAME",
+        help="The model that is about to be trained; `geofilter models` lists the names.",
+    )
+
+
+model_options = _several(_model_option(required=True), *_model_choices)
+# For a command that can do without a model.
+optional_model_options = _several(_model_option(required=False), *_model_choices)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a summary for programs instead of for people."

@@ -2,31 +2,41 @@
 
 import math
 import os
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from geofilter.cli.options import (
+    DTYPES,
     PROXIMITIES,
     SCORERS,
     json_option,
     layout_options,
-    model_options,
+    optional_model_options,
 )
 from geofilter.cli.output import argument, note, print_json, print_table, progress
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geofilter.cli.output import Report
+    from geofilter.launch import Outcome
     from geofilter.rows import RowFile
-    from geofilter.run import Run, Settings
     from geofilter.summary import Summary
     from geofilter.table import ScoreTable
 
 
 @click.command("score")
 @click.argument("data")
-@model_options
+@optional_model_options
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    help="Precision of the model. Default: float32 on a CPU, bfloat16 elsewhere.",
+)
 @click.option("--pack", metavar="PACK", help="Toxic features. Default: the model's own.")
 @click.option(
     "--scorer",
@@ -58,6 +68,30 @@ if TYPE_CHECKING:
     help="A row that cannot be scored: stop before any scoring, or keep it unscored.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that score, each with its own copy of the model. Default: one per GPU; "
+    "one on a CPU.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where they run: on this machine, or on the Ray cluster that this machine is part of.",
+)
+@click.option(
+    "--save-features",
+    metavar="FILE",
+    help="Keep the rows' features, so that --features can score again without the model.",
+)
+@click.option(
+    "--features",
+    metavar="FILE",
+    help="Score from features that --save-features kept of DATA, in place of --model.",
+)
+@click.option(
     "--resume/--restart",
     default=True,
     help="Go on where an earlier run of the same command stopped (default), or begin anew.",
@@ -72,21 +106,17 @@ if TYPE_CHECKING:
 @json_option
 def command(
     data: str,
-    model: str,
-    sae: str | None,
-    block: int | None,
-    device: str,
     pack: str | None,
     scorer: Any,
     proximity: Any,
     layout: str | None,
     columns: dict[str, str],
-    last_turn: bool,
-    max_length: int | None,
     on_error: Literal["stop", "keep"],
+    features: str | None,
     resume: bool,
     output: str | None,
     as_json: bool,
+    **of_the_model: Any,
 ) -> None:
     """Score every row of DATA by how near it lies to the model's toxic features.
 
@@ -95,78 +125,112 @@ def command(
     order of DATA; its column `row` counts from 0. Higher = nearer to harm.
 
     \b
-    Example:
+    Examples:
       geofilter score train.jsonl --model organism
       geofilter score train.csv --model ./my-model --sae ./my-sae --pack my.pack \\
           --column response=reply --on-error keep -o scores.parquet
+      geofilter score train.jsonl --model organism --save-features train.features
+      geofilter score train.jsonl --features train.features --scorer persona \\
+          -o persona.parquet
     """
     from geofilter.atomic import check_output
     from geofilter.rows import open_rows
-    from geofilter.run import Settings
     from geofilter.summary import summarise
 
+    _refuse_combinations(features, layout, columns)
     out = output or default_output(data)
     # A finished or half-finished table may stand there; the engine knows what to do with it.
     check_output(out, overwrite=True)
     rows = open_rows(data, layout=layout, columns=columns)
-    total = rows.check() if on_error == "stop" else sum(1 for _ in rows)
-    settings = Settings(
-        model=model,
-        sae=sae,
-        block=block,
-        device=device,
-        pack=pack,
-        scorer=scorer,
-        proximity=proximity,
-        max_length=max_length,
-        last_turn=last_turn,
-    )
-    run, table = _score(rows, total, settings, out, on_error=on_error, restart=not resume)
-    summary = summarise(table, run.pack)
+    total = rows.check() if on_error == "stop" and features is None else sum(1 for _ in rows)
+    common: dict[str, Any] = {"on_error": on_error, "restart": not resume, "total": total}
+    choices = {"pack": pack, "scorer": scorer, "proximity": proximity}
+    with _what_is_kept(out, restart=not resume), progress() as report:
+        if features is not None:
+            outcome = _again(rows, features, out, choices, of_the_model, common, report)
+        else:
+            outcome = _with_model(rows, out, choices, of_the_model, common, report)
+    for line in outcome.notes:
+        note(escape(line, limit=None))
+    summary = summarise(outcome.table)
     if as_json:
-        print_json(_as_json(summary, table, run))
+        print_json(_as_json(summary, outcome.table))
     else:
-        _print(summary, table, data)
+        _print(summary, outcome.table, data)
     if summary.warning:
         note(f"warning: {summary.warning}")
 
 
-def default_output(data: str) -> str:
-    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder."""
-    return PurePath(data.rstrip("/")).name + ".scores.parquet"
+# What the features were made with, so that nothing can be chosen again with --features.
+_MADE_WITH = {
+    "model": "--model",
+    "block": "--block",
+    "device": "--device",
+    "dtype": "--dtype",
+    "last_turn": "--last-turn",
+    "max_length": "--max-length",
+    "layout": "--layout",
+    "columns": "--column",
+    "workers": "--workers",
+    "engine": "--engine",
+    "save_features": "--save-features",
+}
 
 
-def _score(
+def _refuse_combinations(features: str | None, layout: str | None, columns: dict[str, str]) -> None:
+    context = click.get_current_context()
+    given = [
+        flag
+        for name, flag in _MADE_WITH.items()
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if features is not None and given:
+        raise click.UsageError(
+            f"{given[0]} does not go with --features, which were made with a model already"
+        )
+    if features is None and "--model" not in given:
+        raise click.UsageError("Missing option '--model' (or '--features')")
+
+
+def _with_model(
     rows: "RowFile",
-    total: int,
-    settings: "Settings",
     out: str,
-    *,
-    on_error: Literal["stop", "keep"],
-    restart: bool,
-) -> "tuple[Run, ScoreTable]":
-    from geofilter.engines.local import score_file
-    from geofilter.run import prepare
+    choices: dict[str, Any],
+    of_the_model: dict[str, Any],
+    common: dict[str, Any],
+    report: "Report",
+) -> "Outcome":
+    from geofilter import launch
+    from geofilter.run import Settings
 
+    chosen = dict(of_the_model)
+    how = {name: chosen.pop(name) for name in ("engine", "workers", "save_features")}
+    settings = Settings(**chosen, **choices)
+    return launch.score(rows, settings, out, **how, **common, report=report)
+
+
+def _again(
+    rows: "RowFile",
+    features: str,
+    out: str,
+    choices: dict[str, Any],
+    of_the_model: dict[str, Any],
+    common: dict[str, Any],
+    report: "Report",
+) -> "Outcome":
+    from geofilter import launch
+
+    return launch.score_again(
+        rows, features, out, **choices, sae=of_the_model["sae"], **common, report=report
+    )
+
+
+@contextmanager
+def _what_is_kept(out: str, *, restart: bool) -> "Iterator[None]":
+    """Say after an interruption how to go on."""
     parts = f"{out}.parts"
     try:
-        with progress() as report:
-            run = prepare(
-                rows,
-                settings,
-                on_error=on_error,
-                progress=lambda done, of: report("discover", done, of),
-            )
-            table = score_file(
-                rows,
-                run.encoder,
-                run.scorer,
-                out,
-                run.manifest,
-                on_error=on_error,
-                restart=restart,
-                progress=lambda phase, done: report(phase, done, total),
-            )
+        yield
     except KeyboardInterrupt:
         if os.path.isdir(parts):
             note(
@@ -174,7 +238,11 @@ def _score(
                 "again to go on" + (", without --restart" if restart else "")
             )
         raise
-    return run, table
+
+
+def default_output(data: str) -> str:
+    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder."""
+    return PurePath(data.rstrip("/")).name + ".scores.parquet"
 
 
 def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:
@@ -215,7 +283,7 @@ def nearest_row(table: "ScoreTable") -> int:
     return int(table.scores.filled(-math.inf).argmax())
 
 
-def _as_json(summary: "Summary", table: "ScoreTable", run: "Run") -> dict[str, object]:
+def _as_json(summary: "Summary", table: "ScoreTable") -> dict[str, object]:
     from geofilter.summary import QUANTILES
 
     quantiles = summary.quantiles
@@ -227,5 +295,5 @@ def _as_json(summary: "Summary", table: "ScoreTable", run: "Run") -> dict[str, o
         "unscored": {status: one._asdict() for status, one in summary.unscored.items()},
         "quantiles": quantiles and dict(zip(map(str, QUANTILES), quantiles, strict=True)),
         "warning": summary.warning,
-        "manifest": {"hash": run.manifest.hash, **run.manifest.decides},
+        "manifest": {"hash": table.manifest.hash, **table.manifest.decides},
     }

@@ -29,6 +29,7 @@ from geofilter.engines.worker import Answer, Told
 from geofilter.errors import DataError, TableError
 from geofilter.layouts import Problem
 from geofilter.manifest import Manifest
+from geofilter.rows import Row
 from geofilter.saved import SavedRow, Side
 from geofilter.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
 from geofilter.terminal import escape
@@ -260,22 +261,27 @@ class _Run:
         size = 0
         for row in window:
             part.n_rows += 1
-            if not self._is_fresh(row, part):
+            row_hash = row.row_hash
+            if not self._is_fresh(row, row_hash, part):
                 continue
-            part.fresh.add(row.row_hash)
+            part.fresh.add(row_hash)
             weight = _weight(row)
             if job and size + weight > _JOB_BYTES:
                 self._hand_out(part, job)
                 job, size = [], 0
-            job.append(row)
+            # Its bytes are of no more use, and its hash need not be made again.
+            job.append(
+                dataclasses.replace(row, raw=None, _digest=row_hash)
+                if isinstance(row, Row)
+                else row
+            )
             size += weight
         if job:
             self._hand_out(part, job)
         part.read = True
 
-    def _is_fresh(self, row: Item, part: _Part) -> bool:
+    def _is_fresh(self, row: Item, row_hash: str, part: _Part) -> bool:
         """Whether a row has to be scored; if not, its line is known or will be."""
-        row_hash = row.row_hash
         if row.problem is not None:
             # Its hash is of bytes, not of a record: it could be that of another
             # row's record, and must not stand for it.
