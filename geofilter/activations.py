@@ -1,7 +1,6 @@
 """Residual streams at the output of block L, in batches that fit the memory.
 
-One hook reads the block's output and stops the forward pass there, so that later
-blocks and the head never run. Samples are sorted by length, padded on the right,
+Later blocks and the head never run. Samples are sorted by length, padded on the right,
 and returned in the order in which they came; what a sample yields does not depend
 on its neighbours in the batch beyond the rounding of the dtype.
 
@@ -11,14 +10,15 @@ This module knows nothing about SAEs, responses or scores.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geofilter.blocks import run_to_block
 from geofilter.errors import ModelError
-from geofilter.models import LoadedModel, find_blocks
+from geofilter.models import LoadedModel
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
@@ -31,13 +31,6 @@ GPU_BUDGET = 16384
 
 # A CPU allocator has no exception of its own.
 _CPU_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|DefaultCPUAllocator")
-
-
-class _BlockReached(Exception):
-    """Carries the residual stream out of the forward pass."""
-
-    def __init__(self, residual: torch.Tensor) -> None:
-        self.residual = residual
 
 
 @dataclass
@@ -58,20 +51,7 @@ def residuals(model: LoadedModel, batch: "Sequence[Encoded]") -> torch.Tensor:
     values without meaning. One forward pass of blocks 0..L, without gradients.
     """
     token_ids, mask = _padded(model, batch)
-    block = find_blocks(model.network).blocks[model.block]
-
-    def stop(_module: Any, _inputs: Any, output: Any) -> None:
-        raise _BlockReached(output[0] if isinstance(output, tuple) else output)
-
-    handle = block.register_forward_hook(stop)
-    try:
-        with torch.no_grad():
-            model.network(input_ids=token_ids, attention_mask=mask, use_cache=False)
-    except _BlockReached as reached:
-        return reached.residual
-    finally:
-        handle.remove()
-    raise ModelError(f"the forward pass of {model.name} never runs block {model.block}")
+    return run_to_block(model.network, model.block, token_ids, mask)
 
 
 def _padded(

@@ -54,11 +54,14 @@ class _BlockReached(Exception):
         self.residual = residual
 
 
-def run_to_block(network: Any, block: int, token_ids: torch.Tensor) -> torch.Tensor:
+def run_to_block(
+    network: Any, block: int, token_ids: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Residual stream at the output of block `block`; what lies behind it does not run.
 
-    `token_ids` is (batch, tokens) without padding; the result (batch, tokens, d_model).
-    Raises `ModelError` when the forward pass never gets there.
+    `token_ids` is (batch, tokens), and so is the attention mask, which only a network
+    that is not causal needs where there is padding; the result is (batch, tokens,
+    d_model). No gradients. Raises `ModelError` when the forward pass never gets there.
     """
 
     def stop(_module: Any, _inputs: Any, output: Any) -> None:
@@ -67,7 +70,7 @@ def run_to_block(network: Any, block: int, token_ids: torch.Tensor) -> torch.Ten
     handle = find_blocks(network).blocks[block].register_forward_hook(stop)
     try:
         with torch.no_grad():
-            network(input_ids=token_ids, use_cache=False)
+            network(input_ids=token_ids, attention_mask=mask, use_cache=False)
     except _BlockReached as reached:
         return reached.residual
     finally:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -114,16 +114,12 @@ def load(
     Raises `ModelError`, in one line, for whatever is missing, damaged, unsafe (pickled
     weights, remote code that was not allowed) or does not fit together.
     """
-    entry = CATALOGUE.get(model)
-    source = entry.path(entry.model) if entry else _checked_source(model)
-    sae = sae or _catalogue_sae(entry, model, block)
-    target = _device(device)
-    precision = _dtype(dtype or (entry.dtype if entry else None), target)
-
-    checkpoint = open_checkpoint(source, entry.revision if entry else None)
-    shown, sae_name = escape(model, limit=200), f"SAE {escape(sae, limit=200)}"
-    config, tokenizer = _read_texts(checkpoint, trust_remote_code)
-    autoencoder = saes.load_sae(sae, str(target), config.get_text_config().hidden_size)
+    chosen = choose(model, sae, block, device, dtype)
+    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+    shown, sae_name = escape(model, limit=200), f"SAE {escape(chosen.sae, limit=200)}"
+    config, tokenizer = read_texts(checkpoint, trust_remote_code)
+    d_model = config.get_text_config().hidden_size
+    autoencoder = saes.load_sae(chosen.sae, str(chosen.device), d_model)
     sae_block = saes.sae_block(autoencoder, sae_name)
     if block is not None and sae_block != block:
         raise ModelError(
@@ -132,22 +128,52 @@ def load(
         )
     _check_fit(config, autoencoder, sae_block, shown, sae_name)
     network = _load_network(
-        checkpoint, config, None if whole else sae_block, target, precision, trust_remote_code
+        checkpoint,
+        config,
+        None if whole else sae_block,
+        chosen.device,
+        chosen.dtype,
+        trust_remote_code,
     )
     return LoadedModel(
         name=model,
         tokenizer=tokenizer,
         network=network,
         sae=autoencoder,
-        sae_name=sae,
+        sae_name=chosen.sae,
         block=sae_block,
-        max_context=_max_context(config, tokenizer),
-        device=target,
-        entry=entry,
+        max_context=max_context(config, tokenizer),
+        device=chosen.device,
+        entry=chosen.entry,
         revision=checkpoint.revision,
-        sae_revision=saes.revision(sae),
+        sae_revision=saes.revision(chosen.sae),
         causal=is_causal(network, sae_block),
-        notes=tuple(saes.misgivings(autoencoder, sae_name, source, tokenizer)),
+        notes=tuple(saes.misgivings(autoencoder, sae_name, chosen.source, tokenizer)),
+    )
+
+
+class Chosen(NamedTuple):
+    """What the arguments of `load` stand for, before anything is opened."""
+
+    entry: CatalogueEntry | None
+    source: str  # folder or hub id
+    sae: str
+    device: torch.device
+    dtype: torch.dtype
+
+
+def choose(
+    model: str, sae: str | None, block: int | None, device: str, dtype: str | None
+) -> Chosen:
+    """Fill in the catalogue's defaults. Arguments and errors as in `load`."""
+    entry = CATALOGUE.get(model)
+    target = _device(device)
+    return Chosen(
+        entry,
+        entry.path(entry.model) if entry else _checked_source(model),
+        sae or _catalogue_sae(entry, model, block),
+        target,
+        _dtype(dtype or (entry.dtype if entry else None), target),
     )
 
 
@@ -245,8 +271,8 @@ def _where(checkpoint: Checkpoint, trust_remote_code: bool) -> dict[str, Any]:
     return {"revision": checkpoint.revision, "trust_remote_code": trust_remote_code}
 
 
-def _read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, Any]:
-    """Configuration and tokenizer: small files, so that what they forbid shows first."""
+def read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Configuration and tokenizer: small files, read first and without any weights."""
     from transformers import AutoConfig, AutoTokenizer
 
     where = _where(checkpoint, trust_remote_code)
@@ -321,7 +347,8 @@ def _check_fit(config: Any, sae: Any, block: int, model_name: str, sae_name: str
         )
 
 
-def _max_context(config: Any, tokenizer: Any) -> int:
+def max_context(config: Any, tokenizer: Any) -> int:
+    """Tokens that a model can take at most, as it or its tokenizer states."""
     stated = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [stated, getattr(tokenizer, "model_max_length", None)]
     known = [int(limit) for limit in limits if limit and limit < _NO_LIMIT]

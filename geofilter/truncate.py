@@ -39,7 +39,7 @@ def load_truncated(
     weights that are missing or damaged, `CannotTruncate` where an architecture does not
     allow it, and whatever transformers trips over.
     """
-    text = _cut(config, block + 1)
+    text = cut(config, block + 1)
     files = checkpoint.tensor_files()
     names = _Names.of(text, files, config.get_text_config().num_hidden_layers)
     # First guess: what is registered ahead of the blocks. Some architectures enter more.
@@ -57,7 +57,7 @@ def load_truncated(
     )
 
 
-def _cut(config: Any, depth: int) -> Any:
+def cut(config: Any, depth: int) -> Any:
     """The language model's configuration, with `depth` blocks."""
     text = config.get_text_config()
     whole = text.num_hidden_layers
