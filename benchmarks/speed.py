@@ -190,7 +190,8 @@ def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, A
     facts["depths"] = {
         depth: summary(times[depth], tokens, flop[depth], max(ceilings)) for depth in times
     }
-    facts["targets"] = TARGETS
+    # A tiny model spends its time elsewhere.
+    facts["targets"] = {} if options.tiny else TARGETS
     return facts
 
 
@@ -232,7 +233,7 @@ def table(facts: dict[str, Any]) -> str:
             ratio = found["geofilter_is_times"].get(name, 1)
             if isinstance(ratio, dict):
                 ratio = f"{ratio['median']} ({ratio['least']} to {ratio['greatest']})"
-            target = facts["targets"][depth].get(name)
+            target = facts["targets"].get(depth, {}).get(name)
             wanted = "" if target is None else f", wanted {target}"
             share = figures.get("share_of_matmul")
             rows.append(
@@ -248,9 +249,7 @@ def table(facts: dict[str, Any]) -> str:
     return markdown(header, rows)
 
 
-def main() -> int:
-    if sys.argv[1:2] == ["--child"]:
-        return score_in_this_process(sys.argv[2:])
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -263,7 +262,7 @@ def main() -> int:
     parser.add_argument("--model", help="on a GPU: this one of the two alone")
     parser.add_argument("--tiny", action="store_true", help="tiny models: tries the script only")
     parser.add_argument("--output", type=Path, help="default: in benchmarks/results")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     part = options.part or ("cpu" if options.device == "cpu" else "gpu")
     small = 256 if options.tiny else None
     with tempfile.TemporaryDirectory() as name:
@@ -290,4 +289,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        sys.exit(score_in_this_process(sys.argv[2:]))
     sys.exit(main())
