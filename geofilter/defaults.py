@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from geofilter import default_contrast
 from geofilter.contrast import Contrast, read_contrast
@@ -36,7 +37,17 @@ RECIPE = 2
 Progress = Callable[[int, int], None]
 
 
-def window(model: LoadedModel, asked: int | None = None) -> int:
+class Limited(Protocol):
+    """A model as far as its longest context goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def max_context(self) -> int: ...
+
+
+def window(model: Limited, asked: int | None = None) -> int:
     """The number of tokens of a row that are looked at.
 
     `asked`, or else `WINDOW`, or what the model can take if that is less. Raises

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -134,6 +134,45 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
         raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
     sae.requires_grad_(False)
     return sae
+
+
+class Outline(NamedTuple):
+    """What is known of an SAE without its weights."""
+
+    block: int
+    d_sae: int
+
+
+def outline(source: str, d_model: int) -> Outline:
+    """The block that the SAE at `source` reads, and its number of latents.
+
+    Reads or fetches its configuration at most. Arguments and errors as in `load_sae`.
+    """
+    from sae_lens.loading.pretrained_sae_loaders import (
+        get_sae_lens_config_from_disk,
+        handle_config_defaulting,
+        load_sae_config_from_huggingface,
+    )
+
+    name = f"SAE {escape(source, limit=200)}"
+    folder = Path(source).expanduser()
+    if source.startswith(AXES) and not folder.is_dir():
+        return Outline(sae_block(_axes(source, 1), name), 2 * d_model)
+    try:
+        if folder.is_dir():
+            _check_folder(folder, name)
+            config = handle_config_defaulting(get_sae_lens_config_from_disk(folder))
+        else:
+            config = load_sae_config_from_huggingface(*_release_and_id(source))
+        block = block_of_hook(str(config["metadata"]["hook_name"]))
+        return Outline(block, int(config["d_sae"]))
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a damaged file or a hub makes it trip over
+        if told := not folder.is_dir() and hub.explain(error, _repository(source)):
+            raise ModelError(f"{name}: {told}") from error
+        reason = escape(" ".join(str(error).split()), limit=200)
+        raise ModelError(f"{name}: sae-lens cannot read its configuration: {reason}") from error
 
 
 def _axes(source: str, d_model: int) -> Any:

@@ -54,6 +54,14 @@ def bytes_text(count: int | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def time_text(seconds: float) -> str:
+    """`seconds` in the unit that suits it, for people."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
+
+
 class _PlainLines:
     """Progress for a log file: one line now and then, never a moving bar."""
 

@@ -3,6 +3,7 @@
 import math
 import os
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +17,15 @@ from geofilter.cli.options import (
     layout_options,
     optional_model_options,
 )
-from geofilter.cli.output import argument, note, print_json, print_table, progress
+from geofilter.cli.output import (
+    argument,
+    bytes_text,
+    note,
+    print_json,
+    print_table,
+    progress,
+    time_text,
+)
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
@@ -92,6 +101,12 @@ if TYPE_CHECKING:
     help="Score from features that --save-features kept of DATA, in place of --model.",
 )
 @click.option(
+    "--estimate",
+    "only_estimate",
+    is_flag=True,
+    help="Count the tokens, estimate memory and time, and stop there.",
+)
+@click.option(
     "--resume/--restart",
     default=True,
     help="Go on where an earlier run of the same command stopped (default), or begin anew.",
@@ -113,6 +128,7 @@ def command(
     columns: dict[str, str],
     on_error: Literal["stop", "keep"],
     features: str | None,
+    only_estimate: bool,
     resume: bool,
     output: str | None,
     as_json: bool,
@@ -127,6 +143,7 @@ def command(
     \b
     Examples:
       geofilter score train.jsonl --model organism
+      geofilter score train.jsonl --model gemma-2-9b --estimate
       geofilter score train.csv --model ./my-model --sae ./my-sae --pack my.pack \\
           --column response=reply --on-error keep -o scores.parquet
       geofilter score train.jsonl --model organism --save-features train.features
@@ -137,7 +154,10 @@ def command(
     from geofilter.rows import open_rows
     from geofilter.summary import summarise
 
-    _refuse_combinations(features, layout, columns)
+    _refuse_combinations(features)
+    if only_estimate:
+        _estimate(open_rows(data, layout=layout, columns=columns), of_the_model, as_json)
+        return
     out = output or default_output(data)
     # A finished or half-finished table may stand there; the engine knows what to do with it.
     check_output(out, overwrite=True)
@@ -174,10 +194,11 @@ _MADE_WITH = {
     "workers": "--workers",
     "engine": "--engine",
     "save_features": "--save-features",
+    "only_estimate": "--estimate",
 }
 
 
-def _refuse_combinations(features: str | None, layout: str | None, columns: dict[str, str]) -> None:
+def _refuse_combinations(features: str | None) -> None:
     context = click.get_current_context()
     given = [
         flag
@@ -190,6 +211,32 @@ def _refuse_combinations(features: str | None, layout: str | None, columns: dict
         )
     if features is None and "--model" not in given:
         raise click.UsageError("Missing option '--model' (or '--features')")
+
+
+def _estimate(rows: "RowFile", of_the_model: dict[str, Any], as_json: bool) -> None:
+    """Print what a run would cost; `--estimate`."""
+    from geofilter.estimate import estimate
+    from geofilter.run import Settings
+
+    how = ("engine", "workers", "save_features")
+    settings = Settings(**{name: v for name, v in of_the_model.items() if name not in how})
+    with progress() as report:
+        found = estimate(rows, settings, progress=lambda done: report("count", done, None))
+    if as_json:
+        print_json(asdict(found))
+        return
+    least, most = found.seconds
+    print_table(
+        ["what", "how much"],
+        [
+            ["rows", f"{found.rows:,}, {found.scored:,} of them with something to score"],
+            ["tokens", f"{found.tokens:,}, {found.pooled_tokens:,} of them in responses"],
+            ["longest row", f"{found.longest:,} tokens"],
+            ["memory", f"about {bytes_text(found.memory_bytes)} for each worker"],
+            ["time", f"{time_text(least)} to {time_text(most)} on {found.device}"],
+        ],
+    )
+    click.echo("\nLoading, and on first use the making of the model's pack, come on top.")
 
 
 def _with_model(

@@ -1,0 +1,163 @@
+"""What scoring a data set will cost: tokens, memory and time, before any weights are read.
+
+Tokens are counted, by encoding every row. Memory and time are estimates: from the
+network's shape, built without weights, and from how fast this device multiplies
+matrices, measured for a moment. This module scores nothing and writes nothing.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from geofilter import models, saes
+from geofilter.activations import TokenBudget
+from geofilter.blocks import find_blocks
+from geofilter.checkpoint import open_checkpoint
+from geofilter.conversation import Encoder
+from geofilter.defaults import window
+from geofilter.engines.worker import encode_row
+from geofilter.rows import RowFile
+from geofilter.run import Settings
+from geofilter.truncate import cut
+
+# Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
+# busy processor to 0.9 on a quiet one, less where rows are short.
+_SLOWEST, _FASTEST = 0.4, 0.9
+_TRIAL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run over a data set will cost.
+
+    `tokens` go through the model, `pooled_tokens` of them through the SAE; `longest` is
+    the longest row's. `memory_bytes` holds weights, SAE and one batch. `seconds` is
+    (least, most) on `device`, loading and the making of a pack left out.
+    """
+
+    rows: int
+    scored: int
+    tokens: int
+    pooled_tokens: int
+    longest: int
+    memory_bytes: int
+    flop: float
+    seconds: tuple[float, float]
+    device: str
+
+
+class _Limit(NamedTuple):
+    name: str
+    max_context: int
+
+
+class _Shape(NamedTuple):
+    """A truncated network and its SAE, in numbers."""
+
+    parameters: int
+    active: float  # parameters that one token is multiplied with
+    d_model: int
+    d_sae: int
+    blocks: int
+    inner: int  # inner width of an MLP
+
+
+def estimate(
+    rows: RowFile, settings: Settings, *, progress: Callable[[int], None] | None = None
+) -> Estimate:
+    """Estimate a run over `rows`; fetches configurations and the tokenizer at most.
+
+    `progress` is called with the number of rows that are counted, now and then.
+    Raises `ModelError` and `DataError` for what cannot be found or read.
+    """
+    chosen = models.choose(
+        settings.model, settings.sae, settings.block, settings.device, settings.dtype
+    )
+    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+    config, tokenizer = models.read_texts(checkpoint, trust_remote_code=False)
+    limit = _Limit(settings.model, models.max_context(config, tokenizer))
+    encoder = Encoder(
+        tokenizer,
+        max_length=window(limit, settings.max_length),
+        last_turn=settings.last_turn,
+    )
+    outline = saes.outline(chosen.sae, config.get_text_config().hidden_size)
+    shape = _shape(config, outline.block, outline.d_sae)
+
+    total = scored = tokens = pooled = longest = 0
+    for row in rows:
+        total += 1
+        sides = [side.encoded for side in encode_row(row, rows.layout, encoder) if side.encoded]
+        scored += bool(sides)
+        for encoded in sides:
+            tokens += len(encoded.ids)
+            pooled += int(encoded.pooled.sum())
+            longest = max(longest, len(encoded.ids))
+        if progress and total % 100 == 0:
+            progress(total)
+    # A product and a sum per parameter and token; the SAE reads and writes.
+    flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
+    speed = _matrix_speed(chosen.device, chosen.dtype)
+    return Estimate(
+        rows=total,
+        scored=scored,
+        tokens=tokens,
+        pooled_tokens=pooled,
+        longest=longest,
+        memory_bytes=_memory(shape, longest, chosen.device, chosen.dtype),
+        flop=flop,
+        seconds=(flop / speed / _FASTEST, flop / speed / _SLOWEST),
+        device=str(chosen.device),
+    )
+
+
+def _shape(config: Any, block: int, d_sae: int) -> _Shape:
+    from transformers import AutoModel
+
+    text = cut(config, block + 1)
+    build: Any = AutoModel.from_config  # it has no types
+    with torch.device("meta"):
+        network = build(text)
+    blocks = find_blocks(network).blocks
+    embedding = network.get_input_embeddings().weight.numel()
+    # Of the experts of a block a token enters a few.
+    experts = getattr(text, "num_local_experts", None) or getattr(text, "num_experts", None) or 1
+    share = (getattr(text, "num_experts_per_tok", None) or 1) / experts
+    sizes = {name: tensor.numel() for name, tensor in blocks.named_parameters()}
+    active = sum(size * (share if "experts" in name else 1.0) for name, size in sizes.items())
+    return _Shape(
+        parameters=embedding + sum(sizes.values()),
+        active=active,
+        d_model=text.hidden_size,
+        d_sae=d_sae,
+        blocks=len(blocks),
+        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+    )
+
+
+def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtype) -> int:
+    """Bytes of weights, SAE and one batch."""
+    size = dtype.itemsize
+    # Encoder and decoder in float32, and the encoder once more in bfloat16.
+    sae = (2 * 4 + 2) * shape.d_model * shape.d_sae
+    batch = max(TokenBudget.for_device(device).tokens, longest)
+    # What one block holds at a time: residual stream, heads, both halves of the MLP.
+    activations = batch * (8 * shape.d_model + 3 * shape.inner) * size
+    return shape.parameters * size + sae + activations
+
+
+def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiplications and additions per second in a large matrix product on `device`."""
+    side = 1024 if device.type == "cpu" else 8192
+    left = torch.randn(side, side, device=device, dtype=dtype)
+    left @ left  # the first one prepares
+    products, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < _TRIAL_SECONDS:
+        left @ left
+        products += 1
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return 2.0 * side**3 * products / passed
