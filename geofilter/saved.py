@@ -277,10 +277,10 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
 
 
 def _arrays(column: pa.ListArray) -> list[NDArray[Any]]:
-    """The lists of a column as views of its values."""
+    """The lists of a column as views of one copy of its values, which torch wants writable."""
     if column.null_count or column.values.null_count:
         raise ValueError("it holds lists with gaps")
-    flat, bounds = np.asarray(column.values), column.offsets.to_pylist()
+    flat, bounds = np.array(column.values), column.offsets.to_pylist()
     return [flat[start:end] for start, end in pairwise(bounds)]
 
 
