@@ -321,7 +321,7 @@ _ENTRIES = [
         model="sentence-transformers/all-MiniLM-L6-v2",
         sae=_each(AXES + "{}", range(6)),
         default_block=5,  # the embedding that it was trained to give is made of the last one
-        note="small encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
+        note="encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
         architecture=_MINILM,
         d_sae=768,
     ),

@@ -26,6 +26,8 @@ ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
 # is not in the file.
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 
+# For these formats sae-lens writes `prepend_bos` itself: the files do not say it.
+_SAYS_BOS_UNASKED = ("dictionary_learning_1", "qwen_scope")
 _UNRESTRICTED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 # TransformerLens names, its bridge's newer ones, and Hugging Face module paths.
@@ -219,6 +221,14 @@ def _repository(source: str) -> str:
     return str(listed.repo_id) if listed is not None else release
 
 
+def _conversion(source: str) -> str | None:
+    """How sae-lens reads the release of `RELEASE/ID`; None for its own format."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    listed = get_pretrained_saes_directory().get(source.partition("/")[0])
+    return listed.conversion_func if listed is not None else None
+
+
 def revision(source: str) -> str | None:
     """The commit of the hub repository that the SAE at `source` came from, if any."""
     if source.startswith(AXES) or Path(source).expanduser().is_dir():
@@ -226,14 +236,14 @@ def revision(source: str) -> str | None:
     return hub.main_commit(_repository(source))
 
 
-def misgivings(sae: Any, name: str, model: str, tokenizer: Any) -> list[str]:
+def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     """What may not fit between an SAE and a model that can still be used together.
 
-    `model` is a hub id or folder. A made-for note is given when both names are known and
+    `source` is where the SAE came from; `model` is a hub id or folder. A made-for note is given when both names are known and
     differ; one about the beginning-of-sequence token when the SAE was trained with it and
     the tokenizer puts none.
     """
-    metadata = sae.cfg.metadata
+    metadata, name = sae.cfg.metadata, f"SAE {escape(source, limit=200)}"
     notes = []
     made_for = metadata.model_name
     if isinstance(made_for, str) and made_for and "/" in model and not Path(model).is_dir():
@@ -244,7 +254,8 @@ def misgivings(sae: Any, name: str, model: str, tokenizer: Any) -> list[str]:
                 "it explains enough of your data"
             )
     # An SAE that was trained behind such a token reads other norms without it.
-    if metadata.prepend_bos is True and not _puts_bos(tokenizer):
+    told = metadata.prepend_bos is True and _conversion(source) not in _SAYS_BOS_UNASKED
+    if told and tokenizer.bos_token_id is not None and not _puts_bos(tokenizer):
         notes.append(
             f"{name} was trained on text behind a beginning-of-sequence token, which this "
             "tokenizer does not put; see whether it explains enough of your data"
@@ -255,7 +266,7 @@ def misgivings(sae: Any, name: str, model: str, tokenizer: Any) -> list[str]:
 def _puts_bos(tokenizer: Any) -> bool:
     """Whether a plain text is encoded behind the beginning-of-sequence token."""
     ids = tokenizer("a")["input_ids"]
-    return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+    return bool(ids) and ids[0] == tokenizer.bos_token_id
 
 
 def _release_and_id(source: str) -> tuple[str, str]:

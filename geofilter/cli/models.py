@@ -49,9 +49,11 @@ def command(as_json: bool) -> None:
     )
     click.echo()
     print_table(
-        ["name", "model", "what it is"],
-        [[entry.name, _place(entry), entry.note] for entry in entries],
+        ["name", "model", "SAE release"],
+        [[entry.name, _place(entry), _release(entry)] for entry in entries],
     )
+    click.echo()
+    print_table(["name", "what it is"], [[entry.name, entry.note] for entry in entries])
     click.echo(
         "\n* gated: accept the model's terms on the hub, then `hf auth login`. --json has all SAEs."
     )
@@ -59,6 +61,16 @@ def command(as_json: bool) -> None:
 
 def _place(entry: "CatalogueEntry") -> str:
     return "bundled" if entry.architecture is None else entry.model
+
+
+def _release(entry: "CatalogueEntry") -> str:
+    """Where the SAEs come from, without what differs from block to block."""
+    from geofilter.catalogue import AXES
+
+    place = entry.sae[entry.default_block]
+    if place.startswith(AXES):
+        return "none: its own axes"
+    return place.partition("/")[0] if entry.sae_is_fetched(entry.default_block) else "bundled"
 
 
 def _ranges(blocks: Iterable[int]) -> str:

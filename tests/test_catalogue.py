@@ -1,0 +1,106 @@
+"""The catalogue: every SAE it names exists and reads the block of the model it is named for."""
+
+import json
+import re
+
+import pytest
+from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+from geofilter.catalogue import AXES, CATALOGUE, Architecture
+from geofilter.saes import block_of_hook
+
+HUB = [entry for entry in CATALOGUE.values() if entry.architecture is not None]
+LISTED = [entry for entry in HUB if not entry.sae[entry.default_block].startswith(AXES)]
+names = [entry.name for entry in HUB]
+
+
+def test_the_models_of_the_paper_and_their_neighbours_are_there():
+    paper = {"gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"}
+    beyond = {"gemma-2-9b-it", "llama-3.1-8b-instruct", "qwen2.5-7b-instruct", "minilm"}
+    assert paper | beyond | {"organism"} < set(CATALOGUE)
+    assert any(name.startswith("qwen3-") for name in CATALOGUE)
+    assert any(name.startswith("gemma-3-") for name in CATALOGUE)
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry.name)
+def test_every_sae_is_in_the_directory_and_made_for_this_model_and_block(entry):
+    directory = get_pretrained_saes_directory()
+    for block, place in entry.sae.items():
+        release, _, sae_id = place.partition("/")
+        listed = directory[release]
+        assert sae_id in listed.saes_map, place
+        assert listed.model.rpartition("/")[2] == entry.model.rpartition("/")[2]
+        assert block in map(int, re.findall(r"\d+", listed.saes_map[sae_id]))
+        assert re.search(rf"(?:layer_?|^l){block}(?!\d)", sae_id), place
+
+
+def test_axes_name_their_block():
+    for block, place in CATALOGUE["minilm"].sae.items():
+        assert place == f"{AXES}{block}"
+        assert block_of_hook(f"blocks.{block}.hook_resid_post") == block
+
+
+@pytest.mark.parametrize("entry", HUB, ids=lambda entry: entry.name)
+def test_default_blocks_lie_between_a_quarter_and_a_half(entry):
+    assert entry.default_block in entry.sae
+    assert max(entry.sae) < entry.architecture.blocks
+    depth = (entry.default_block + 1) / entry.architecture.blocks
+    assert entry.name == "minilm" or 0.23 < depth <= 0.5
+    assert min(entry.sae) <= entry.default_block
+    assert len(entry.sae) > 1
+
+
+# What the hub says of whole checkpoints, in bytes, norms and biases left out.
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gemma-2-2b", 2.614e9),
+        ("gemma-2-9b", 9.242e9),
+        ("gemma-2-27b", 27.227e9),
+        ("gemma-3-1b-it", 1.000e9),
+        ("llama-3.1-8b", 8.030e9),
+        ("qwen2.5-7b-instruct", 7.616e9),
+        ("qwen3-8b-base", 8.191e9),
+        ("gpt-oss-20b", 20.915e9),
+        ("minilm", 22.7e6),
+    ],
+)
+def test_the_sum_over_all_blocks_is_the_models_published_size(name, parameters):
+    architecture = CATALOGUE[name].architecture
+    head = 0 if architecture.tied else architecture.embedding()
+    total = architecture.parameters(architecture.blocks - 1) + head
+    assert total == pytest.approx(parameters, rel=0.02)
+
+
+def test_packed_experts_are_counted_packed_on_disk_and_unpacked_in_memory():
+    entry = CATALOGUE["gpt-oss-20b"]
+    whole = entry.architecture.download_bytes(entry.architecture.blocks - 1)
+    assert whole == pytest.approx(13.76e9, rel=0.02)
+    assert entry.memory_bytes() > entry.download_bytes()
+
+
+def test_downloads_are_whole_files_and_never_more_than_there_is():
+    small = Architecture(1000, 10, 4000, 10, 10, 100, 10_000, stored=2)
+    assert small.download_bytes(0) == small.download_bytes(9) == small.stored_bytes(9)
+    large = CATALOGUE["gemma-2-9b"].architecture
+    assert large.stored_bytes(13) <= large.download_bytes(13) < large.stored_bytes(41)
+    assert large.download_bytes(13) % 5_000_000_000 == 0
+    one_file = CATALOGUE["gemma-3-1b-it"].architecture
+    assert one_file.download_bytes(0) == one_file.stored_bytes(25)
+
+
+def test_the_table_is_readable_and_the_json_complete(geofilter):
+    table = geofilter("models")
+    assert table.code == 0
+    assert max(map(len, table.out.splitlines())) <= 100
+    assert "gemma-2-2b*" in table.out
+    told = {each["name"]: each for each in json.loads(geofilter("models --json").out)}
+    assert list(told) == list(CATALOGUE)
+    for name, entry in CATALOGUE.items():
+        assert told[name]["sae"] == {str(block): place for block, place in entry.sae.items()}
+        assert told[name]["memory_bytes"] > 0
+        assert told[name]["download_bytes"] > 0
+
+
+def test_what_an_encoder_cannot_see_is_said_where_it_is_chosen(geofilter):
+    assert "not subtly bad advice" in geofilter("models").out
