@@ -239,9 +239,9 @@ def revision(source: str) -> str | None:
 def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     """What may not fit between an SAE and a model that can still be used together.
 
-    `source` is where the SAE came from; `model` is a hub id or folder. A made-for note is given when both names are known and
-    differ; one about the beginning-of-sequence token when the SAE was trained with it and
-    the tokenizer puts none.
+    `source` is where the SAE came from; `model` is a hub id or folder. One note when the
+    SAE names another model; one when it was trained behind the beginning-of-sequence token
+    and the tokenizer has one and puts none.
     """
     metadata, name = sae.cfg.metadata, f"SAE {escape(source, limit=200)}"
     notes = []
