@@ -159,7 +159,7 @@ def _engine(
 
         # Ray shows each worker its own GPUs only, so that there is no other to choose.
         return RayEngine(replace(recipe, devices=(run.settings.device,)), workers)
-    count = workers or len(devices)
+    count = workers or (len(devices) if run.settings.device == "auto" else 1)
     if count == 1:
         steps = _two_steps(run.scorer, run.settings) if keep_features else run.scorer
         return ThreadEngine(Worker(layout, run.encoder, steps))
@@ -170,9 +170,8 @@ def _engine(
 
 
 def _devices(device: str) -> tuple[str, ...]:
+    """What the workers of this machine run on, dealt out one by one."""
     if device in {"auto", "cuda"} and torch.cuda.is_available():
-        if device == "cuda":
-            return ("cuda",)
         return tuple(f"cuda:{place}" for place in range(torch.cuda.device_count()))
     return (device,)
 

@@ -7,7 +7,6 @@ nothing about what a job is made of, nor about models and devices.
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import deque
@@ -20,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from geofilter.engines.local import ThreadEngine
-from geofilter.engines.worker import Answer, Stages, Told
+from geofilter.engines.worker import Answer, Stages, Told, portable
 from geofilter.errors import ModelError
 
 # From the number of a process, from 0, to its stages. It is pickled.
@@ -239,7 +238,7 @@ def _work(connection: Connection, make: MakeStages, place: int) -> None:
     try:
         stages = make(place)
     except Exception as error:  # the driver says it in its own place
-        send("error", _portable(error))
+        send("error", portable(error))
         return
     send("ready", None)
     with ThreadEngine(stages) as engine:
@@ -258,13 +257,4 @@ def _answer(done: "Future[list[Answer]]", send: Callable[[str, Any], None]) -> N
     if error is None:
         send("answers", done.result())
     else:
-        send("error", _portable(error))
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error, or what can be said of it where it cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        send("error", portable(error))

@@ -6,6 +6,7 @@ job's lines depend on the job alone, and not on who works on it or when.
 This module knows nothing about files, parts, threads or processes.
 """
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -229,3 +230,12 @@ def _found(side: Side) -> "SampleFeatures | Problem":
     if side.features is not None:
         return side.features
     return side.problem or Problem("not_finite", "no features were saved")
+
+
+def portable(error: BaseException) -> BaseException:
+    """The error of a worker as it can be sent to its driver: at least what it says."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
