@@ -18,10 +18,12 @@ from geofilter.errors import DataError, OutputError
 from geofilter.formats.raw import Notes, RawRow, Wanted, annotated
 from geofilter.formats.streams import compressing, shown, split_suffix
 from geofilter.formats.text import dump_json
+from geofilter.hub import explain
 from geofilter.messages import kind_of, quote
 from geofilter.terminal import escape
 
 PREFIX = "hf://"
+_PATIENCE = 10.0  # seconds for the first answer of the hub
 _NAME = re.compile(
     r"hf://datasets/(?P<repo>[\w.\-]+/[\w.\-]+)(?:@(?P<revision>[^/#@]+))?"
     r"(?:/(?P<file>[^#]+)|#(?P<split>[\w.\-]+))?"
@@ -56,14 +58,34 @@ class HubSource:
     def __init__(self, name: str) -> None:
         self._shown = shown(name)
         self._name = parse_name(name)
+        self._commit = self._resolve()
         self._stream = self._load()
 
     def _failed(self, error: Exception) -> DataError:
+        repo = self._name.repo
+        if reason := explain(error, repo, "dataset"):
+            told = reason.removeprefix(f"{escape(repo, limit=200)}: ")
+            return DataError(f"{self._shown}: cannot be read from the hub: {told}")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return DataError(
             f"{self._shown}: cannot be read from the hub ({escape(lines[0], limit=160)}); "
             "check the name and the network, or download the file and name it"
         )
+
+    def _resolve(self) -> str:
+        """The commit that is read, so that no later one mixes with it.
+
+        Asked for first, because it is refused at once where `datasets` would try again
+        for half a minute.
+        """
+        from huggingface_hub import HfApi
+
+        name = self._name
+        try:
+            found = HfApi().dataset_info(name.repo, revision=name.revision, timeout=_PATIENCE)
+        except Exception as error:  # a dozen kinds, of three libraries
+            raise self._failed(error) from error
+        return str(found.sha)
 
     def _load(self) -> Any:
         from datasets import load_dataset
@@ -71,9 +93,9 @@ class HubSource:
         name = self._name
         try:
             splits = load_dataset(
-                name.repo, data_files=name.file, revision=name.revision, streaming=True
+                name.repo, data_files=name.file, revision=self._commit, streaming=True
             )
-        except Exception as error:  # a dozen kinds, of three libraries
+        except Exception as error:  # as above
             raise self._failed(error) from error
         split = name.split or "train"
         if split not in splits:
@@ -103,13 +125,7 @@ class HubSource:
 
     def fingerprint(self) -> str:
         """A hash of the commit on the hub, which stands for the content."""
-        from huggingface_hub import HfApi
-
-        try:
-            commit = HfApi().dataset_info(self._name.repo, revision=self._name.revision).sha
-        except Exception as error:  # as above
-            raise self._failed(error) from error
-        parts = [self._name.repo, commit, self._name.file, self._name.split or "train"]
+        parts = [self._name.repo, self._commit, self._name.file, self._name.split or "train"]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
