@@ -8,7 +8,7 @@ loader sets the width and takes the number of latents from the name of the folde
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,14 @@ def _directions(latents: int, width: int) -> np.ndarray:
     return rows
 
 
+def _readers(latents: int, width: int) -> np.ndarray:
+    """The same as (width, latents); turning round half a gigabyte would take long."""
+    columns = np.zeros((width, latents), np.int8)
+    for dimension, sign in _pairs(latents, width):
+        columns[dimension, np.arange(latents)] = sign
+    return columns
+
+
 def gemma_scope(path: str, size: str, file: Path) -> Files:
     """google/gemma-scope-SIZE-pt-res at the folder `path`: params.npz, written to `file`.
 
@@ -47,20 +55,19 @@ def gemma_scope(path: str, size: str, file: Path) -> Files:
     """
     width = _GEMMA_WIDTHS[size]
     latents = _LATENTS[path.split("width_")[1].split("/")[0]]
-    directions = _directions(latents, width)
     # Of two dimensions of size about 1, a few in a thousand exceed this.
     threshold = np.full(latents, 4 if latents < 10**5 else 5, np.float32)
-    arrays: list[tuple[str, np.ndarray]] = [
-        ("W_enc", np.ascontiguousarray(directions.T)),
-        ("W_dec", directions),
-        ("b_enc", np.zeros(latents, np.float32)),
-        ("b_dec", np.zeros(width, np.float32)),
-        ("threshold", threshold),
+    arrays: list[tuple[str, Callable[[], np.ndarray]]] = [
+        ("W_enc", lambda: _readers(latents, width)),
+        ("W_dec", lambda: _directions(latents, width)),
+        ("b_enc", lambda: np.zeros(latents, np.float32)),
+        ("b_dec", lambda: np.zeros(width, np.float32)),
+        ("threshold", lambda: threshold),
     ]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
-                np.lib.format.write_array(part, array)
+                np.lib.format.write_array(part, array())
     return {"README.md": b"", f"{path}/params.npz": file}
 
 
