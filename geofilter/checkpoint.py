@@ -20,6 +20,15 @@ from geofilter.terminal import escape
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+# What a tokenizer without tokenizer.json is made of.
+_SLOW_TOKENIZER = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 
 
@@ -47,8 +56,20 @@ class Checkpoint:
             )
         return path
 
-    def config_folder(self) -> Path:
-        """The folder of config.json, from which transformers reads it."""
+    def texts_folder(self) -> Path:
+        """A folder with config.json and the tokenizer's files, all of one commit.
+
+        transformers reads them there without asking the hub again.
+        """
+        if self.folder is not None:
+            return self.folder
+        found = {
+            name: hub.fetch_first(self.source, [name], revision=self.revision)
+            for name in _TOKENIZER
+        }
+        if found["tokenizer.json"] is None:
+            for name in _SLOW_TOKENIZER:
+                hub.fetch_first(self.source, [name], revision=self.revision)
         return self.file(CONFIG).parent
 
     def tensor_files(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ This module knows nothing about models, SAEs or data sets beyond their names.
 
 import errno
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,30 +41,33 @@ def fetch(repo: str, file: str, *, revision: str | None = None, kind: Kind = "mo
 def fetch_first(repo: str, files: Sequence[str], *, revision: str | None = None) -> Path | None:
     """Path of the first of `files` that the model repository has; None if it has none.
 
-    Raises `ModelError` as `fetch` does for everything but an absent file.
+    Without a network, what is not in the cache counts as absent, for the cache cannot tell
+    an absent file from one that was never fetched. Raises `ModelError` as `fetch` does.
     """
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors, try_to_load_from_cache
 
-    absent = 0
     for file in files:
+        # A commit does not change: what it lacked once it lacks for good.
+        known = try_to_load_from_cache(repo, file, revision=revision) if revision else None
+        if known is not None and not isinstance(known, str):
+            continue
         try:
             return _download(repo, file, revision, "model")
         except errors.RemoteEntryNotFoundError:
-            absent += 1
+            continue
         except errors.LocalEntryNotFoundError as error:
-            # Offline, a file that was never fetched cannot be told from one that is absent.
-            miss = error
+            if constants.is_offline_mode() or not _REACHED.get(constants.ENDPOINT, (0, True))[1]:
+                continue
+            raise _failure(error, repo, file, "model") from error
         except Exception as error:  # as above
             raise _failure(error, repo, file, "model") from error
-    if absent == len(files):
-        return None
-    raise _failure(miss, repo, files[-1], "model") from miss
+    return None
 
 
 def _download(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
     from huggingface_hub import constants, hf_hub_download
 
-    with _quiet_hub():
+    with quiet_hub():
         known_only = not _reachable(constants.ENDPOINT, repo, file, revision, kind)
         return Path(
             hf_hub_download(
@@ -81,7 +85,7 @@ def _failure(error: Exception, repo: str, file: str, kind: Kind) -> ModelError |
 
 
 @contextmanager
-def _quiet_hub() -> Iterator[None]:
+def quiet_hub() -> Iterator[None]:
     """Keep the library's lines about each attempt off the terminal; errors say it once."""
     from huggingface_hub.utils import logging as library
 
@@ -94,7 +98,9 @@ def _quiet_hub() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-_REACHED: set[str] = set()
+# Endpoint -> when it was last asked, and whether a host answered.
+_REACHED: dict[str, tuple[float, bool]] = {}
+_ASK_AGAIN = 60.0  # seconds, after no answer
 
 
 def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: Kind) -> bool:
@@ -105,15 +111,16 @@ def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: 
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    if endpoint in _REACHED or constants.is_offline_mode():
-        return True
+    when, answered = _REACHED.get(endpoint, (-_ASK_AGAIN, False))
+    if answered or constants.is_offline_mode() or time.monotonic() - when < _ASK_AGAIN:
+        return answered or constants.is_offline_mode()
+    answered = True
     try:
         get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind, revision=revision))
     except Exception as error:  # what is no outage is told better by the download itself
-        if _status(error) is None and _is_outage(error):
-            return False
-    _REACHED.add(endpoint)
-    return True
+        answered = _status(error) is not None or not _is_outage(error)
+    _REACHED[endpoint] = (time.monotonic(), answered)
+    return answered
 
 
 def commit_of(path: Path) -> str | None:
@@ -178,11 +185,11 @@ def _refusal(error: BaseException, repo: str, kind: Kind) -> str | None:
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         private = (
-            "if it is private, run `hf auth login` or set HF_TOKEN"
+            "; if it is private, run `hf auth login` or set HF_TOKEN"
             if get_token() is None
-            else "or it is private and the account of your token has no access"
+            else ", or it is private and the account of your token has no access"
         )
-        return f"there is no such {_noun(kind)} on {_endpoint()}; check the name, {private}"
+        return f"there is no such {_noun(kind)} on {_endpoint()}; check the name{private}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"the repository has no such revision; see {page}/commits/main for those it has"
     status = _status(error)

@@ -148,7 +148,7 @@ def load(
         revision=checkpoint.revision,
         sae_revision=saes.revision(chosen.sae),
         causal=is_causal(network, sae_block),
-        notes=tuple(saes.misgivings(autoencoder, sae_name, chosen.source, tokenizer)),
+        notes=tuple(saes.misgivings(autoencoder, chosen.sae, chosen.source, tokenizer)),
     )
 
 
@@ -251,7 +251,7 @@ def _quiet_transformers() -> Iterator[None]:
 def _told(checkpoint: Checkpoint) -> Iterator[None]:
     """Turn whatever a loader trips over in damaged files into one line."""
     try:
-        with _quiet_transformers():
+        with _quiet_transformers(), hub.quiet_hub():
             yield
     except (ModelError, CannotTruncate):
         raise
@@ -276,9 +276,11 @@ def read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, An
     from transformers import AutoConfig, AutoTokenizer
 
     where = _where(checkpoint, trust_remote_code)
+    # Code of a repository's own is looked for beside its name, not beside cached files.
+    folder = checkpoint.source if trust_remote_code else str(checkpoint.texts_folder())
     with _told(checkpoint):
-        config: Any = AutoConfig.from_pretrained(checkpoint.source, **where)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **where)
+        config: Any = AutoConfig.from_pretrained(folder, **where)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **where)
     if config.is_encoder_decoder:
         raise ModelError(
             f"{checkpoint.shown}: an encoder-decoder has two residual streams; none is scored"

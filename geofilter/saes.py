@@ -128,7 +128,8 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
         load, arguments = SAE.from_pretrained, _release_and_id(source)
     _refuse_unrestricted_pickles(name)
     try:
-        sae = load(*arguments, device=device, dtype="float32")
+        with hub.quiet_hub():
+            sae = load(*arguments, device=device, dtype="float32")
     except Exception as error:  # whatever a loader trips over in a damaged file
         if told := not folder.is_dir() and hub.explain(error, _repository(source)):
             raise ModelError(f"{name}: {told}") from error

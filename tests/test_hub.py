@@ -135,3 +135,32 @@ def test_a_response_without_a_status_is_no_status():
     error = ValueError("odd")
     error.response = SimpleNamespace(status_code=None)
     assert hub.explain(error, REPO) is None
+
+
+def test_absent_files_are_told_from_an_outage_and_not_asked_for_again(monkeypatch, tmp_path):
+    asked = []
+
+    def download(repo, file, *_rest):
+        asked.append(file)
+        if file == "there.json":
+            return tmp_path / file
+        raise answer(errors.RemoteEntryNotFoundError, 404)
+
+    monkeypatch.setattr(hub, "_download", download)
+    assert hub.fetch_first(REPO, ["a.json", "there.json"]) == tmp_path / "there.json"
+    assert hub.fetch_first(REPO, ["a.json", "b.json"]) is None
+    commit = "0123456789" * 4
+    known = tmp_path / "cache" / "models--google--gemma-2-2b" / ".no_exist" / commit / "a.json"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    asked.clear()
+    assert hub.fetch_first(REPO, ["a.json"], revision=commit) is None
+    assert asked == []
+
+    def broken(*_arguments):
+        raise errors.LocalEntryNotFoundError("the connection broke")
+
+    monkeypatch.setattr(hub, "_download", broken)
+    monkeypatch.setattr(hub, "_REACHED", {"http://hub.test": (0.0, True)})
+    with pytest.raises(ModelError, match="cannot be reached"):
+        hub.fetch_first(REPO, ["chat_template.jinja"])
