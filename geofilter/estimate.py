@@ -77,7 +77,7 @@ def estimate(
         settings.model, settings.sae, settings.block, settings.device, settings.dtype
     )
     checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
-    config, tokenizer = models.read_texts(checkpoint, trust_remote_code=False)
+    config, tokenizer = models.read_texts(checkpoint, settings.trust_remote_code)
     limit = _Limit(settings.model, models.max_context(config, tokenizer))
     encoder = Encoder(
         tokenizer,

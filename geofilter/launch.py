@@ -85,6 +85,7 @@ class Recipe:
             block=settings.block,
             device=self.devices[place % len(self.devices)],
             dtype=self.dtype,
+            trust_remote_code=settings.trust_remote_code,
         )
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)

@@ -38,7 +38,8 @@ class Settings:
 
     `model`, `sae`, `block`, `device`, `dtype`: as in `models.load`. `pack`: a file made by
     `discover`; the default is the model's own. `max_length`: tokens per row.
-    `proximity` belongs to the scorer `nearest`.
+    `proximity` belongs to the scorer `nearest`. `trust_remote_code` lets the model run
+    code that comes with it; it is never read from a table.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Settings:
     max_length: int | None = None
     last_turn: bool = False
     dtype: str | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def prepare(
         block=settings.block,
         device=settings.device,
         dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
     )
     encoder = Encoder(
         model.tokenizer,
@@ -190,7 +193,7 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
     return rows
 
 
-def prepare_again(rows: RowFile, table: ScoreTable) -> Run:
+def prepare_again(rows: RowFile, table: ScoreTable, *, trust_remote_code: bool = False) -> Run:
     """The run that made `table`, ready to look at single rows of it.
 
     Raises `TableError` naming the difference when the model, the pack or anything else but
@@ -204,7 +207,7 @@ def prepare_again(rows: RowFile, table: ScoreTable) -> Run:
     except TypeError:
         raise _not_of_a_run(table) from None
     # Where and with what precision the model runs moves what is seen by rounding only.
-    run = prepare(rows, replace(chosen, device="auto"))
+    run = prepare(rows, replace(chosen, device="auto", trust_remote_code=trust_remote_code))
     changed = difference(_meaning(table.manifest), _meaning(run.manifest))
     if changed:
         raise TableError(

@@ -28,6 +28,7 @@ def command(
     sae: str | None,
     block: int | None,
     device: str,
+    trust_remote_code: bool,
     output: str,
     as_json: bool,
 ) -> None:
@@ -49,7 +50,9 @@ def command(
     from geofilter.discovery import discover
 
     check_output(output)
-    loaded = models.load(model, sae=sae, block=block, device=device)
+    loaded = models.load(
+        model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code
+    )
     encoder = Encoder(loaded.tokenizer, max_length=window(loaded))
     toxic_set, benign_set = read_contrast(toxic, encoder), read_contrast(benign, encoder)
     with progress() as report:

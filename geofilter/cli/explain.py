@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option, scores_option
+from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table
 from geofilter.terminal import escape
 
@@ -33,8 +33,9 @@ _TEXT_SHOWN = 1200
     metavar="N",
     help="The row, counted from 0 as in the table's column `row`.",
 )
+@trust_option
 @json_option
-def command(data: str, scores: str, number: int, as_json: bool) -> None:
+def command(data: str, scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
     """Show which tokens of one row woke which features, near which toxic features.
 
     The model, SAE and pack are those that made TABLE. Rows count from 0; `train.jsonl:17`
@@ -55,7 +56,7 @@ def command(data: str, scores: str, number: int, as_json: bool) -> None:
     if line.score is None:
         _tell_unscored(row, line, as_json)
         return
-    run = prepare_again(rows, table)
+    run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
     explanation = _explain(rows, row, run)
     if as_json:
         print_json(_as_json(row, line, explanation))

@@ -28,6 +28,12 @@ def _several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]
     return decorate
 
 
+trust_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Let the model run code that comes with it. Read that code first.",
+)
+
 _model_choices = (
     click.option(
         "--sae",
@@ -43,6 +49,7 @@ _model_choices = (
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
     ),
+    trust_option,
 )
 
 

@@ -187,6 +187,7 @@ _MADE_WITH = {
     "block": "--block",
     "device": "--device",
     "dtype": "--dtype",
+    "trust_remote_code": "--trust-remote-code",
     "last_turn": "--last-turn",
     "max_length": "--max-length",
     "layout": "--layout",
