@@ -123,6 +123,12 @@ def test_text_that_the_model_does_not_know_is_warned_of_on_stderr(work, geofilte
     done = geofilter(f"score strange.jsonl {TINY} --pack my.pack -o s.parquet --json")
     assert "warning: these scores mean little" in done.err
     assert "the model knows no word for" in json.loads(done.out)["warning"]
+    # Whoever decides by the table, or looks at a row of it, is told again.
+    for command in (
+        "filter strange.jsonl --drop-fraction 0.5 -o kept.jsonl",
+        "explain strange.jsonl --row 0",
+    ):
+        assert "warning: these scores mean little" in geofilter(f"{command} --scores s.parquet").err
 
 
 def test_no_warning_for_text_like_the_contrast_rows(work, geofilter):
