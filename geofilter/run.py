@@ -73,7 +73,7 @@ class Run:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noticed while the model was loaded, one line each."""
-        return tuple(getattr(self.model, "notes", ()))
+        return self.model.notes
 
 
 def prepare(
@@ -142,6 +142,8 @@ def _describe(
         "settings": asdict(settings)
         | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
         "contrast": describe_contrast(pack),
+        # Commits on the hub; None for what is not from there.
+        "revisions": {"model": model.revision, "sae": model.sae_revision},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return Manifest(decides, facts)
