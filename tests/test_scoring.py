@@ -18,7 +18,7 @@ from tiny_models import (
 from geofilter.activations import residuals
 from geofilter.discovery import discover
 from geofilter.errors import PackError
-from geofilter.features import NOT_FINITE, sample_features
+from geofilter.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.scoring import (
@@ -311,3 +311,23 @@ def test_unexplained_variance_gives_a_warning_with_both_figures(known):
 def test_a_tokenizer_without_unknown_token_is_judged_by_variance_only(known):
     summary = dataclasses.replace(known.contrast, unknown_share_ceiling=None)
     assert domain_fit([0.9], [0.9], summary) is None
+
+
+def test_a_samples_figures_do_not_depend_on_how_many_are_scored_with_it(index):
+    generator = np.random.default_rng(7)
+    d_sae, d_model = len(index.pack.reference), len(index.pack.dense_direction)
+    samples = [
+        SampleFeatures(
+            latents=np.arange(d_sae, dtype=np.int32),
+            weights=generator.random(d_sae, np.float32) + 1,
+            decoded=generator.standard_normal(d_model).astype(np.float32),
+            mean_hidden=generator.standard_normal(d_model).astype(np.float32),
+            n_tokens=3,
+            squared_error=1.0,
+            squared_norm=9.0,
+        )
+        for _ in range(50)
+    ]
+    for name in SCORERS:
+        score = make_scorer(name, index)
+        assert score(samples) == [score([sample])[0] for sample in samples]
