@@ -192,15 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path)
@@ -220,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._resolve(path.removeprefix("/"), fault == "cut")
         except _Refused as refused:
             self._send(refused.status, str(refused).encode(), refused.headers)
+
+    do_GET = do_HEAD = do_POST = _answer
 
     # Who may have what
 
@@ -264,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             path,
         )
         if match is None:
-            raise _Refused(404, None, "Sorry, we can't find the page you are looking for.")
+            raise _Refused(404, None, "There is no such page")
         name = ("datasets/" if match["kind"] == "datasets" else "") + match["name"]
         repository = self._repository(name)
         what, rest = match["what"], match["rest"] or "main"
@@ -292,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             path,
         )
         if match is None:
-            raise _Refused(404, None, "Sorry, we can't find the page you are looking for.")
+            raise _Refused(404, None, "There is no such page")
         name, file = match["name"], match["file"]
         repository = self._repository(name)
         self._check_revision(repository, match["revision"])
@@ -314,10 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
         self, content: Content, size: int, headers: dict[str, str], name: str, file: str, cut: bool
     ) -> None:
         first, last = _range(self.headers.get("Range"), size)
-        whole = (first, last) == (0, size)
-        if not whole:
+        status, sent = (200 if (first, last) == (0, size) else 206), 0
+        if status == 206:
             headers["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
-        status, sent = (200 if whole else 206), 0
         self._start(status, last - first, headers)
         if self.command == "GET":
             end = first + (last - first) // 2 if cut else last
@@ -358,14 +350,9 @@ def _description(name: str, repository: _Repository) -> dict[str, object]:
     return {
         "_id": repository.commit[:24],
         "id": name,
-        "modelId": name,
         "sha": repository.commit,
         "private": False,
         "gated": "manual" if repository.gated else False,
-        "disabled": False,
-        "downloads": 0,
-        "likes": 0,
-        "tags": [],
         "createdAt": _DATE,
         "lastModified": _DATE,
         "siblings": [{"rfilename": path} for path in sorted(repository.files)],
