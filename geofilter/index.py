@@ -100,8 +100,10 @@ class ToxicIndex:
 
 def _unit(vectors: Floats) -> Floats:
     """`vectors` scaled to length 1; those of length 0 stay 0."""
-    # float64: the square of a small float32 may be 0.
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # The square of a small float32 may be 0, and that of a large one infinite.
+    odd = ~((lengths > 1e-15) & np.isfinite(lengths))[:, 0]
+    lengths[odd] = np.linalg.norm(vectors[odd].astype(np.float64), axis=1, keepdims=True)
     lengths[lengths == 0] = 1
-    unit: Floats = (vectors / lengths).astype(np.float32)
+    unit: Floats = vectors / lengths
     return unit

@@ -224,6 +224,8 @@ def _repository(source: str) -> str:
 
 def _conversion(source: str) -> str | None:
     """How sae-lens reads the release of `RELEASE/ID`; None for its own format."""
+    if Path(source).expanduser().is_dir():
+        return None  # the directory takes a second to read
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     listed = get_pretrained_saes_directory().get(source.partition("/")[0])
@@ -265,9 +267,12 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
 
 
 def _puts_bos(tokenizer: Any) -> bool:
-    """Whether a plain text is encoded behind the beginning-of-sequence token."""
+    """Whether a plain text or a conversation begins with the beginning-of-sequence token."""
     ids = tokenizer("a")["input_ids"]
-    return bool(ids) and ids[0] == tokenizer.bos_token_id
+    if ids and ids[0] == tokenizer.bos_token_id:
+        return True
+    # Many chat templates write it themselves.
+    return "bos_token" in str(tokenizer.chat_template or "")
 
 
 def _release_and_id(source: str) -> tuple[str, str]:

@@ -297,3 +297,8 @@ def test_notes_of_a_loaded_model_are_lines(tmp_path):
     assert model.notes == ()
     assert model.revision is None
     assert model.sae_revision is None
+
+
+def test_a_template_that_writes_the_first_token_is_enough():
+    """The bundled model's tokenizer puts no token of its own; its chat template does."""
+    assert load("organism").notes == ()
