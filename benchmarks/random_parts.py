@@ -31,7 +31,7 @@ MEDICAL = Path(__file__).parents[2] / "shared/data/em_training/medical_misaligne
 
 LATENTS_PER_TOKEN = 64
 # Tokens that thresholds are set on; each latent fires at about d_sae / 64 of them, once.
-_CALIBRATION_TOKENS = 2048
+_CALIBRATION_TOKENS = 8192
 
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n"
@@ -241,13 +241,16 @@ def calibrate(model: LoadedModel, samples: list[Encoded]) -> None:
     their mean, and none of them at all or none.
     """
     sae = model.sae
+    # The same number of tokens from every sample: those of one sample are much alike.
+    share = -(-_CALIBRATION_TOKENS // len(samples))
     parts: list[torch.Tensor] = []
-    while samples and sum(map(len, parts)) < _CALIBRATION_TOKENS:
-        batch, samples = samples[:4], samples[4:]
+    for start in range(0, len(samples), 4):
+        batch = samples[start : start + 4]
         for row, hidden in zip(batch, residuals(model, batch), strict=True):
-            pooled = torch.from_numpy(np.flatnonzero(row.pooled)).to(hidden.device)
-            parts.append(hidden[pooled].float())
-    hidden = torch.cat(parts)[:_CALIBRATION_TOKENS]
+            pooled = np.flatnonzero(row.pooled)
+            chosen = pooled[:: max(1, len(pooled) // share)][:share]
+            parts.append(hidden[torch.from_numpy(chosen).to(hidden.device)].float())
+    hidden = torch.cat(parts)
     firings = max(1, round(len(hidden) * LATENTS_PER_TOKEN / sae.cfg.d_sae))
     with torch.no_grad():
         sae.b_dec.copy_(hidden.mean(dim=0))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # Padded tokens in one batch. More gains little on a CPU and costs caches.
-CPU_BUDGET = 4096
+CPU_BUDGET = 1024
 GPU_BUDGET = 16384
 
 # A CPU allocator has no exception of its own.
