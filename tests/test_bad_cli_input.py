@@ -130,8 +130,8 @@ CASES = {
     "window longer than the context": Case(
         f"{SCORE} --max-length 5000", ("5000 tokens", "48", "smaller --max-length")
     ),
-    "no pack for a model of one's own": Case(
-        f"score data.jsonl {TINY}", ("model", "--pack", "geofilter discover")
+    "no contrast sets without a network": Case(
+        f"score data.jsonl {TINY}", ("default contrast sets", "--pack", "geofilter discover")
     ),
     "pack missing": Case(f"score data.jsonl {TINY} --pack no.pack", ("no.pack: no such pack",)),
     "pack cut off": Case(SCORE, ("my.pack: is damaged",), cut("my.pack")),

@@ -6,6 +6,7 @@ hostile input.
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -54,8 +55,10 @@ def hub(files: dict[str, bytes]) -> Iterator[LoopbackHub]:
 def command(
     hub: LoopbackHub, scored_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WarmProcess]:
-    """A process in the folder with a tiny SAE, pack and data."""
-    process = WarmProcess(scored_folder, hub.environment(tmp_path_factory.mktemp("home")))
+    """A process in a copy of the folder with a tiny SAE, pack and data."""
+    folder = tmp_path_factory.mktemp("first-use") / "work"
+    shutil.copytree(scored_folder, folder)
+    process = WarmProcess(folder, hub.environment(tmp_path_factory.mktemp("home")))
     yield process
     process.close()
 
