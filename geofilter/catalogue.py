@@ -235,10 +235,7 @@ _ENTRIES = [
     CatalogueEntry(
         name="llama-3.1-8b-instruct",
         model="meta-llama/Llama-3.1-8B-Instruct",
-        sae={
-            **_each("llama-3.1-8b-instruct-andyrdt/resid_post_layer_{}_trainer_1", range(3, 28, 4)),
-            # Of another maker and half as wide, but there is no other one for it.
-        },
+        sae=_each("llama-3.1-8b-instruct-andyrdt/resid_post_layer_{}_trainer_1", range(3, 28, 4)),
         default_block=11,
         note="BatchTopK SAEs, 131k latents",
         gated=True,

@@ -64,10 +64,10 @@ class ToxicIndex:
         for start in range(0, d_sae, _ROWS):
             part = slice(start, start + _ROWS)
             rows = decoder[part].detach().float().cpu().numpy()
-            similarity = self.nearest(rows).similarity
+            units = _unit(rows)
             # A latent that writes nothing is near to nothing.
-            self.proximity["nearest"][part] = np.nan_to_num(similarity)
-            self.proximity["mean"][part] = _unit(rows) @ mean_direction
+            self.proximity["nearest"][part] = np.nan_to_num(self._nearest_unit(units).similarity)
+            self.proximity["mean"][part] = units @ mean_direction
             self.dense_overlap[part] = rows @ pack.dense_direction
             decoded_reference += pack.reference[part].astype(np.float64) @ rows
         self.decoded_reference: Floats = decoded_reference.astype(np.float32)
@@ -89,7 +89,9 @@ class ToxicIndex:
 
     def nearest(self, vectors: Floats) -> Nearest:
         """The toxic direction nearest to each of `vectors`, (n, d_model), of any length."""
-        units = _unit(vectors)
+        return self._nearest_unit(_unit(vectors))
+
+    def _nearest_unit(self, units: Floats) -> Nearest:
         similarity, place = self._index.search(np.ascontiguousarray(units), 1)
         nowhere = ~units.any(axis=1)
         return Nearest(
