@@ -56,6 +56,7 @@ class _Source:
         self._done: set[int] = set()
         self._tries: dict[int, int] = {}
         self._total: int | None = None
+        self._stopped = False
         self._changed = asyncio.Condition()
 
     async def add(self, number: int, job: bytes) -> None:
@@ -69,18 +70,30 @@ class _Source:
             self._total = total
             self._changed.notify_all()
 
+    async def stop(self) -> None:
+        """End as after a last job, and let what is queued come to nothing."""
+        async with self._changed:
+            self._stopped = True
+            self._jobs.clear()
+            self._changed.notify_all()
+
     async def wait_for(self, number: int) -> bytes | None:
         """The job, as soon as there is one; empty when it is done, None after the last."""
 
+        def ended() -> bool:
+            return self._stopped or number == self._total
+
         def known() -> bool:
-            return number in self._jobs or number in self._done or number == self._total
+            return number in self._jobs or number in self._done or ended()
 
         async with self._changed:
             await self._changed.wait_for(known)
-            return None if number == self._total else self._jobs.get(number, b"")
+            return None if ended() else self._jobs.get(number, b"")
 
-    async def begin(self, number: int) -> int:
-        """Count how often the job was begun."""
+    async def begin(self, number: int) -> int | None:
+        """Count how often the job was begun; None when nobody waits for it any more."""
+        if self._stopped or number in self._done:
+            return None
         self._tries[number] = self._tries.get(number, 0) + 1
         return self._tries[number]
 
@@ -112,8 +125,11 @@ class _Actor:
 
         if not job:  # done before; Ray only wants its block back
             return "again", None
+        tries = ray.get(self._source.begin.remote(number))
+        if tries is None:
+            return "again", None
         rows = pickle.loads(job)
-        if ray.get(self._source.begin.remote(number)) >= _MOST_TRIES:
+        if tries >= _MOST_TRIES:
             first, last = rows[0].index, rows[-1].index
             return "error", ModelError(
                 f"workers died at rows {first} to {last}, {_MOST_TRIES - 1} times; if memory was "
@@ -244,16 +260,20 @@ class RayEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._own and kind is not None:
+            self._ray.shutdown()
+            return
         with suppress(Exception):
+            # Both ways the data set ends as if it were done, and Ray frees what its workers
+            # held; one that fails may keep it from the next run on the same cluster.
             if kind is None:
                 self._source.close.remote(self._n_jobs)
             else:
-                # Its reader fails for good, and Ray puts its workers down.
-                self._ray.kill(self._source)
-        if self._own and kind is not None:
-            self._ray.shutdown()
+                self._source.stop.remote()
         if self._thread is not None:
             self._thread.join(_PATIENCE)
+        with suppress(Exception):
+            self._ray.kill(self._source)
         if self._own:
             self._ray.shutdown()
 
