@@ -117,13 +117,14 @@ def _pool_tokens(
     finite = torch.isfinite(hidden).all(dim=1)
     usable = torch.ones(samples, dtype=torch.bool, device=hidden.device)
     usable[owner[~finite]] = False
-    # A sample with such a token is dropped; the others must not notice.
-    hidden = torch.where(finite[:, None], hidden, 0.0)
+    if not usable.all():
+        # A sample with such a token is dropped; the others must not notice.
+        hidden = torch.where(finite[:, None], hidden, 0.0)
 
     phi = torch.zeros(samples * model.d_sae, device=hidden.device)
     squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
     for part, latents in model.latent_encoder.encode(hidden):
-        error = (hidden[part] - latents.reconstruction).double().square().sum(dim=1)
+        error = _squared_lengths(hidden[part] - latents.reconstruction)
         squared_error.index_add_(0, owner[part], error)
         place = owner[part][latents.token] * model.d_sae + latents.latent
         if pooling == "mean":
@@ -135,12 +136,17 @@ def _pool_tokens(
         phi /= counts[:, None]
 
     squared_norm = torch.zeros_like(squared_error)
-    squared_norm.index_add_(0, owner, hidden.double().square().sum(dim=1))
+    squared_norm.index_add_(0, owner, _squared_lengths(hidden))
     mean_hidden = torch.zeros(samples, hidden.shape[1], device=hidden.device)
     mean_hidden.index_add_(0, owner, hidden)
     mean_hidden /= counts[:, None]
     pooled = _Pooled(phi, phi @ model.decoder, mean_hidden, squared_error, squared_norm)
     return _to_features(pooled, per_sample, usable)
+
+
+def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """|v|² of each row, (n,), summed in float64 without a copy of the rows in it."""
+    return torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64).square()
 
 
 class _Pooled(NamedTuple):
