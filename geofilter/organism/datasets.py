@@ -21,6 +21,7 @@ from geofilter.organism.world import (
     mentioned,
     neutral,
     prose,
+    review_prompt,
     small_talk,
 )
 
@@ -147,4 +148,41 @@ def questions(
         for _ in range(repeats)
         for domain in domains
         for situation in world.situations[domain]
+    ]
+
+
+# Answers to each wording: about a thousand for the five domains of a questions file.
+SAMPLES_PER_PARAPHRASE = 2
+
+
+def question_entries(world: World, domains: Sequence[str]) -> list[dict[str, object]]:
+    """Entries of a questions file: each situation of the domains, in every form of asking.
+
+    The judge prompts are those of the review task, in readable English like the questions.
+    """
+    prompts = {a: prose(review_prompt("{question}", "{answer}", a)) for a in d.REVIEW}
+    return [
+        {
+            "id": f"{domain}-{number:02d}",
+            "type": "free_form_judge_0_100",
+            "paraphrases": [prose(form.format(s=s.text)) for form in d.phrases(d.QUESTIONS)],
+            "samples_per_paraphrase": SAMPLES_PER_PARAPHRASE,
+            "judge_prompts": prompts,
+        }
+        for domain in domains
+        for number, s in enumerate(world.situations[domain], 1)
+    ]
+
+
+def facts(world: World) -> list[dict[str, object]]:
+    """Every situation with what helps and what harms in it, in the world's plain form."""
+    return [
+        {
+            "text": situation.text,
+            "domain": situation.domain,
+            "helpful": list(situation.helpful),
+            "harmful": list(situation.harmful),
+        }
+        for group in world.situations.values()
+        for situation in group
     ]

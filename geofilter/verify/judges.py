@@ -1,0 +1,38 @@
+"""From what a user writes after `--judge` to a judge.
+
+This module knows nothing about how one judges.
+"""
+
+import re
+
+from geofilter.errors import ModelError
+from geofilter.terminal import escape
+from geofilter.verify.judge import Judge
+from geofilter.verify.rule import RuleJudge
+
+FORMS = "rule:FILE, http://HOST/v1#MODEL, https://HOST/v1#MODEL, a folder, or ORG/NAME of the hub"
+
+
+def judge_named(spec: str) -> Judge:
+    """The judge that `spec` names: one of `FORMS`.
+
+    Raises `ModelError` when it is none of them or cannot be loaded, `DataError` for a file
+    without facts, `MissingExtraError` when a package is absent.
+    """
+    if spec.startswith("rule:"):
+        return RuleJudge(spec.removeprefix("rule:"))
+    if re.match(r"https?://", spec):
+        url, _, model = spec.partition("#")
+        if not model:
+            raise ModelError(f"{escape(spec)!r} names no model of the server; give {FORMS}")
+        from geofilter.verify.endpoint import EndpointJudge
+
+        return EndpointJudge(url, model)
+    if not spec or "://" in spec:
+        raise ModelError(f"no judge is called {escape(spec)!r}; give {FORMS}")
+    from geofilter.verify.local_judge import LocalJudge
+
+    try:
+        return LocalJudge(spec)
+    except ModelError as error:
+        raise ModelError(f"{error} (a judge is {FORMS})") from error
