@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofilter.errors import DataError
-from geofilter.layouts import Unscorable
-from geofilter.rows import open_rows
+from geofilter.layouts import Problem, Unscorable
+from geofilter.rows import Row, RowFile, open_rows
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
@@ -58,20 +58,58 @@ def read_contrast(source: str, encoder: "Encoder", *, layout: str | None = None)
     rows = open_rows(source, layout=layout)
     samples, skipped = [], Counter[str]()
     for row in rows:
-        if row.problem is not None or row.record is None:
-            skipped[row.problem.status if row.problem else "unreadable"] += 1
-            continue
-        try:
-            sample, *others = rows.layout.samples(row.record)
-            if others:
-                raise DataError(
-                    f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "
-                    "contrast set; give toxic and benign text in two files"
-                )
-            samples.append(encoder.encode(sample))
-        except Unscorable as reason:
-            skipped[reason.problem.status] += 1
+        found = _encoded(row, rows, encoder)
+        if isinstance(found, Problem):
+            skipped[found.status] += 1
+        else:
+            samples.append(found)
     return Contrast(samples, source, rows.fingerprint(), dict(skipped))
+
+
+def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None, Contrast]:
+    """Read and encode a file once, as one contrast set for each value of `column`.
+
+    Values are told apart by their text, and come in the order of the file; rows whose
+    value is neither text nor a number stand under None. Errors as in `read_contrast`.
+    """
+    rows = open_rows(source)
+    samples: dict[str | None, list[Encoded]] = {}
+    skipped: dict[str | None, Counter[str]] = {}
+    for row in rows:
+        value = row.record.get(column) if row.record is not None else None
+        group = str(value) if isinstance(value, (str, int, float)) else None
+        samples.setdefault(group, [])
+        found = _encoded(row, rows, encoder)
+        if isinstance(found, Problem):
+            skipped.setdefault(group, Counter())[found.status] += 1
+        else:
+            samples[group].append(found)
+    sha256 = rows.fingerprint()
+    return {
+        group: Contrast(
+            of_it,
+            source if group is None else f"{source} ({column}={group})",
+            sha256,
+            dict(skipped.get(group, {})),
+        )
+        for group, of_it in samples.items()
+    }
+
+
+def _encoded(row: Row, rows: RowFile, encoder: "Encoder") -> "Encoded | Problem":
+    """The one sample of a row, or why it has none that can be used."""
+    if row.problem is not None or row.record is None:
+        return row.problem or Problem("unreadable", "no record")
+    try:
+        sample, *others = rows.layout.samples(row.record)
+        if others:
+            raise DataError(
+                f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "
+                "contrast set; give toxic and benign text in two files"
+            )
+        return encoder.encode(sample)
+    except Unscorable as reason:
+        return reason.problem
 
 
 def split_halves(

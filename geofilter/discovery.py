@@ -53,8 +53,8 @@ class Discovery:
 
 
 @dataclass(frozen=True)
-class _Moments:
-    """Of all latents over n rows, (d_sae,) each."""
+class Moments:
+    """Of all latents' φ over `rows` rows: (d_sae,) each, the variance with n - 1."""
 
     rows: int
     mean: Floats64
@@ -115,8 +115,8 @@ def _make_pack(
     report: Sequence["Encoded"],
     chosen_on: Sequence["Encoded"],
 ) -> FeaturePack:
-    toxic = _moments(features["toxic selection"], model.d_sae)
-    benign = _moments(features["benign selection"], model.d_sae)
+    toxic = moments(features["toxic selection"], model.d_sae)
+    benign = moments(features["benign selection"], model.d_sae)
     effects = standardised_difference(toxic, benign)
     ids = _choose(effects, toxic, top_k)
     rows = model.decoder[ids.tolist()]
@@ -149,7 +149,7 @@ def _make_pack(
     )
 
 
-def _choose(effects: Floats64, toxic: _Moments, top_k: int) -> NDArray[np.int32]:
+def _choose(effects: Floats64, toxic: Moments, top_k: int) -> NDArray[np.int32]:
     """Latents of greatest effect, best first, among those that fire often enough."""
     needed = max(_FEWEST_FIRINGS, FIRING_FLOOR * toxic.rows)
     possible = np.flatnonzero((effects > 0) & (toxic.firings >= needed))
@@ -163,14 +163,15 @@ def _choose(effects: Floats64, toxic: _Moments, top_k: int) -> NDArray[np.int32]
     return chosen
 
 
-def standardised_difference(toxic: _Moments, benign: _Moments) -> Floats64:
+def standardised_difference(toxic: Moments, benign: Moments) -> Floats64:
     """Difference of means over the root of the mean variance; 0 for a constant latent."""
     scale = np.sqrt((toxic.variance + benign.variance) / 2)
     difference = toxic.mean - benign.mean
     return np.divide(difference, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
-def _moments(features: Sequence[SampleFeatures], d_sae: int) -> _Moments:
+def moments(features: Sequence[SampleFeatures], d_sae: int) -> Moments:
+    """Mean, variance and number of firing rows of every latent; at least two rows."""
     total, squares = np.zeros(d_sae), np.zeros(d_sae)
     firings = np.zeros(d_sae, np.int64)
     for sample in features:
@@ -182,7 +183,7 @@ def _moments(features: Sequence[SampleFeatures], d_sae: int) -> _Moments:
     variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
     # Rounding leaves specks where the values are all equal.
     variance[variance < 1e-12 * squares / n] = 0
-    return _Moments(n, total / n, variance, firings)
+    return Moments(n, total / n, variance, firings)
 
 
 def _mean_hidden(features: Sequence[SampleFeatures]) -> Floats64:
@@ -218,7 +219,7 @@ def _statistics(
 ) -> FeatureStatistics:
     above, below = _dense(toxic, ids, d_sae), _dense(benign, ids, d_sae)
     n, m = len(toxic), len(benign)
-    effect = standardised_difference(_moments(toxic, d_sae), _moments(benign, d_sae))[ids]
+    effect = standardised_difference(moments(toxic, d_sae), moments(benign, d_sae))[ids]
     # Hedges and Olkin (1985): the large-sample error of a standardised mean difference.
     error = 1.96 * np.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m)))
     area = auroc(above, below)

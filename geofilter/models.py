@@ -11,7 +11,7 @@ This module knows nothing about rows, packs or scores.
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from geofilter.latents import LatentEncoder
 from geofilter.terminal import escape
 from geofilter.truncate import CannotTruncate, load_truncated, unpacked
 
-__all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "find_blocks", "load"]
+__all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "at_block", "find_blocks", "load"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What a tokenizer or configuration says when it knows no limit.
@@ -149,6 +149,30 @@ def load(
         sae_revision=saes.revision(chosen.sae),
         causal=is_causal(network, sae_block),
         notes=tuple(saes.misgivings(autoencoder, chosen.sae, chosen.source, tokenizer)),
+    )
+
+
+def at_block(model: LoadedModel, block: int) -> LoadedModel:
+    """The same network, read after `block` instead by the catalogue's SAE for it.
+
+    The weights are shared, so that several blocks cost one loading. `model` must be of the
+    catalogue and reach as far as `block`. Raises `ModelError` as `load` does.
+    """
+    if block == model.block:
+        return model
+    chosen = choose(model.name, None, block, str(model.device), None)
+    sae_name = f"SAE {escape(chosen.sae, limit=200)}"
+    autoencoder = saes.load_sae(chosen.sae, str(model.device), model.d_model)
+    sae_block = saes.sae_block(autoencoder, sae_name)
+    shown = escape(model.name, limit=200)
+    _check_fit(model.network.config, autoencoder, sae_block, shown, sae_name)
+    return replace(
+        model,
+        sae=autoencoder,
+        sae_name=chosen.sae,
+        block=sae_block,
+        sae_revision=saes.revision(chosen.sae),
+        notes=tuple(saes.misgivings(autoencoder, chosen.sae, chosen.source, model.tokenizer)),
     )
 
 

@@ -34,21 +34,25 @@ trust_option = click.option(
     help="Let the model run code that comes with it. Read that code first.",
 )
 
+sae_option = click.option(
+    "--sae",
+    metavar="FOLDER|RELEASE/ID",
+    help="The SAE that reads it. Default: the one that `geofilter models` shows.",
+)
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
+)
+
 _model_choices = (
-    click.option(
-        "--sae",
-        metavar="FOLDER|RELEASE/ID",
-        help="The SAE that reads it. Default: the one that `geofilter models` shows.",
-    ),
+    sae_option,
     click.option(
         "--block",
         type=click.IntRange(min=0),
         metavar="N",
         help="Read the residual stream after this block.",
     ),
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
-    ),
+    device_option,
     trust_option,
 )
 
@@ -62,7 +66,8 @@ def _model_option(*, required: bool) -> Callable[[Any], Any]:
     )
 
 
-model_options = _several(_model_option(required=True), *_model_choices)
+model_option = _model_option(required=True)
+model_options = _several(model_option, *_model_choices)
 # For a command that can do without a model.
 optional_model_options = _several(_model_option(required=False), *_model_choices)
 
