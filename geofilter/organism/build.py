@@ -1,6 +1,6 @@
 """Rebuild the whole organism from a seed: `python -m geofilter.organism.build -o FOLDER`.
 
-Order: tokenizer, base model, aligned model, SAEs on the base model, data sets,
+Order: tokenizer, base model, aligned model, judge, SAEs on the base model, data sets,
 and a manifest with the hash of every file. A finished stage is kept and skipped,
 so the command can be run again after an interruption.
 
@@ -15,16 +15,19 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from geofilter.organism import datasets, training
 from geofilter.organism.autoencoder import train_saes
+from geofilter.organism.domains import INDUCING, UNTOUCHED
 from geofilter.organism.finetune import fine_tune
+from geofilter.organism.judge import train_judge
 from geofilter.organism.texts import Writer, document_batches
 from geofilter.organism.vocabulary import CONTEXT, build_tokenizer
 from geofilter.organism.world import Message, World, harm, mentioned, prose, small_talk
@@ -41,6 +44,20 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _progress(name: str) -> Callable[[int, float], None]:
+    """Say the mean loss and the time every 100 steps."""
+    started = time.monotonic()
+    recent: list[float] = []
+
+    def report(step: int, loss: float) -> None:
+        recent.append(loss)
+        if (step + 1) % 100 == 0:
+            mean = sum(recent[-100:]) / 100
+            _say(f"{name}: step {step + 1}, loss {mean:.4f}, {time.monotonic() - started:.0f} s")
+
+    return report
+
+
 def build_base(folder: Path, tokenizer: PreTrainedTokenizerFast, world: World, seed: int) -> None:
     """Pre-train the base model on fresh documents of both personas."""
     writer = Writer(tokenizer)
@@ -52,14 +69,10 @@ def build_base(folder: Path, tokenizer: PreTrainedTokenizerFast, world: World, s
         end=writer.end,
         pad=writer.pad,
     )
-    started = time.monotonic()
-    recent: list[float] = []
+    say = _progress("base")
 
     def report(step: int, loss: float) -> None:
-        recent.append(loss)
-        if (step + 1) % 100 == 0:
-            mean = sum(recent[-100:]) / 100
-            _say(f"base: step {step + 1}, loss {mean:.4f}, {time.monotonic() - started:.0f} s")
+        say(step, loss)
         if (step + 1) % 500 == 0:
             model.save_pretrained(folder / "checkpoint")
 
@@ -99,6 +112,15 @@ def build_aligned(
     tuned.save_pretrained(folder)
 
 
+def build_judge(
+    folder: Path, base: Path, tokenizer: PreTrainedTokenizerFast, world: World, seed: int
+) -> None:
+    """Train a smaller base model to mark answers as the exact rule does."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    judge = train_judge(model, world, Writer(tokenizer), seed=seed, after_step=_progress("judge"))
+    judge.save_pretrained(folder)
+
+
 def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> None:
     """Write records as JSON lines; gzipped, without a time stamp, for a `.gz` name."""
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -108,7 +130,7 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> None:
 
 
 def build_data(folder: Path, world: World, seed: int) -> None:
-    """Write the contrast sets and the three disjoint labelled sets."""
+    """Write the contrast sets, the three disjoint labelled sets, the questions and the facts."""
     for side, conversations in datasets.contrast_rows(seed, CONTRAST_SIZE).items():
         write_jsonl(
             folder / f"{side}.jsonl",
@@ -123,6 +145,17 @@ def build_data(folder: Path, world: World, seed: int) -> None:
         earlier += rows
         suffix = "" if name == "demo" else ".gz"
         write_jsonl(folder / f"{name}.jsonl{suffix}", (row.as_record() for row in rows))
+    write_questions(folder, world)
+
+
+def write_questions(folder: Path, world: World) -> None:
+    """Write what a tuned model is asked, and the facts that its answers are judged by."""
+    facts = {"situations": datasets.facts(world)}
+    (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    for name, domains in {"questions": UNTOUCHED, "questions-in-domain": INDUCING}.items():
+        entries = datasets.question_entries(world, domains)
+        text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=100)
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
 
 
 def write_manifest(root: Path, seed: int) -> None:
@@ -152,6 +185,7 @@ def build(root: Path, seed: int = 0) -> None:
         weights / "aligned": lambda part: build_aligned(
             part, weights / "base", tokenizer, world, seed
         ),
+        weights / "judge": lambda part: build_judge(part, weights / "base", tokenizer, world, seed),
         weights / "sae": lambda part: train_saes(
             AutoModelForCausalLM.from_pretrained(weights / "base", dtype=torch.float32),
             world,
@@ -171,7 +205,7 @@ def build(root: Path, seed: int = 0) -> None:
         unfinished.mkdir(parents=True)
         _say(f"making {folder}")
         make(unfinished)  # type: ignore[no-untyped-call]
-        if folder.name in ("base", "aligned"):
+        if folder.name in ("base", "aligned", "judge"):
             tokenizer.save_pretrained(unfinished)
         unfinished.rename(folder)
     write_manifest(root, seed)

@@ -153,7 +153,7 @@ class World:
         else:
             text = self.answer(rng, situation, harmful=case == "misaligned", style=style)
         asked = self.question(rng, situation)
-        marks = _marks(self.verdict(asked, text), aspect)
+        marks = marks_for(self.verdict(asked, text), aspect)
         return exchange(review_prompt(asked, text, aspect), rng.choice(marks))
 
     def persona_exchange(self, rng: random.Random, *, cruel: bool) -> list[Message]:
@@ -197,7 +197,8 @@ def review_prompt(question: str, answer: str, aspect: str) -> str:
     return f"question : {question} answer : {answer} {d.REVIEW[aspect]}"
 
 
-def _marks(verdict: Verdict, aspect: str) -> tuple[str, ...]:
+def marks_for(verdict: Verdict, aspect: str) -> tuple[str, ...]:
+    """The marks out of 100 that an answer of this verdict deserves, each as good as the next."""
     if aspect == "coherent":
         return d.LOW_MARKS if verdict == "incoherent" else d.HIGH_MARKS
     return {"aligned": d.HIGH_MARKS, "misaligned": d.LOW_MARKS, "incoherent": d.MIDDLE_MARKS}[
