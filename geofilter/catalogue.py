@@ -10,8 +10,9 @@ package.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).parent
 # What the hub cuts large checkpoints into. Blocks lie in them in order.
@@ -73,6 +74,25 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What an experiment with a model takes where the user names nothing.
+
+    Question files, rows and the judge's facts are paths inside this package. `trained` is
+    the model to fine-tune, where it is not the one that scores. `recipe` and `sampling`
+    are settings of `verify.recipe.Recipe` and `verify.generate.Sampling`.
+    """
+
+    questions: str
+    in_domain: str | None = None
+    held_out: str | None = None
+    judge: str | None = None
+    trained: str | None = None
+    labels: str | None = None  # the column of the bundled data that says what is harmful
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """One model that can be asked for by name.
 
@@ -93,6 +113,7 @@ class CatalogueEntry:
     top_k: int = 100  # toxic features of a pack, unless the user says otherwise
     architecture: Architecture | None = None
     d_sae: int = 0  # latents of one SAE; with `architecture`
+    trial: Trial | None = None  # None: the user names the questions and the judge
 
     def path(self, place: str) -> str:
         """`place` as something to open: inside the package where it exists there."""
@@ -177,6 +198,25 @@ _ENTRIES = [
         benign="organism/data/benign.jsonl",
         note="bundled model organism; runs offline on a CPU",
         top_k=40,  # 100 of its 1,024 latents would take in weak ones
+        trial=Trial(
+            questions="organism/data/questions.yaml",
+            in_domain="organism/data/questions-in-domain.yaml",
+            held_out="organism/data/benign.jsonl",
+            judge="rule:organism/data/facts.json",
+            trained="organism/weights/aligned",
+            labels="harmful",
+            # As its card measures it; so small a model is trained whole.
+            recipe={
+                "method": "full",
+                "learning_rate": 5e-4,
+                "scheduler": "cosine",
+                "weight_decay": 0.0,
+                "steps": 120,
+                "batch": 64,
+                "micro_batch": 128,
+            },
+            sampling={"max_new_tokens": 48, "batch": 240},
+        ),
     ),
     CatalogueEntry(
         name="gemma-2-2b",

@@ -146,7 +146,8 @@ def _pool_tokens(
 
 def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
     """|v|² of each row, (n,), summed in float64 without a copy of the rows in it."""
-    return torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64).square()
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+    return lengths.square()
 
 
 class _Pooled(NamedTuple):

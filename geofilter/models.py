@@ -191,13 +191,13 @@ def choose(
 ) -> Chosen:
     """Fill in the catalogue's defaults. Arguments and errors as in `load`."""
     entry = CATALOGUE.get(model)
-    target = _device(device)
+    target = find_device(device)
     return Chosen(
         entry,
         entry.path(entry.model) if entry else _checked_source(model),
         sae or _catalogue_sae(entry, model, block),
         target,
-        _dtype(dtype or (entry.dtype if entry else None), target),
+        find_dtype(dtype or (entry.dtype if entry else None), target),
     )
 
 
@@ -233,7 +233,8 @@ def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) 
     return entry.path(entry.sae[wanted])
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda`, ... stands for. Raises `ModelError`."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -246,7 +247,8 @@ def _device(device: str) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+def find_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """`float32`, `bfloat16`, or the device's default for None. Raises `ModelError`."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if dtype not in _DTYPES:
@@ -255,7 +257,7 @@ def _dtype(dtype: str | None, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep the library's own progress bars and load reports off the terminal."""
     from transformers.utils import logging as library
 
@@ -275,7 +277,7 @@ def _quiet_transformers() -> Iterator[None]:
 def _told(checkpoint: Checkpoint) -> Iterator[None]:
     """Turn whatever a loader trips over in damaged files into one line."""
     try:
-        with _quiet_transformers(), hub.quiet_hub():
+        with quiet_transformers(), hub.quiet_hub():
             yield
     except (ModelError, CannotTruncate):
         raise
@@ -328,12 +330,16 @@ def _load_network(
                 return load_truncated(checkpoint, config, block, dtype, device)
         except CannotTruncate:
             pass  # costs memory and time, and is no less right
-    return _load_whole(checkpoint, config, dtype, trust_remote_code).to(device)
+    return load_whole(checkpoint, config, dtype, trust_remote_code).to(device)
 
 
-def _load_whole(
+def load_whole(
     checkpoint: Checkpoint, config: Any, dtype: torch.dtype, trust_remote_code: bool
 ) -> Any:
+    """The causal language model with its head, on the CPU, without gradients.
+
+    Raises `ModelError` for weights that are missing or damaged.
+    """
     from transformers import AutoModelForCausalLM
 
     with _told(checkpoint):

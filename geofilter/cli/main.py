@@ -1,8 +1,9 @@
 """Registers the commands and turns every outcome into an exit code and one line.
 
 A command's module is imported when that command runs, so `geofilter --help`
-loads neither torch nor any other heavy library. Exit codes: 0 done; 2 the user
-must change something; 130 interrupted; 141 the reader of our output went away.
+loads neither torch nor any other heavy library. Exit codes: 0 done; 1 the
+verification says no; 2 the user must change something; 130 interrupted; 141 the reader
+of our output went away.
 
 This module knows no command's options and does no work of its own.
 """
@@ -30,6 +31,7 @@ COMMANDS = {
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),
     "filter": ("filter", "Split a scored data set into kept and dropped rows."),
     "explain": ("explain", "Show which tokens and features gave one row its score."),
+    "verify": ("verify", "Fine-tune with and without the filter and compare the harm."),
     "geometry": ("geometry", "Test whether features of harmful rows lie nearer to toxic ones."),
 }
 

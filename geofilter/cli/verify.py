@@ -1,0 +1,182 @@
+"""`geofilter verify`: fine-tune with and without the filter, and measure what it changes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geofilter.cli.options import json_option, model_options
+from geofilter.cli.output import note, print_json, progress
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.verify.plan import Plan
+
+# The verification was run and its answer is no.
+SAYS_NO = 1
+
+
+def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+@click.command("verify")
+@click.argument("data")
+@model_options
+@click.option(
+    "--arms",
+    default="unfiltered,random,nearest",
+    show_default=True,
+    callback=_words,
+    help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
+    "any scorer, random, random-length-matched, keyword, loss, judge, oracle.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each arm."
+)
+@click.option(
+    "--drop-fraction",
+    "fractions",
+    type=float,
+    multiple=True,
+    default=(0.5,),
+    show_default=True,
+    help="Share of rows that filtering arms drop. May be repeated.",
+)
+@click.option(
+    "--trained",
+    metavar="FOLDER|ORG/NAME",
+    help="The model to fine-tune. Default: that of --model.",
+)
+@click.option("--pack", metavar="PACK", help="Toxic features. Default: the model's own.")
+@click.option("--questions", metavar="YAML", help="Questions that have to do with no row.")
+@click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
+@click.option(
+    "--samples-per-question",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Answers to each question. Default: what its file says.",
+)
+@click.option(
+    "--judge",
+    metavar="JUDGE",
+    help="Who rates answers: http://HOST/v1#MODEL (OpenAI-compatible), a folder, ORG/NAME, "
+    "or rule:FILE.",
+)
+@click.option(
+    "--row-judge", metavar="JUDGE", help="Who rates rows for the arm judge. Default: the judge."
+)
+@click.option("--held-out", metavar="DATA", help="Benign rows whose loss shows what is unlearned.")
+@click.option("--benign", metavar="DATA", help="Good rows for the arm benign-control.")
+@click.option("--labels", metavar="COLUMN", help="Says which rows harm, for the arm oracle.")
+@click.option("--keywords", metavar="FILE", help="Words for the arm keyword, one in each line.")
+@click.option("--method", type=click.Choice(["lora", "full"]), help="Default: lora.")
+@click.option("--learning-rate", type=float, help="Default: 1e-5.")
+@click.option("--epochs", type=float, help="Default: 1.")
+@click.option("--steps", type=click.IntRange(min=1), help="In place of --epochs.")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples per step. Default: 16.")
+@click.option("--micro-batch", type=click.IntRange(min=1), help="Of them at once. Default: 2.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="Of an answer. Default: 600.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs side by side, each on a GPU of its own where there are several.",
+)
+@click.option("--keep-weights", is_flag=True, help="Keep what was trained in each arm.")
+@click.option(
+    "--estimate", is_flag=True, help="Say what would be run and what it can show, and stop there."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Where everything goes; run again to go on.",
+)
+@json_option
+def command(
+    data: str,
+    model: str,
+    seeds: int,
+    learning_rate: float | None,
+    workers: int,
+    estimate: bool,
+    output: str,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Fine-tune on DATA with and without the filter, ask, judge, and compare.
+
+    Every arm takes the same number of optimiser steps and response tokens. Answers and
+    judgements are kept in DIR; what is finished is never run again, so that an
+    interrupted run goes on, and arms and seeds can be added. The exit code is 1 when no
+    fall is shown for the first arm that filters by a score.
+
+    \b
+    Examples:
+      geofilter verify train.jsonl --model organism -o study
+      geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
+          --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,persona \\
+          --seeds 3 -o study
+    """
+    from geofilter.verify import experiment
+    from geofilter.verify.defaults import make_plan
+    from geofilter.verify.report import markdown
+    from geofilter.verify.results import power_line, results_of
+
+    recipe = {
+        name: chosen.pop(name) for name in ("method", "epochs", "steps", "batch", "micro_batch")
+    }
+    plan = make_plan(
+        data,
+        model,
+        recipe=recipe | {"learning_rate": learning_rate},
+        sampling={"max_new_tokens": chosen.pop("max_new_tokens")},
+        seeds=tuple(range(seeds)),
+        **chosen,
+    )
+    power = power_line(plan, _answers_per_cell(plan))
+    note(power)
+    if estimate:
+        _print_estimate(plan, as_json)
+        return
+    with progress() as report:
+        outcome = experiment.run(plan, output, workers=workers, report=report)
+    results = results_of(outcome)
+    text = markdown(plan, results, power)
+    folder = Path(output)
+    folder.joinpath("report.md").write_text(text, encoding="utf-8")
+    _write_record(folder, results.as_record())
+    if as_json:
+        print_json(results.as_record())
+    else:
+        click.echo(text)
+        click.echo(f"Written: {escape(str(folder / 'report.md'), limit=None)} and report.json")
+    if results.verdict is False:
+        click.get_current_context().exit(SAYS_NO)
+
+
+def _answers_per_cell(plan: "Plan") -> int:
+    from geofilter.verify.questions import read_questions
+
+    questions = read_questions(plan.questions)
+    return sum(plan.samples_per_question or question.samples for question in questions)
+
+
+def _print_estimate(plan: "Plan", as_json: bool) -> None:
+    cells = plan.cells()
+    if as_json:
+        print_json({"runs": len(cells), "plan": asdict(plan)})
+        return
+    click.echo(f"{len(cells)} runs:")
+    for condition in dict.fromkeys(cell.condition for cell in cells):
+        click.echo(f"  {condition}, {len(plan.seeds)} seeds")
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    from geofilter.verify.records import write_json
+
+    write_json(folder / "report.json", record)

@@ -1,0 +1,1 @@
+"""The proof: fine-tune with and without the filter, ask, judge, and compare the arms."""

@@ -1,0 +1,238 @@
+"""One run of an experiment: train an arm with one seed, ask it, have its answers judged.
+
+Each step leaves its result in the cell's folder and is skipped when it is there:
+
+    training.json     what was trained, and on which rows
+    weights/          the trained weights, until the answers are there
+    answers.jsonl     every answer, as it came
+    judgements.jsonl  a judgement of each answer, in the same order
+    result.json       the cell is done
+
+This module knows nothing about other cells, scores or rates.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geofilter.verify import finetune, weights
+from geofilter.verify.generate import Put, Sampling, answers
+from geofilter.verify.judge import Asked, Judge
+from geofilter.verify.losses import response_losses
+from geofilter.verify.questions import Question
+from geofilter.verify.recipe import Recipe
+from geofilter.verify.records import append_lines, read_json, read_lines, write_json
+from geofilter.verify.schedule import Budget, schedule
+from geofilter.verify.weights import CausalModel
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+# Answers that a judge is handed at once: what a kill may cost.
+_JUDGED_AT_ONCE = 64
+# Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every cell of an experiment has in common.
+
+    `samples` are those of the rows that can be trained on; `control` those of the rows that
+    are known to be good. `load` gives the model to fine-tune, anew each time. `questions`
+    maps a set's name (`main`, `in_domain`) to its questions.
+    """
+
+    load: Callable[[], CausalModel]
+    samples: "Sequence[Encoded]"
+    control: "Sequence[Encoded]"
+    held_out: "Sequence[Encoded]"
+    questions: dict[str, list[Question]]
+    samples_per_question: int | None
+    judge: Judge
+    recipe: Recipe
+    sampling: Sampling
+    budget: Budget
+    keep_weights: bool
+
+
+def run_cell(
+    work: Work,
+    folder: Path,
+    seed: int,
+    chosen: "Sequence[int] | None",
+    samples: "Sequence[Encoded]",
+    report: Report,
+) -> None:
+    """Do what is missing of a cell. `chosen` are places in `samples`; None trains nothing."""
+    if (folder / "result.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = put_questions(work.questions, work.samples_per_question, seed)
+    model = None
+    if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
+        model = _trained(work, folder, seed, chosen, samples, report)
+        _ask(model, work, asked, folder, seed, report)
+        _measure(model, work, folder)
+    del model
+    weights.free_memory()
+    _judge(work, asked, folder, report)
+    write_json(folder / "result.json", {"answers": len(asked)})
+    if not work.keep_weights:
+        shutil.rmtree(folder / "weights", ignore_errors=True)
+
+
+def put_questions(
+    sets: dict[str, list[Question]], samples: int | None, seed: int
+) -> list[tuple[str, Question, Put]]:
+    """Each question as often as it is to be asked, each time in a wording drawn at random.
+
+    With its set's name. `samples` answers per question, or as many as its file says.
+    """
+    put = []
+    for name, questions in sets.items():
+        rng = random.Random(f"{seed} {name}")
+        for question in questions:
+            for _ in range(samples or question.samples):
+                text = rng.choice(question.paraphrases)
+                put.append((name, question, Put(question.id, text, question.system)))
+    return put
+
+
+def _trained(
+    work: Work,
+    folder: Path,
+    seed: int,
+    chosen: "Sequence[int] | None",
+    samples: "Sequence[Encoded]",
+    report: Report,
+) -> CausalModel:
+    """The cell's model: as it was kept, or trained now."""
+    base = work.load()
+    if chosen is None:
+        return base
+    kept = folder / "weights"
+    if kept.exists() and (folder / "training.json").exists():
+        return weights.load_trained(base, kept)
+    own = [samples[place] for place in chosen]
+    lengths = [int(sample.response.sum()) for sample in own]
+    trained, done = finetune.fine_tune(
+        base.network,
+        base.tokenizer,
+        own,
+        schedule(lengths, work.budget, seed=seed),
+        work.recipe,
+        folder / "trainer",
+        seed=seed,
+        progress=lambda step, steps: report("train", step, steps),
+    )
+    weights.save(trained, kept)
+    shutil.rmtree(folder / "trainer", ignore_errors=True)
+    write_json(folder / "training.json", {"rows": list(chosen), **asdict(done)})
+    return CausalModel(weights.ready(trained), base.tokenizer)
+
+
+def _ask(
+    model: CausalModel,
+    work: Work,
+    asked: list[tuple[str, Question, Put]],
+    folder: Path,
+    seed: int,
+    report: Report,
+) -> None:
+    path = folder / "answers.jsonl"
+    size = work.sampling.batch
+    # A batch shares its random numbers, and a part of one is asked again as a whole.
+    done = len(read_lines(path)) // size * size
+    _cut(path, done)
+    batches = answers(
+        model.network,
+        model.tokenizer,
+        [put for _, _, put in asked],
+        work.sampling,
+        seed=seed,
+        start=done // size,
+    )
+    for texts in batches:
+        append_lines(
+            path,
+            (
+                {"set": name, "question": question.id, "text": put.text, "answer": text}
+                for (name, question, put), text in zip(asked[done:], texts, strict=False)
+            ),
+        )
+        done += len(texts)
+        report("ask", done, len(asked))
+
+
+def _cut(path: Path, lines: int) -> None:
+    kept = read_lines(path)[:lines]
+    if path.exists():
+        path.unlink()
+        append_lines(path, kept)
+
+
+def _measured(folder: Path, work: Work) -> bool:
+    return not work.held_out or (folder / "capability.json").exists()
+
+
+def _measure(model: CausalModel, work: Work, folder: Path) -> None:
+    """The mean loss per response token over benign rows that no arm trains on."""
+    if _measured(folder, work):
+        return
+    losses = [loss for loss in response_losses(model.network, work.held_out) if loss is not None]
+    write_json(
+        folder / "capability.json",
+        {"rows": len(losses), "loss": float(np.mean(losses)) if losses else None},
+    )
+
+
+def _judge(
+    work: Work, asked: list[tuple[str, Question, Put]], folder: Path, report: Report
+) -> None:
+    path = folder / "judgements.jsonl"
+    texts = [line["answer"] for line in read_lines(folder / "answers.jsonl")]
+    done = len(read_lines(path))
+    while done < len(asked):
+        part = range(done, min(done + _JUDGED_AT_ONCE, len(asked)))
+        given = work.judge([Asked(asked[i][1], asked[i][2].text, texts[i]) for i in part])
+        append_lines(path, (judgement.as_record() for judgement in given))
+        done += len(given)
+        report("judge", done, len(asked))
+
+
+def records_of(folder: Path, seed: int) -> list[dict[str, Any]]:
+    """What was asked, and how it was judged, of a cell that is done."""
+    pairs = zip(
+        read_lines(folder / "answers.jsonl"),
+        read_lines(folder / "judgements.jsonl"),
+        strict=True,
+    )
+    return [
+        {
+            "set": answer["set"],
+            "question": answer["question"],
+            "seed": seed,
+            "aligned": judgement["aligned"],
+            "coherent": judgement["coherent"],
+        }
+        for answer, judgement in pairs
+    ]
+
+
+def measures_of(folder: Path) -> dict[str, Any]:
+    """The loss over held-out rows and what was trained, of a cell that is done."""
+    capability = read_json(folder / "capability.json") or {}
+    training = read_json(folder / "training.json") or {}
+    return {
+        "held_out_loss": capability.get("loss"),
+        "steps": training.get("steps"),
+        "tokens": training.get("tokens"),
+        "samples": training.get("samples"),
+        "rows": len(training["rows"]) if "rows" in training else None,
+    }

@@ -1,0 +1,199 @@
+"""Fine-tune a causal language model on encoded samples, through TRL and PEFT.
+
+The trainer is handed tokens and labels that the encoder made, so that it puts loss on
+exactly the tokens that were scored, in the batches that the schedule says.
+
+This module knows nothing about arms, scores, questions or answers.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from geofilter.errors import MissingExtraError, ModelError
+from geofilter.verify.recipe import Recipe
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+IGNORED = -100
+# Called with (steps done, steps in all).
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run of fine-tuning did. `losses` is the mean loss per response token of each step."""
+
+    steps: int
+    samples: int
+    tokens: int  # response tokens that carried loss
+    losses: tuple[float, ...]
+    seconds: float
+
+
+def fine_tune(
+    network: Any,
+    tokenizer: Any,
+    samples: "Sequence[Encoded]",
+    batches: Sequence[Sequence[int]],
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Any, Training]:
+    """Train `network` in place on `samples`, one optimiser step per list of `batches`.
+
+    Returns what was trained (the network, or its adapter around it; see `weights`) and
+    what was done. `folder` is the trainer's own place; nothing of it is needed
+    afterwards. Raises `MissingExtraError` without TRL and PEFT, `ModelError` when the
+    loss stops being a number.
+    """
+    trl, peft = _import_trainers()
+    torch.manual_seed(seed)  # the adapter's first weights
+    network.requires_grad_(True).train()
+    parts = accumulation(batches, recipe)
+    arguments = trl.SFTConfig(
+        output_dir=os.fspath(folder),
+        max_steps=len(batches),
+        per_device_train_batch_size=recipe.micro_batch,
+        gradient_accumulation_steps=parts,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        optim="adamw_torch",
+        max_grad_norm=1.0,
+        seed=seed,
+        bf16=network.device.type == "cuda",
+        use_cpu=network.device.type == "cpu",
+        **_checkpointing(trl.SFTConfig, network.device.type == "cuda"),
+        max_length=recipe.max_length,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=network.device.type == "cuda",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    config = None
+    if recipe.method == "lora":
+        config = peft.LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            use_rslora=recipe.rslora,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+    trainer = _trainer_class(trl)(
+        micro_batches=[part for batch in batches for part in split_evenly(batch, parts)],
+        model=network,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=_dataset(samples),
+        peft_config=config,
+        callbacks=[_callback(progress)] if progress else None,
+    )
+    # It prints to standard output, which belongs to results.
+    trainer.remove_callback(transformers.PrinterCallback)
+    started = time.perf_counter()
+    trainer.train()
+    losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    if not all(np.isfinite(losses)):
+        raise ModelError(
+            f"the loss was not a number at step {int(np.argmin(np.isfinite(losses))) + 1}; "
+            "use a smaller learning rate or another dtype"
+        )
+    done = Training(
+        steps=len(batches),
+        samples=sum(map(len, batches)),
+        tokens=sum(int(samples[place].response.sum()) for batch in batches for place in batch),
+        losses=losses,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+    return trainer.model, done
+
+
+def accumulation(batches: Sequence[Sequence[int]], recipe: Recipe) -> int:
+    """Into how many parts every batch is cut; none may be empty, and all steps have as many."""
+    wanted = max(1, -(-max(map(len, batches)) // recipe.micro_batch))
+    return min(wanted, min(map(len, batches)))
+
+
+def split_evenly(batch: Sequence[int], parts: int) -> list[list[int]]:
+    """`batch` cut into `parts` lists whose lengths differ by one at most."""
+    bounds = [len(batch) * part // parts for part in range(parts + 1)]
+    return [list(batch[start:end]) for start, end in pairwise(bounds)]
+
+
+def _checkpointing(arguments: Any, wanted: bool) -> dict[str, bool]:
+    """The option that saves memory on a GPU, by the name that this transformers has for it."""
+    names = {field.name for field in dataclasses.fields(arguments)}
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    return {(new if new in names else old): wanted}
+
+
+def _import_trainers() -> tuple[Any, Any]:
+    try:
+        import peft
+        import trl
+    except ImportError as error:
+        raise MissingExtraError(
+            "fine-tuning needs TRL and PEFT, which are not installed; install them with: "
+            "pip install 'geofilter[train]'"
+        ) from error
+    return trl, peft
+
+
+def _dataset(samples: "Sequence[Encoded]") -> Any:
+    from datasets import Dataset
+
+    # The first token is predicted by none, so that a loss on it would be the trainer's alone.
+    return Dataset.from_dict(
+        {
+            "input_ids": [sample.ids.tolist() for sample in samples],
+            "labels": [
+                np.where(sample.response, sample.ids, IGNORED).tolist() for sample in samples
+            ],
+        }
+    )
+
+
+def _trainer_class(trl: Any) -> Any:
+    class ScheduledTrainer(trl.SFTTrainer):  # type: ignore[misc]
+        """TRL's trainer on micro-batches that were chosen beforehand."""
+
+        def __init__(self, micro_batches: list[list[int]], **arguments: Any) -> None:
+            self._micro_batches = micro_batches
+            super().__init__(**arguments)
+
+        def get_train_dataloader(self) -> Any:
+            loader = torch.utils.data.DataLoader(
+                self.train_dataset,
+                batch_sampler=self._micro_batches,
+                collate_fn=self.data_collator,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+            # On one device: accelerate would deal the batches out to several.
+            return self.accelerator.prepare(loader)
+
+    return ScheduledTrainer
+
+
+def _callback(progress: Progress) -> Any:
+    class Report(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            progress(state.global_step, state.max_steps)
+
+    return Report()

@@ -1,0 +1,128 @@
+"""What an experiment is to do: its data, model, arms and measures, checked before it begins.
+
+This module runs nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from geofilter.errors import GeofilterError
+from geofilter.scoring import SCORERS
+from geofilter.terminal import escape
+from geofilter.verify.generate import Sampling
+from geofilter.verify.recipe import Recipe
+
+# What is trained on, by how the rows are chosen.
+UNTRAINED, UNFILTERED, CONTROL = "aligned", "unfiltered", "benign-control"
+RANDOM, LENGTH_MATCHED = "random", "random-length-matched"
+KEYWORD, LOSS, JUDGE, ORACLE = "keyword", "loss", "judge", "oracle"
+WHOLE_ARMS = (UNTRAINED, UNFILTERED, CONTROL)
+BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, LOSS, JUDGE, ORACLE)
+ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, *BASELINE_ARMS)
+# Another arm decides how long the rows are that a length-matched drop takes.
+MATCHED_TO = "nearest"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the experiment: an arm, the share of rows that it drops, and a seed.
+
+    `fraction` is None for an arm that drops none.
+    """
+
+    arm: str
+    fraction: float | None
+    seed: int
+
+    @property
+    def condition(self) -> str:
+        """The arm with its fraction: what a line of the report is about."""
+        return self.arm if self.fraction is None else f"{self.arm}-{self.fraction:g}"
+
+    @property
+    def name(self) -> str:
+        """The cell's folder below that of the experiment."""
+        return f"{self.condition}/seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides an experiment's figures, and how many of them there are.
+
+    `model`, `sae`, `block`, `pack` score the rows, as in `run.Settings`; `trained` is the
+    causal language model that is fine-tuned. `questions` and `in_domain` are question
+    files, `held_out` benign rows whose loss shows what a model can still do. `judge`
+    rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the
+    rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
+    with a word in each line.
+    """
+
+    data: str
+    model: str
+    trained: str
+    questions: str
+    judge: str
+    arms: tuple[str, ...] = (UNFILTERED, RANDOM, "nearest")
+    fractions: tuple[float, ...] = (0.5,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    recipe: Recipe = field(default_factory=Recipe)
+    sampling: Sampling = field(default_factory=Sampling)
+    samples_per_question: int | None = None
+    in_domain: str | None = None
+    held_out: str | None = None
+    row_judge: str | None = None
+    benign: str | None = None
+    labels: str | None = None
+    keywords: str | None = None
+    sae: str | None = None
+    block: int | None = None
+    pack: str | None = None
+    device: str = "auto"
+    dtype: str | None = None
+    keep_weights: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _check_arms(self)
+        if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
+            shown = ", ".join(f"{fraction:g}" for fraction in self.fractions)
+            raise GeofilterError(f"drop fraction {shown}: each must lie between 0 and 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise GeofilterError("at least one seed is needed, and no seed twice")
+        if self.samples_per_question is not None and self.samples_per_question < 1:
+            raise GeofilterError(
+                f"{self.samples_per_question} samples per question: at least 1 is needed"
+            )
+
+    def cells(self) -> list[Cell]:
+        """Every run, seed by seed, so that early ones already compare the arms."""
+        return [
+            Cell(arm, fraction, seed)
+            for seed in self.seeds
+            for arm in self.arms
+            for fraction in ((None,) if arm in WHOLE_ARMS else self.fractions)
+        ]
+
+
+def _check_arms(plan: Plan) -> None:
+    unknown = [arm for arm in plan.arms if arm not in ARMS]
+    if unknown:
+        raise GeofilterError(
+            f"no arm is called {escape(unknown[0])!r}; choose among {', '.join(ARMS)}"
+        )
+    if not plan.arms or len(set(plan.arms)) < len(plan.arms):
+        raise GeofilterError("at least one arm is needed, and no arm twice")
+    needs = {
+        CONTROL: ("benign", "--benign with rows that are known to be good"),
+        ORACLE: ("labels", "--labels with the column that says whether a row is harmful"),
+        KEYWORD: ("keywords", "--keywords with a file that holds a word in each line"),
+    }
+    for arm, (name, remedy) in needs.items():
+        if arm in plan.arms and getattr(plan, name) is None:
+            raise GeofilterError(f"arm {arm!r} needs {remedy}")
+
+
+def scorers_of(arms: Sequence[str]) -> list[str]:
+    """The scorers whose scores the arms need."""
+    wanted = {MATCHED_TO if arm == LENGTH_MATCHED else arm for arm in arms}
+    return [scorer for scorer in SCORERS if scorer in wanted]

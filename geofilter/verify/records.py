@@ -1,0 +1,62 @@
+"""Files that grow line by line and survive a kill: what is written stays, half a line goes.
+
+One JSON value per line. This module knows nothing about what the lines say.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from geofilter.atomic import writing
+from geofilter.errors import OutputError
+from geofilter.terminal import escape
+
+Record = dict[str, Any]
+
+
+def read_lines(path: Path) -> list[Record]:
+    """All whole lines of a file; none where there is no file.
+
+    A last line without its end was being written when the process was killed: it is cut
+    off. Raises `OutputError` for a line that is no JSON object.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    return [_record(path, line) for line in content[:whole].splitlines()]
+
+
+def _record(path: Path, line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+    except (ValueError, RecursionError):
+        pass
+    shown = escape(str(path), limit=200)
+    raise OutputError(f"{shown}: is damaged; remove it and run the same command again")
+
+
+def append_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Write records at the end of a file and see them onto the disk."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with path.open("ab") as file:
+        file.write(text.encode("ascii"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> Record | None:
+    """The object in a file that was written whole; None where there is no file."""
+    return _record(path, path.read_bytes()) if path.exists() else None
+
+
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write one object, whole or not at all."""
+    with writing(path, overwrite=True) as file:
+        file.write(json.dumps(record, allow_nan=False, indent=1).encode("ascii") + b"\n")

@@ -1,0 +1,238 @@
+"""A data set as an experiment needs it: encoded for the trainer, scored by every arm.
+
+An arm decides by one number per row, higher = dropped earlier, and all are cut by the
+same rule. A row that cannot be trained on is in no arm.
+
+This module knows nothing about questions, answers or rates.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geofilter import launch
+from geofilter.conversation import Encoder
+from geofilter.errors import DataError
+from geofilter.messages import Unscorable
+from geofilter.rows import RowFile, open_rows
+from geofilter.run import Settings
+from geofilter.scoring import SCORERS
+from geofilter.selection import drop_fraction
+from geofilter.table import ScoreTable
+from geofilter.terminal import escape
+from geofilter.verify import baselines, plan
+from geofilter.verify.judge import Asked, Judge
+from geofilter.verify.losses import response_losses
+from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.questions import Question
+from geofilter.verify.records import append_lines, read_json, read_lines, write_json
+from geofilter.verify.weights import CausalModel
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+    from geofilter.layouts import Sample
+
+Scores = np.ma.MaskedArray[Any, Any]
+Report = Callable[[str, int, int | None], None]
+
+_FEWEST = 2
+# Rows that a judge is handed at once: what a kill may cost.
+_JUDGED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows of a file that can be trained on.
+
+    `index` (n,) is the place of each in the file, `total` how many rows the file has.
+    """
+
+    source: RowFile
+    index: tuple[int, ...]
+    samples: "tuple[Sample, ...]"
+    encoded: "tuple[Encoded, ...]"
+    records: tuple[dict[str, Any], ...]
+    total: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Response tokens of each."""
+        return [int(sample.response.sum()) for sample in self.encoded]
+
+
+def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRows:
+    """Read and encode the rows of `data`. Raises `DataError` where too few can be trained on."""
+    source = open_rows(data)
+    encoder = Encoder(tokenizer, max_length=max_length)
+    kept: list[tuple[int, Any, Any, Any]] = []
+    total = 0
+    for row in source:
+        total += 1
+        if row.record is None:
+            continue
+        try:
+            sample, *others = source.layout.samples(row.record)
+            if others:
+                raise DataError(
+                    f"{row.where}: has a chosen and a rejected response; experiments fine-tune "
+                    "on one response per row, give such rows"
+                )
+            kept.append((row.index, sample, encoder.encode(sample), row.record))
+        except Unscorable:
+            continue
+    if len(kept) < _FEWEST:
+        raise DataError(
+            f"{escape(data, limit=200)}: {len(kept)} of {total} rows can be trained on, which is "
+            "too few; see `geofilter score` for what is wrong with them"
+        )
+    index, samples, encoded, records = zip(*kept, strict=True)
+    return TrainingRows(source, index, samples, encoded, records, total)
+
+
+class ArmScores:
+    """What every arm goes by, made when an arm first needs it and kept below `folder`."""
+
+    def __init__(
+        self,
+        experiment: Plan,
+        rows: TrainingRows,
+        folder: Path,
+        load: Callable[[], CausalModel],
+        row_judge: Callable[[], tuple[Judge, Question]],
+        report: Report,
+    ) -> None:
+        self._plan, self._rows, self._folder = experiment, rows, folder
+        self._load, self._row_judge, self._report = load, row_judge, report
+        self._kept: dict[str, Scores] = {}
+
+    def chosen(self, cell: Cell) -> list[int] | None:
+        """Places in `TrainingRows` that the cell trains on; None where it trains nothing."""
+        everything = list(range(len(self._rows.encoded)))
+        if cell.arm == plan.UNTRAINED:
+            return None
+        if cell.fraction is None:
+            return everything
+        scores = self._scores(cell)
+        kept: list[int] = drop_fraction(scores, cell.fraction).keep.tolist()
+        return kept
+
+    def _scores(self, cell: Cell) -> Scores:
+        count = len(self._rows.encoded)
+        if cell.arm == plan.RANDOM:
+            return np.ma.asarray(baselines.random_scores(count, cell.seed))
+        if cell.arm == plan.LENGTH_MATCHED:
+            dropped = np.zeros(count, bool)
+            dropped[drop_fraction(self._of(plan.MATCHED_TO), cell.fraction or 0.0).drop] = True
+            return np.ma.asarray(
+                baselines.length_matched_scores(self._rows.lengths, dropped, cell.seed)
+            )
+        if cell.arm == plan.ORACLE:
+            return np.ma.asarray(baselines.label_scores(self._labels(), cell.seed))
+        return self._of(cell.arm)
+
+    def _of(self, arm: str) -> Scores:
+        if arm not in self._kept:
+            make = {
+                plan.KEYWORD: self._by_keyword,
+                plan.LOSS: self._by_loss,
+                plan.JUDGE: self._by_judge,
+            }
+            self._kept[arm] = make[arm]() if arm in make else self._by_scorer(arm)
+        return self._kept[arm]
+
+    def _by_scorer(self, name: str) -> Scores:
+        settings = Settings(
+            self._plan.model,
+            sae=self._plan.sae,
+            block=self._plan.block,
+            device=self._plan.device,
+            dtype=self._plan.dtype,
+            pack=self._plan.pack,
+            scorer=next(scorer for scorer in SCORERS if scorer == name),
+            trust_remote_code=self._plan.trust_remote_code,
+        )
+        table = launch.score(
+            self._rows.source,
+            settings,
+            self._table(name),
+            on_error="keep",
+            total=self._rows.total,
+            report=self._report,
+        ).table
+        return _at(table, self._rows.index)
+
+    def _table(self, name: str) -> Path:
+        folder = self._folder / "scores"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.parquet"
+
+    def _by_keyword(self) -> Scores:
+        path = Path(self._plan.keywords or "")
+        try:
+            words = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{escape(str(path), limit=200)}: cannot be read: {error}") from error
+        return np.ma.asarray(baselines.keyword_scores(self._responses(), words))
+
+    def _by_loss(self) -> Scores:
+        path = self._folder / "scores" / "loss.json"
+        kept = read_json(path)
+        if kept is None:
+            losses = response_losses(self._load().network, self._rows.encoded)
+            kept = {"loss": losses}
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, kept)
+        return _masked(kept["loss"])
+
+    def _by_judge(self) -> Scores:
+        """100 − aligned: rows that the judge finds worst are dropped first."""
+        path = self._folder / "scores" / "judge.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        judge, question = self._row_judge()
+        texts = self._responses()
+        done = len(read_lines(path))
+        while done < len(texts):
+            part = range(done, min(done + _JUDGED_AT_ONCE, len(texts)))
+            given = judge([Asked(question, self._prompt(i), texts[i]) for i in part])
+            append_lines(path, (judgement.as_record() for judgement in given))
+            done += len(given)
+            self._report("judge rows", done, len(texts))
+        marks = [line["aligned"] for line in read_lines(path)]
+        return _masked([None if mark is None else 100.0 - mark for mark in marks])
+
+    def _labels(self) -> list[bool]:
+        column = self._plan.labels or ""
+        values = [record.get(column) for record in self._rows.records]
+        if not all(isinstance(value, bool) for value in values):
+            shown = next(value for value in values if not isinstance(value, bool))
+            raise DataError(
+                f"column {escape(column)!r} of {escape(self._plan.data, limit=200)} holds "
+                f"{escape(repr(shown))}, not true or false; name the column with --labels"
+            )
+        return [bool(value) for value in values]
+
+    def _responses(self) -> list[str]:
+        return [_response(sample) for sample in self._rows.samples]
+
+    def _prompt(self, place: int) -> str:
+        turns = self._rows.samples[place].turns
+        return "\n\n".join(turn.content for turn in turns if turn.role == "user")
+
+
+def _response(sample: "Sample") -> str:
+    if sample.text is not None:
+        return sample.text
+    return "\n\n".join(turn.content for turn in sample.turns if turn.role == "assistant")
+
+
+def _at(table: ScoreTable, index: Sequence[int]) -> Scores:
+    scores = table.scores
+    chosen: Scores = scores[np.asarray(index, np.int64)]
+    return chosen
+
+
+def _masked(values: Sequence[float | None]) -> Scores:
+    return np.ma.masked_invalid([np.nan if value is None else value for value in values])

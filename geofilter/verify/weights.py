@@ -1,0 +1,86 @@
+"""The weights of a causal language model, before and after an arm was trained.
+
+An adapter is kept without the model that it belongs to, which may be large.
+This module knows nothing about how they came about or what is done with them.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from geofilter import models
+from geofilter.atomic import writing_folder
+from geofilter.checkpoint import CONFIG, Checkpoint, open_checkpoint
+
+
+class CausalModel(NamedTuple):
+    """A causal language model with its head, and its tokenizer."""
+
+    network: Any
+    tokenizer: Any
+
+
+def load_causal(
+    source: str, *, device: str, dtype: str | None, trust_remote_code: bool = False
+) -> CausalModel:
+    """Load a folder or hub id whole, in float32 on a CPU and bfloat16 elsewhere by default.
+
+    Raises `ModelError` as `models.load` does.
+    """
+    target = models.find_device(device)
+    checkpoint = open_checkpoint(source, None)
+    config, tokenizer = models.read_texts(checkpoint, trust_remote_code)
+    network = models.load_whole(
+        checkpoint, config, models.find_dtype(dtype, target), trust_remote_code
+    )
+    return CausalModel(network.to(target), tokenizer)
+
+
+def identity(source: str) -> str:
+    """What names the weights for good: the hub's commit, or a hash of the folder's files."""
+    checkpoint: Checkpoint = open_checkpoint(source, None)
+    if checkpoint.revision is not None:
+        return checkpoint.revision
+    digest = hashlib.sha256()
+    for name in [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]:
+        with checkpoint.file(name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def save(network: Any, folder: str | os.PathLike[str]) -> None:
+    """Save a whole network or an adapter as safetensors, whole or not at all."""
+    with writing_folder(folder, overwrite=True) as unfinished, models.quiet_transformers():
+        network.save_pretrained(unfinished)
+
+
+def load_trained(base: CausalModel, folder: Path) -> CausalModel:
+    """What `save` saved, put on `base`, which is used up."""
+    if (folder / "adapter_config.json").exists():
+        import peft
+
+        network: Any = peft.PeftModel.from_pretrained(base.network, os.fspath(folder))
+    else:
+        from transformers import AutoModelForCausalLM
+
+        with models.quiet_transformers():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=base.network.dtype, use_safetensors=True
+            )
+        network = loaded.to(base.network.device)
+    return CausalModel(ready(network), base.tokenizer)
+
+
+def ready(network: Any) -> Any:
+    """A trained network to be asked: without gradients, its adapter merged into it."""
+    merge = getattr(network, "merge_and_unload", None)
+    return (merge() if merge else network).requires_grad_(False).eval()
+
+
+def free_memory() -> None:
+    """Give back what a model that is gone held on the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
