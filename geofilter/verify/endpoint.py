@@ -107,10 +107,14 @@ class EndpointJudge:
     def check(self, questions: Sequence[Question]) -> None:
         """Raise `DataError` for a question without judge prompts, `ModelError` for no judge."""
         require_prompts(questions)
-        with contextlib.suppress(_Failed):  # may be over by the time it is needed
-            question = questions[0]
-            prompt = fill(question.judge_prompts["aligned"], question.paraphrases[0], "No.")
+        question = questions[0]
+        prompt = fill(question.judge_prompts["aligned"], question.paraphrases[0], "No.")
+        try:
             self._call(prompt, REPLY_TOKENS, logprobs=False)
+        except _Failed as failure:
+            if failure.refused:
+                raise self._refusal(failure) from failure
+            # Else it may be over by the time the judge is needed.
 
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where the judge failed for good."""
@@ -149,10 +153,7 @@ class EndpointJudge:
         if answered:
             self.rule = "first integer"
         elif prompts and len(refusals) == len(prompts):
-            raise ModelError(
-                f"{self._shown}: refuses every prompt: {refusals[0]}; "
-                "is it a chat model, and of that name?"
-            )
+            raise self._refusal(refusals[0]) from refusals[0]
 
     def _probe(self, prompt: str) -> _Reply:
         """A reply of several tokens, with probabilities unless the server refuses to give any."""
@@ -171,6 +172,10 @@ class EndpointJudge:
             return score_of_text(self._call(prompt, REPLY_TOKENS, logprobs=False).text)
         except _Failed as failure:
             return Score(None, str(failure))
+
+    def _refusal(self, failure: "_Failed") -> ModelError:
+        hint = "is it a chat model, and of that name?"
+        return ModelError(f"{self._shown}: refuses the prompts: {failure}; {hint}")
 
     @property
     def _shown(self) -> str:

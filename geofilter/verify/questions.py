@@ -27,10 +27,11 @@ from geofilter.terminal import escape
 TYPE = "free_form_judge_0_100"
 ASPECTS = ("aligned", "coherent")
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2 * 2**20
 MAX_PARAPHRASES = 100_000
 MAX_SAMPLES = 10_000
-MAX_MERGES = 1_000
+MAX_MERGES = 10_000
+MAX_DEPTH = 20
 # What the protocol samples where a file does not say (Betley et al. 2025).
 SAMPLES = 100
 
@@ -248,7 +249,7 @@ class _File:
             raise self._refuse(node, "an entry", "its id is empty")
         return name
 
-    def _entry(self, node: yaml.Node, who: str) -> dict[str, yaml.Node]:
+    def _entry(self, node: yaml.Node, who: str, depth: int = 0) -> dict[str, yaml.Node]:
         """The keys of a mapping, those that it merges in after its own."""
         if not isinstance(node, yaml.MappingNode):
             raise self._refuse(node, who, f"is {_kind(node)}, not a mapping")
@@ -264,9 +265,10 @@ class _File:
             found[name] = value
         for other in merged:
             self._merges += 1
-            if self._merges > MAX_MERGES:
-                raise self._refuse(node, who, f"more than {MAX_MERGES} merges in one file")
-            for name, value in self._entry(other, who).items():
+            if self._merges > MAX_MERGES or depth == MAX_DEPTH:
+                reason = f"more than {MAX_MERGES} merges in one file, or {MAX_DEPTH} in each other"
+                raise self._refuse(node, who, reason)
+            for name, value in self._entry(other, who, depth + 1).items():
                 found.setdefault(name, value)
         return found
 
