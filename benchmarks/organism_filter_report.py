@@ -1,0 +1,89 @@
+"""The tables of the filter's study, from its results file.
+
+This module runs nothing; `organism_filter.py` does.
+"""
+
+from typing import Any
+
+from organism_filter import judged
+
+from geofilter.verify.metrics import ArmResult, compare
+from geofilter.verify.report import percent
+
+# Two independent draws of seeds would not be paired: the seeds that all arms have.
+
+
+def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]:
+    """Every condition of a set over the seeds that all of them have."""
+    seeds = sorted(set.intersection(*(set(cells) for cells in runs.values())), key=int)
+    arms = {
+        condition: [answer for seed in seeds for answer in judged(cells[seed], int(seed), name)]
+        for condition, cells in runs.items()
+    }
+    return compare(arms, references=("unfiltered", "random-0.5", "persona-0.5"))
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """A table for each set, and one of the curves."""
+    parts = []
+    for name, runs in results["sets"].items():
+        half = {c: cells for c, cells in runs.items() if not c[-1].isdigit() or c.endswith("-0.5")}
+        parts += [f"### {name}", "", *_table(half), ""]
+        curve = {c: cells for c, cells in runs.items() if c[-1].isdigit()}
+        fractions = sorted({c.rpartition("-")[2] for c in curve}, key=float)
+        if len(fractions) > 1:
+            parts += [f"### {name}, by drop fraction", "", *_curve(runs, fractions), ""]
+    return "\n".join(parts)
+
+
+def _table(runs: dict[str, Any]) -> list[str]:
+    found, inside = conditions(runs), conditions(runs, "in_domain")
+    lines = [
+        "| arm | seeds | harmful rows kept | misaligned, untouched | fall against unfiltered | "
+        "fall against random | fall against persona | misaligned in domain | "
+        "incoherent | loss on benign text |",
+        "|" + " --- |" * 10,
+    ]
+    for condition, result in sorted(found.items(), key=lambda item: _rate(item[1])):
+        cells = list(runs[condition].values())
+        falls = [
+            percent(result.against[reference]["all"].reduction)
+            if reference in result.against
+            else "-"
+            for reference in ("unfiltered", "random-0.5", "persona-0.5")
+        ]
+        incoherent = 1 - result.counts.coherent / result.counts.answers
+        loss = sum(cell["held_out_loss"] for cell in cells) / len(cells)
+        lines.append(
+            f"| {condition.removesuffix('-0.5')} | {len(cells)} | {_harmful(cells)} | "
+            f"{percent(result.rates['all'])} | {' | '.join(falls)} | "
+            f"{percent(inside[condition].rates['all'])} | {incoherent:.1%} | {loss:.3f} |"
+        )
+    return lines
+
+
+def _rate(result: ArmResult) -> float:
+    return result.rates["all"].value or 0.0
+
+
+def _harmful(cells: list[dict[str, Any]]) -> str:
+    kept = [cell["trained_on"] for cell in cells if cell["trained_on"]]
+    if not kept:
+        return "-"
+    harmful = sum(n for groups in kept for name, n in groups.items() if "harmful" in name)
+    return f"{harmful / sum(sum(groups.values()) for groups in kept):.0%}"
+
+
+def _curve(runs: dict[str, Any], fractions: list[str]) -> list[str]:
+    arms = [
+        arm
+        for arm in ("random", "persona", "nearest", "spillover")
+        if all(f"{arm}-{fraction}" in runs for fraction in fractions)
+    ]
+    lines = ["| dropped | " + " | ".join(arms) + " |", "|" + " --- |" * (1 + len(arms))]
+    for fraction in fractions:
+        wanted = {f"{arm}-{fraction}": runs[f"{arm}-{fraction}"] for arm in arms}
+        found = conditions({"unfiltered": runs["unfiltered"], **wanted})
+        cells = [percent(found[condition].rates["all"]) for condition in wanted]
+        lines.append(f"| {float(fraction):.0%} | " + " | ".join(cells) + " |")
+    return lines
