@@ -171,7 +171,7 @@ def read_sets(inducing: str, benign: str, encoder: "Encoder", *, by: str | None 
     if not raised:
         raise DataError(
             f"{escape(inducing, limit=200)}: no row has text or a number in a column "
-            f"{escape(by)!r}; name another with --by"
+            f"'{escape(by)}'; name another with --by"
         )
     without = {"inducing": len(apart.samples) if apart else 0, "benign": 0}
     if beside:

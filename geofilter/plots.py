@@ -31,7 +31,7 @@ Floats64 = NDArray[np.float64]
 SUFFIXES = (".png", ".svg")
 # Colours of Okabe and Ito, which stay apart for colour-blind readers, in an order in which
 # neighbours stay apart in grey. Each has a mark of its own.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#000000", "#CC79A7")
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 # More panels make a figure that no page holds.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cli_folder import write_rows
 
 from geofilter.cli import main as cli
 
@@ -18,6 +19,7 @@ TINY = "--model model --sae sae"
 SCORE = f"score data.jsonl {TINY} --pack my.pack -o new.parquet"
 FILTER = "filter data.jsonl --scores data.scores.parquet -o kept.jsonl"
 EXPLAIN = "explain data.jsonl --scores data.scores.parquet"
+GEOMETRY = f"geometry --inducing data.jsonl --benign other.jsonl {TINY} -o new"
 DISCOVER = f"discover --toxic toxic.jsonl --benign benign.jsonl {TINY} -o new.pack"
 
 
@@ -232,6 +234,42 @@ CASES = {
         EXPLAIN.replace("data.scores", "new") + " --row 0",
         ("config.json",),
         score_then_remove("model/config.json"),
+    ),
+    # geometry
+    "geometry of blocks that are no numbers": Case(
+        f"{GEOMETRY} --blocks 1,two", ("'1,two'", "such as 0,1,2")
+    ),
+    "geometry at a block without an SAE": Case(
+        "geometry --inducing data.jsonl --benign other.jsonl --model organism --blocks 1,9",
+        ("no SAE for block 9", "0, 1, 2, 3"),
+    ),
+    "geometry of one SAE at two blocks": Case(
+        f"{GEOMETRY} --blocks 1,2", ("an SAE reads one block", "--blocks")
+    ),
+    "geometry of a pack at another block": Case(
+        f"{GEOMETRY} --pack my.pack --blocks 2", ("the pack is for block 1 only",)
+    ),
+    "geometry with a pack and toxic rows": Case(
+        f"{GEOMETRY} --pack my.pack --toxic toxic.jsonl", ("either --toxic or --pack",)
+    ),
+    "geometry of the same rows twice": Case(
+        f"{GEOMETRY} --pack my.pack --benign data.jsonl", ("data.jsonl and data.jsonl share 40",)
+    ),
+    "geometry of the toxic rows themselves": Case(
+        f"{GEOMETRY} --pack my.pack --inducing toxic.jsonl",
+        ("toxic.jsonl: the toxic features were chosen from the inducing rows themselves",),
+    ),
+    "geometry of too few rows": Case(
+        f"{GEOMETRY} --pack my.pack",
+        ("data.jsonl: 5 usable distinct rows, at least 20",),
+        lambda: write_rows(Path("data.jsonl"), 5, 0, 40, seed=9),
+    ),
+    "geometry without a feature left": Case(
+        f"{GEOMETRY} --pack my.pack --top-k 2",
+        ("block 1: features of the", "or a larger --top-k"),
+    ),
+    "geometry by a column that is not there": Case(
+        f"{GEOMETRY} --pack my.pack --by topic", ("no row has text or a number", "'topic'", "--by")
     ),
 }
 
