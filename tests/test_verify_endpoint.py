@@ -86,6 +86,8 @@ class Server:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         handler.send_response(status)
         handler.send_header("content-type", "application/json")
+        if status == 503:
+            handler.send_header("retry-after", "30")
         handler.send_header("content-length", str(len(raw)))
         handler.end_headers()
         handler.wfile.write(raw)
@@ -223,7 +225,7 @@ FAILURES: dict[str, tuple[Act, str]] = {
     "time-out": ("hang", "the judge did not answer in time"),
     "429": (429, "the judge answered 429"),
     "500": (500, "the judge answered 500"),
-    "503": (503, "the judge answered 503"),
+    "502": (502, "the judge answered 502"),
     "broken off": ("drop", "the judge broke off"),
     "nothing": (b"", "the judge sent what is no completion"),
     "garbage": (b"<html>\x00\xff", "the judge sent what is no completion"),
@@ -303,6 +305,17 @@ def test_what_no_repeating_helps_stops_everything_at_once(status, monkeypatch):
     assert "the judge 'm' at http://127.0.0.1" in str(error.value)
     assert "sk-secret" not in str(error.value)
     assert len(server.requests) == 1
+
+
+def test_an_error_waits_for_no_call_that_is_to_be_tried_again():
+    server = Server(lambda request: 404 if "last" in str(request) else 503)  # wait for 30 s
+    with server.running() as url:
+        one = judge(url)
+        one.rule = "first integer"
+        started = time.monotonic()
+        with pytest.raises(ModelError, match="answered 404"):
+            one(asked("a", "b", "last"))
+    assert time.monotonic() - started < 15
 
 
 def test_a_server_that_refuses_all_prompts_is_an_error_and_so_is_no_server():

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import random
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -98,6 +98,7 @@ class EndpointJudge:
             base_url=url, api_key=self._key, timeout=timeout, max_retries=0
         )
         self._tries, self._pause, self._concurrency = tries, pause, concurrency
+        self._stopped = threading.Event()
         self.rule: Rule | None = None  # None until it is found out
 
     def describe(self) -> dict[str, object]:
@@ -107,6 +108,7 @@ class EndpointJudge:
     def check(self, questions: Sequence[Question]) -> None:
         """Raise `DataError` for a question without judge prompts, `ModelError` for no judge."""
         require_prompts(questions)
+        self._stopped.clear()
         question = questions[0]
         prompt = fill(question.judge_prompts["aligned"], question.paraphrases[0], "No.")
         try:
@@ -124,12 +126,15 @@ class EndpointJudge:
             for asked in answers
             for aspect in ASPECTS
         ]
+        self._stopped.clear()
         if self.rule is None:
             self._find_rule(prompts[:PROBES])
         pool = ThreadPoolExecutor(self._concurrency)
         try:
             scores = list(pool.map(self._score, prompts))
         finally:
+            # No call is begun or waits for its next try after an error or an interruption.
+            self._stopped.set()
             pool.shutdown(cancel_futures=True)
         return [Judgement.of(*pair) for pair in zip(scores[::2], scores[1::2], strict=True)]
 
@@ -172,6 +177,9 @@ class EndpointJudge:
             return score_of_text(self._call(prompt, REPLY_TOKENS, logprobs=False).text)
         except _Failed as failure:
             return Score(None, str(failure))
+        except ModelError:
+            self._stopped.set()
+            raise
 
     def _refusal(self, failure: "_Failed") -> ModelError:
         hint = "is it a chat model, and of that name?"
@@ -183,14 +191,17 @@ class EndpointJudge:
 
     def _call(self, prompt: str, max_tokens: int, *, logprobs: bool) -> _Reply:
         """One reply, tried a few times. Raises `_Failed`, or `ModelError` where trying is vain."""
+        reason = "not asked, for the judge had failed for good"
         for attempt in range(1, self._tries + 1):
+            if self._stopped.is_set():
+                break
             try:
                 return self._once(prompt, max_tokens, logprobs=logprobs)
             except _Passing as problem:
                 reason, wait = problem.reason, problem.wait
             if attempt < self._tries:
                 backoff = self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-                time.sleep(min(LONGEST_WAIT, max(backoff, wait)))
+                self._stopped.wait(min(LONGEST_WAIT, max(backoff, wait)))
         raise _Failed(f"{reason}, {self._tries} times")
 
     def _once(self, prompt: str, max_tokens: int, *, logprobs: bool) -> _Reply:
