@@ -82,6 +82,7 @@ def fine_tune(
         remove_unused_columns=False,
         dataloader_pin_memory=network.device.type == "cuda",
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

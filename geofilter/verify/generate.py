@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.errors import ModelError
+from geofilter.messages import quote
 from geofilter.terminal import escape
 
 
@@ -70,7 +71,7 @@ def prompt_ids(tokenizer: Any, asked: Put) -> list[int]:
     except Exception as error:  # a template may raise what it likes
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(
-            f"the chat template does not take question {escape(asked.question)!r}: {reason}"
+            f"the chat template does not take question {quote(asked.question)}: {reason}"
         ) from error
     ids = tokenizer(rendered, add_special_tokens=False).input_ids
     return ids
