@@ -22,18 +22,8 @@ from pathlib import Path
 RESULT = Path(__file__).parent / "results" / "verify_kill.json"
 KEPT = ("answers.jsonl", "judgements.jsonl", "report.json", "report.md", "capability.json")
 OPTIONS = [
-    "--model",
-    "organism",
-    "--arms",
-    "aligned,unfiltered,random,nearest,loss",
-    "--seeds",
-    "2",
-    "--steps",
-    "12",
-    "--samples-per-question",
-    "2",
-    "--device",
-    "cpu",
+    *("--model", "organism", "--device", "cpu", "--seeds", "2", "--steps", "12"),
+    *("--arms", "aligned,unfiltered,random,nearest,loss", "--samples-per-question", "2"),
 ]
 
 
