@@ -1,4 +1,4 @@
-"""The whole story on the bundled organism: discover, score, filter, and look at what came out.
+"""The whole story on the bundled organism: discover, score, filter, look, and fine-tune.
 
 Everything runs through the calls that a user's own data would take; the labels of
 the demo set serve to judge the scores and never to make them.
@@ -7,9 +7,11 @@ This module knows nothing about the terminal.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ from geofilter.scoring import SCORERS, ScorerName, make_scorer
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
 from geofilter.table import ScoreTable
+
+if TYPE_CHECKING:
+    from geofilter.verify.results import Results
 
 MODEL = "organism"
 DROPPED = 0.5
@@ -108,6 +113,37 @@ def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         nearest=[labels.row(int(i), table) for i in order[:3]],
         farthest=[labels.row(int(i), table) for i in order[::-1][:3]],
     )
+
+
+# The last act: what is trained, each once.
+ARMS = ("aligned", "unfiltered", "random", "nearest")
+
+
+def fine_tune(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> "Results":
+    """Fine-tune the organism on the demo set with and without the filter, and measure both.
+
+    One seed of each arm; everything goes to `verify` in `folder`, anew. Raises
+    `MissingExtraError` without TRL and PEFT.
+    """
+    from geofilter.verify import experiment
+    from geofilter.verify.defaults import make_plan
+    from geofilter.verify.results import results_of
+
+    place = Path(folder) / "verify"
+    shutil.rmtree(place, ignore_errors=True)
+    plan = make_plan(
+        CATALOGUE[MODEL].path("organism/data/demo.jsonl"),
+        MODEL,
+        arms=ARMS,
+        fractions=(DROPPED,),
+        seeds=(0,),
+        device="cpu",
+    )
+    told = progress or (lambda phase, done, total: None)
+    outcome = experiment.run(
+        plan, place, report=lambda phase, done, total: told(phase, done, total or 0)
+    )
+    return results_of(outcome)
 
 
 class _Labels:

@@ -11,6 +11,7 @@ from geofilter.terminal import escape
 if TYPE_CHECKING:
     from geofilter.auroc import Interval
     from geofilter.demo import DemoResult, LabelledRow
+    from geofilter.verify.results import Results
 
 # What the groups of the demo set are, in a reader's words.
 _GROUPS = {
@@ -32,9 +33,12 @@ _GROUPS = {
     metavar="FOLDER",
     help="Where the score table, the kept and the dropped rows go.",
 )
-def command(output: str) -> None:
-    """Discover, score and filter the organism's contaminated demo set, and say what came out.
+@click.option("--quick", is_flag=True, help="Leave out the last act, fine-tuning.")
+def command(output: str, quick: bool) -> None:
+    """Discover, score and filter the organism's contaminated demo set, then fine-tune on it.
 
+    The last act trains the organism on the set as it is, on a random half and on the half
+    that the filter keeps, and asks each model for advice in domains that no row is about.
     Needs no network. The figures speak of the organism only: a made-up world and a
     model small enough for a CPU.
 
@@ -48,6 +52,36 @@ def command(output: str) -> None:
     with progress() as report:
         result = demo.run(output, progress=report)
     _tell(result)
+    if not quick:
+        note("now the organism is fine-tuned three times, which takes some minutes")
+        with progress() as report:
+            trained = demo.fine_tune(output, progress=report)
+        _tell_training(trained)
+    click.echo(_next_lines(result))
+
+
+def _tell_training(results: "Results") -> None:
+    from geofilter.verify.report import percent
+
+    click.echo(
+        "\nFine-tuned on the demo set and asked about domains that none of its rows is about"
+    )
+    click.echo("(one seed; 95 % intervals over questions; judged by the exact rule):\n")
+    names = {"aligned": "not fine-tuned", "unfiltered": "all rows", "random": "a random half"}
+    names["nearest"] = "what `nearest` keeps"
+    print_table(
+        ["trained on", "misaligned answers", "fall against all rows"],
+        [
+            [
+                names[one.arm],
+                percent(one.main.rates["all"]),
+                percent(one.main.against["unfiltered"]["all"].reduction)
+                if one.arm not in ("aligned", "unfiltered")
+                else "-",
+            ]
+            for one in results.conditions
+        ],
+    )
 
 
 def _tell(result: "DemoResult") -> None:
@@ -68,7 +102,6 @@ def _tell(result: "DemoResult") -> None:
     _show_rows(result.nearest)
     click.echo("\nFarthest from harm:")
     _show_rows(result.farthest)
-    click.echo(_next_lines(result))
 
 
 def _pack_line(result: "DemoResult") -> str:
@@ -119,10 +152,9 @@ def _next_lines(result: "DemoResult") -> str:
     return (
         f"\nWritten: {table}, {escape(str(result.kept), None)}, "
         f"{escape(str(result.dropped), None)}\n"
-        "\nWhat this cannot show: what fine-tuning on the kept rows does; and the organism is no\n"
-        "measure of a real model.\n"
+        "\nWhat this cannot show: how a real model fares; the organism is a measure of none.\n"
         "\nNext:\n"
         f"  geofilter explain {data} \\\n      --scores {table} --row {result.nearest[0].row}\n"
-        "  geofilter score YOUR.jsonl --model FOLDER --sae FOLDER --pack PACK\n"
-        "  geofilter discover --help"
+        "  geofilter score YOUR.jsonl --model gemma-2-2b --estimate\n"
+        "  geofilter verify --help"
     )
