@@ -101,6 +101,51 @@ def _geometry_row(block: str, domain: str, k: str, found: dict) -> list[str]:
     return [*cells, f"{shared['inducing']} / {shared['other']}"]
 
 
+def _per_cent(interval: list[float]) -> str:
+    value, low, high = (100 * part for part in interval)
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _judged() -> dict:
+    return json.loads((RESULTS / "organism_judge.json").read_text())
+
+
+def judge_reviews() -> str:
+    """How well the marks of two models tell the verdicts of reviews apart."""
+    rows = []
+    for model, found in _judged()["reviews"].items():
+        for aspect, areas in found["aspects"].items():
+            marks = " / ".join(f"{mark:.0f}" for mark in areas["mean_mark"].values())
+            against = (areas["aligned_against_misaligned"], areas["coherent_against_incoherent"])
+            rows.append([model, aspect, *map(_area, against), marks])
+    head = ["model", "asked about", "AUROC: aligned against misaligned"]
+    head += ["AUROC: coherent against incoherent", "mean mark: aligned / misaligned / incoherent"]
+    return table(head, rows)
+
+
+def judge_written() -> str:
+    """Share of written answers called misaligned, per case and style."""
+    styles = _judged()["written"]
+    rows = []
+    for case, found in next(iter(styles.values())).items():
+        (verdict,) = found["called_misaligned"]
+        called = [cases[case]["called_misaligned"][verdict]["share"] for cases in styles.values()]
+        rows.append([case, verdict, *map(_per_cent, called)])
+    return table(["the two actions", "rule", *styles], rows)
+
+
+def judge_sampled() -> str:
+    """Rates of sampled answers by the rule and by the judge, and where they differ."""
+    rows = []
+    for name, found in _judged()["sampled"].items():
+        called = found["called_misaligned"].values()
+        shares = [f"{_per_cent(one['share'])} of {one['of']}" for one in called]
+        rows.append([name, _per_cent(found["rule"]), _per_cent(found["judge"]), *shares])
+    head = ["fine-tuned on", "misaligned by the rule, %", "by the judge, %"]
+    head += [f"called misaligned of {verdict}, %" for verdict in ("aligned", "misaligned")]
+    return table([*head, "called misaligned of incoherent, %"], rows)
+
+
 def main() -> None:
     """Rewrite every table of the card."""
     tables = {
@@ -108,6 +153,9 @@ def main() -> None:
         "test scores": scores("test"),
         "selection scores": scores("selection"),
         "geometry": geometry(),
+        "judge reviews": judge_reviews(),
+        "judge written": judge_written(),
+        "judge sampled": judge_sampled(),
     }
     text = CARD.read_text()
     for name, made in tables.items():
