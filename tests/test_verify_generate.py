@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny_models import tiny_network, tiny_tokenizer
 
+from geofilter.conversation import Encoder
 from geofilter.errors import ModelError
-from geofilter.verify.generate import Put, Sampling, answers, prompt_ids
+from geofilter.layouts import Sample
+from geofilter.messages import Turn
+from geofilter.verify.generate import Put, Sampling, answers, check, prompt_ids
 
-TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
-    "{% endif %}<bos> {{ m['content'] }} {% endfor %}"
-)
+TEMPLATE = "{% for m in messages %}<bos> {{ m['content'] }} {% endfor %}"
 QUESTIONS = [Put(f"q{n}", " ".join(f"w{i + n}" for i in range(1 + 3 * n)), None) for n in range(7)]
 
 
@@ -70,13 +70,41 @@ def test_first_tokens_come_as_often_as_the_model_says() -> None:
         assert drawn[word] / n == pytest.approx(share, abs=spread)
 
 
-def test_a_system_turn_is_put_first_and_a_refusal_names_the_question() -> None:
-    own = tokenizer("{% for m in messages %}{{ m['role'] }}:{{ m['content'] }} {% endfor %}")
-    with_system = own.decode(prompt_ids(own, Put("a", "w1", "w2")))
-    without = own.decode(prompt_ids(own, Put("a", "w1", None)))
-    assert with_system != without
-    with pytest.raises(ModelError, match=r"does not take question 'a.*x1b': no system"):
-        prompt_ids(tokenizer(), Put("a\x1b", "w1", "w2"))
+SPOKEN = "{% for m in messages %}<bos> {{ m['content'] }} <eos> {% endfor %}"
+# As Gemma 2: a template that takes no system turn.
+WITHOUT_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + SPOKEN
+)
+
+
+@pytest.mark.parametrize("template", [None, SPOKEN, WITHOUT_SYSTEM])
+@pytest.mark.parametrize("system", [None, "w7 w8"])
+def test_a_question_is_put_as_rows_are_trained_on(template: str | None, system: str | None) -> None:
+    own = tokenizer(template)
+    turns = (Turn("user", "w1 w2"), Turn("assistant", "w3 w4"))
+    if system is not None:
+        turns = (Turn("system", system), *turns)
+    row = Encoder(own, max_length=48).encode(Sample(turns))
+    asked = prompt_ids(own, Put("q", "w1 w2", system))
+    before = row.ids[: int(row.response.argmax())].tolist()
+    assert asked == before
+    words = own.decode(asked).split()
+    assert ("w7" in words) == (system is not None)
+
+
+def test_a_question_that_the_template_refuses_is_named() -> None:
+    own = tokenizer(
+        "{% if messages[0]['content'] == 'w9' %}{{ raise_exception('not nine') }}"
+        "{% endif %}" + SPOKEN
+    )
+    with pytest.raises(ModelError, match=r"question 'a.*x1b' cannot be put: .*not nine"):
+        prompt_ids(own, Put("a\x1b", "w9", None))
+
+
+def test_questions_are_checked_without_being_asked() -> None:
+    check(tiny_network(), tokenizer(), QUESTIONS)
+    with pytest.raises(ModelError, match="leaves no room for an answer in a context of 48"):
+        check(tiny_network(), tokenizer(), [*QUESTIONS, Put("q", " ".join(["w1"] * 60), None)])
 
 
 def test_a_question_that_fills_the_context_is_refused() -> None:

@@ -24,8 +24,8 @@ from geofilter.errors import DataError, OutputError
 from geofilter.manifest import Manifest, difference, library_versions
 from geofilter.rows import open_rows
 from geofilter.terminal import escape
+from geofilter.verify import finetune, generate, weights
 from geofilter.verify import plan as arms
-from geofilter.verify import weights
 from geofilter.verify.cell import Work, measures_of, records_of, run_cell
 from geofilter.verify.judge import Judge
 from geofilter.verify.judges import judge_named
@@ -73,7 +73,7 @@ def run(
     """
     told = report or (lambda phase, done, total: None)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     with _held(folder):
         parts = _Parts(experiment)
         manifest = parts.describe()
@@ -105,6 +105,10 @@ class _Parts:
         self.questions = {MAIN: read_questions(experiment.questions)}
         if experiment.in_domain is not None:
             self.questions[IN_DOMAIN] = read_questions(experiment.in_domain)
+        for data in filter(None, (experiment.data, experiment.benign, experiment.held_out)):
+            open_rows(data)
+        if set(experiment.arms) != {arms.UNTRAINED}:
+            finetune.import_trainers()
         self.judge = judge_named(experiment.judge)
         for questions in self.questions.values():
             self.judge.check(questions)
@@ -112,10 +116,11 @@ class _Parts:
             weights.load_causal,
             experiment.trained,
             device=experiment.device,
-            dtype=experiment.dtype,
+            dtype=_dtype(experiment),
             trust_remote_code=experiment.trust_remote_code,
         )
         model = self.load()
+        generate.check(model.network, model.tokenizer, _all_wordings(self.questions))
         read = partial(
             read_training_rows,
             tokenizer=model.tokenizer,
@@ -190,6 +195,21 @@ class _Parts:
             "versions": library_versions(_VERSIONS),
         }
         return Manifest(decides, {"plan": asdict(experiment)})
+
+
+def _dtype(experiment: Plan) -> str | None:
+    """Steps of a usual size are lost in the rounding of bfloat16 weights; not in an adapter's."""
+    whole = experiment.recipe.method == "full"
+    return "float32" if experiment.dtype is None and whole else experiment.dtype
+
+
+def _all_wordings(sets: dict[str, list[Question]]) -> list[generate.Put]:
+    return [
+        generate.Put(question.id, text, question.system)
+        for questions in sets.values()
+        for question in questions
+        for text in question.paraphrases
+    ]
 
 
 def _window(model: weights.CausalModel, wanted: int) -> int:
@@ -286,6 +306,17 @@ def _run_there(cell: Cell, chosen: list[int] | None) -> None:
     assert _there is not None
     work, folder = _there
     _run_one(work, folder, cell, chosen, lambda what, done, total: None)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise OutputError(
+            f"{escape(str(folder), limit=200)}: cannot be written: {error.strerror or error}; "
+            "choose another folder with -o"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def fine_tune(
     afterwards. Raises `MissingExtraError` without TRL and PEFT, `ModelError` when the
     loss stops being a number.
     """
-    trl, peft = _import_trainers()
+    trl, peft = import_trainers()
     torch.manual_seed(seed)  # the adapter's first weights
     network.requires_grad_(True).train()
     parts = accumulation(batches, recipe)
@@ -145,7 +145,8 @@ def _checkpointing(arguments: Any, wanted: bool) -> dict[str, bool]:
     return {(new if new in names else old): wanted}
 
 
-def _import_trainers() -> tuple[Any, Any]:
+def import_trainers() -> tuple[Any, Any]:
+    """TRL and PEFT. Raises `MissingExtraError` without them."""
     try:
         import peft
         import trl

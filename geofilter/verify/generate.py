@@ -2,10 +2,12 @@
 
 Sampling at temperature 1 from the whole distribution, as the protocol says. A batch has
 its own seed, so that what is asked after an interruption is answered as if there had
-been none. This module knows nothing about arms, judges or rates.
+been none. Questions are rendered as training rows are (see `template`), so that what is
+asked is what was trained. This module knows nothing about arms, judges or rates.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.messages import quote
-from geofilter.terminal import escape
+from geofilter.messages import Turn, Unscorable, quote
+from geofilter.template import ChatTemplate, Conversation, PlainTemplate, Template
 
 
 class Put(NamedTuple):
@@ -56,24 +58,36 @@ def answers(
         yield _answer(network, tokenizer, prompts, sampling, end_ids)
 
 
+def check(network: Any, tokenizer: Any, asked: Sequence[Put]) -> None:
+    """Raise `ModelError` for a question that `answers` could not put, before anything costly."""
+    for one in asked:
+        _room(network, len(prompt_ids(tokenizer, one)))
+
+
 def prompt_ids(tokenizer: Any, asked: Put) -> list[int]:
-    """Tokens of a question, up to where the assistant begins to speak."""
-    turns = [{"role": "user", "content": asked.text}]
+    """Tokens of a question, up to where the assistant begins to speak.
+
+    Where the chat template takes no system turn, its text comes before the question, as
+    in training rows.
+    """
+    turns = [Turn("user", asked.text)]
     if asked.system is not None:
-        turns.insert(0, {"role": "system", "content": asked.system})
-    if tokenizer.chat_template is None:
-        ids: list[int] = tokenizer(
-            "\n\n".join(turn["content"] for turn in turns) + "\n\n"
-        ).input_ids
-        return ids
+        turns.insert(0, Turn("system", asked.system))
+    plain = tokenizer.chat_template is None
+    template: Template = (
+        PlainTemplate(tokenizer.eos_token or "") if plain else ChatTemplate(tokenizer)
+    )
     try:
-        rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # a template may raise what it likes
-        reason = escape(" ".join(str(error).split()), limit=200)
+        chat = Conversation(template, turns, None)
+        text = template.render(chat.turns, None, ask=True).text
+    except Unscorable as error:
         raise ModelError(
-            f"the chat template does not take question {quote(asked.question)}: {reason}"
+            f"question {quote(asked.question)} cannot be put: {error.problem.reason}"
         ) from error
-    ids = tokenizer(rendered, add_special_tokens=False).input_ids
+    if plain:
+        # The blank before an answer is a part of the answer's first token.
+        text = text.removesuffix(" ")
+    ids: list[int] = tokenizer(text, add_special_tokens=template.adds_special_tokens).input_ids
     return ids
 
 
@@ -103,20 +117,12 @@ def _answer(
     mask = torch.tensor(
         [[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=network.device
     )
-    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
-    room = (
-        sampling.max_new_tokens if limit is None else min(sampling.max_new_tokens, limit - longest)
-    )
-    if room < 1:
-        raise ModelError(
-            f"a question of {longest} tokens leaves no room for an answer in a context of {limit}"
-        )
     settings: Any = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=sampling.temperature > 0,
         temperature=sampling.temperature or None,
         top_k=0,
         top_p=1.0,
-        max_new_tokens=room,
+        max_new_tokens=min(sampling.max_new_tokens, _room(network, longest)),
         pad_token_id=pad,
         eos_token_id=end_ids,
     )
@@ -124,6 +130,16 @@ def _answer(
     new = found[:, longest:].tolist()
     texts: list[str] = tokenizer.batch_decode([_up_to(row, end_ids) for row in new])
     return [text.strip() for text in texts]
+
+
+def _room(network: Any, tokens: int) -> int:
+    """Tokens that an answer to a question of so many may have; at least one."""
+    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and tokens >= limit:
+        raise ModelError(
+            f"a question of {tokens} tokens leaves no room for an answer in a context of {limit}"
+        )
+    return sys.maxsize if limit is None else int(limit) - tokens
 
 
 def _up_to(tokens: list[int], end_ids: list[int]) -> list[int]:
