@@ -34,7 +34,7 @@ from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel, load
 from geofilter.pack import FeaturePack
 from geofilter.rows import open_rows
-from geofilter.scoring import SCORERS, BatchScorer, make_scorer
+from geofilter.scoring import FORWARD_SCORERS, BatchScorer, make_scorer
 
 WINDOW = 256
 # Text that is toxic on its face, against everyday requests and their answers.
@@ -173,14 +173,14 @@ def score(model: LoadedModel, pack: FeaturePack, samples: Sequence[Encoded]) -> 
                 if not isinstance(result, Problem)
             ]
         )
-        for name in SCORERS
+        for name in FORWARD_SCORERS
     }
     scores["length"] = np.array([float(sample.pooled.sum()) for sample in samples])
     return scores
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:
-    names = [*SCORERS, "length"]
+    names = [*FORWARD_SCORERS, "length"]
     lines = [
         "| first set / second set | rows | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -224,7 +224,7 @@ def main() -> None:
                 "rows": f"{len(harmful['length'])} / {len(harmless['length'])}",
                 "auroc": {
                     name: [float(part) for part in auroc(harmful[name], harmless[name])]
-                    for name in (*SCORERS, "length")
+                    for name in (*FORWARD_SCORERS, "length")
                 },
             }
         )

@@ -23,7 +23,7 @@ from geofilter.models import CATALOGUE
 from geofilter.pack import FeaturePack
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import Run, Settings, prepare
-from geofilter.scoring import SCORERS, ScorerName, make_scorer
+from geofilter.scoring import FORWARD_SCORERS, ScorerName, make_scorer
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
 from geofilter.table import ScoreTable
@@ -169,11 +169,11 @@ class _Labels:
 
 
 def _compare(run: Run, labels: _Labels) -> dict[ScorerName, dict[str, Interval]]:
-    """How well every scorer tells the harmful rows from each group of benign ones."""
+    """How well each scorer of one forward pass tells harmful rows from each benign group."""
     features = run.scorer.features([run.encoder.encode(sample) for sample in labels.samples])
     benign = np.unique(labels.groups[~labels.harmful]).tolist()
     areas: dict[ScorerName, dict[str, Interval]] = {}
-    for name in SCORERS:
+    for name in FORWARD_SCORERS:
         answers = make_scorer(name, run.scorer.index)(features)
         scored = np.array([not isinstance(answer, Problem) for answer in answers])
         values = np.array([np.nan if isinstance(a, Problem) else a.score for a in answers])

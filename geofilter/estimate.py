@@ -100,6 +100,13 @@ def estimate(
             progress(total)
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
+    memory = _memory(shape, longest, chosen.device, chosen.dtype)
+    if settings.scorer == "spillover":
+        whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
+        head = config.get_text_config().vocab_size * shape.d_model
+        # Forward through the blocks behind and the head, and twice as much back.
+        flop += 6.0 * (tokens * (whole.active - shape.active) + pooled * head)
+        memory += _memory_behind(whole, shape, head, longest, chosen.device, chosen.dtype)
     speed = _matrix_speed(chosen.device, chosen.dtype)
     return Estimate(
         rows=total,
@@ -107,7 +114,7 @@ def estimate(
         tokens=tokens,
         pooled_tokens=pooled,
         longest=longest,
-        memory_bytes=_memory(shape, longest, chosen.device, chosen.dtype),
+        memory_bytes=memory,
         flop=flop,
         seconds=(flop / speed / _FASTEST, flop / speed / _SLOWEST),
         device=str(chosen.device),
@@ -147,6 +154,16 @@ def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtyp
     # What one block holds at a time: residual stream, heads, both halves of the MLP.
     activations = batch * (8 * shape.d_model + 3 * shape.inner) * size
     return shape.parameters * size + sae + activations
+
+
+def _memory_behind(
+    whole: _Shape, shape: _Shape, head: int, longest: int, device: torch.device, dtype: torch.dtype
+) -> int:
+    """Bytes of the blocks behind, the head, and what the way back needs of one batch."""
+    size = dtype.itemsize
+    batch = max(TokenBudget.for_device(device).tokens, longest)
+    kept = (whole.blocks - shape.blocks) * batch * (12 * shape.d_model + 3 * shape.inner)
+    return (whole.parameters - shape.parameters + head + kept) * size
 
 
 def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:

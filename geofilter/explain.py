@@ -1,7 +1,7 @@
-"""Why a sample has its `nearest` score: which tokens woke which features.
+"""Why a sample has its score: which tokens woke which features, or where it pushes.
 
-The score is divided among the pooled tokens exactly: the parts sum to it. This module
-makes numbers; it knows nothing about the terminal.
+A score by `nearest` or `spillover` is divided among tokens exactly: the parts sum to it.
+This module makes numbers; it knows nothing about the terminal.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from geofilter.activations import residuals
-from geofilter.features import pool
+from geofilter.features import NOT_FINITE, pool
 from geofilter.index import Proximity, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
-from geofilter.scoring import NO_FEATURES, latent_weights, nearest_score
+from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
+from geofilter.spillover import pushes
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
@@ -46,9 +47,10 @@ class TokenLatent:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedToken:
-    """One pooled token: its place in the sample's ids, its text (raw), what it woke.
+    """One token: its place in the sample's ids, its text (raw), what it woke.
 
-    `contribution` is its part of the score. `latents` are those that contribute most.
+    `contribution` is its part of the score. `latents` are those that contribute most; there
+    are none to a push.
     """
 
     position: int
@@ -59,7 +61,10 @@ class ExplainedToken:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A `nearest` score, higher nearer to harm, in [-1, 1], as a sum over pooled tokens."""
+    """A score, higher nearer to harm, in [-1, 1], as a sum over tokens.
+
+    Over the pooled tokens for `nearest`; over all tokens of the window for `spillover`.
+    """
 
     score: float
     tokens: tuple[ExplainedToken, ...]
@@ -105,6 +110,25 @@ def explain(
         for row, position in enumerate(positions)
     ]
     return Explanation(score, tuple(tokens))
+
+
+def explain_push(model: LoadedModel, index: ToxicIndex, sample: "Encoded") -> Explanation | Problem:
+    """Divide the sample's `spillover` score among its tokens, prompt and response.
+
+    A token's part is ⟨−∂ℓ/∂h_t, dense direction⟩ over the length of the whole push: what a
+    training step does to the residual stream at that token, for the sake of the
+    response tokens behind it.
+    """
+    push = pushes(model, [sample]).push[0].double().cpu().numpy()  # (tokens, d_model)
+    length = np.linalg.norm(push.sum(axis=0))
+    if length == 0 or not np.isfinite(length):
+        return NO_PUSH if length == 0 else NOT_FINITE
+    parts = push @ index.pack.dense_direction.astype(np.float64) / length
+    tokens = tuple(
+        ExplainedToken(place, model.tokenizer.decode([int(token)]), float(part), ())
+        for place, (token, part) in enumerate(zip(sample.ids, parts, strict=True))
+    )
+    return Explanation(float(parts.sum()), tokens)
 
 
 def _activations(model: LoadedModel, hidden: torch.Tensor, latents: NDArray[np.int32]) -> Floats64:

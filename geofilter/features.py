@@ -6,7 +6,7 @@ forward pass serves them all. This module knows nothing about packs or scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geofilter.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
+from geofilter.spillover import pushes, total_pushes
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
@@ -38,6 +39,7 @@ class SampleFeatures:
     values positive. `decoded` is Σ_f φ_f W_dec[f], (d_model,). `mean_hidden` is the mean
     residual stream over the `n_tokens` pooled tokens, (d_model,), whatever the pooling.
     The two sums, over tokens, are Σ|h − ĥ|² and Σ|h|², with ĥ the SAE's reconstruction.
+    `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), where spillover asked for it.
     """
 
     latents: NDArray[np.int32]
@@ -47,6 +49,7 @@ class SampleFeatures:
     n_tokens: int
     squared_error: float
     squared_norm: float
+    push: NDArray[np.float32] | None = None
 
     def spread(self, centre: NDArray[np.float32]) -> float:
         """Σ|h − centre|² over the pooled tokens, from the sums that are kept."""
@@ -72,19 +75,38 @@ def sample_features(
     *,
     pooling: Pooling = "mean",
     budget: TokenBudget | None = None,
+    with_push: bool = False,
 ) -> list[SampleFeatures | Problem]:
     """Features of every sample, in order; a `Problem` where activations are not finite.
 
-    Runs the blocks 0..L once per sample. `budget` is shrunk when memory runs out; pass
+    Runs the blocks 0..L once per sample; `with_push` runs the whole model, forward and
+    back to block L (see `spillover`). `budget` is shrunk when memory runs out; pass
     the same one again to profit from that.
     """
     budget = budget or TokenBudget.for_device(model.device)
 
     def work(batch: "list[Encoded]") -> list[SampleFeatures | Problem]:
-        return pool(model, residuals(model, batch), batch, pooling)
+        if not with_push:
+            return pool(model, residuals(model, batch), batch, pooling)
+        hidden, push = pushes(model, batch)
+        totals = total_pushes(push, batch)
+        return [
+            _with_push(one, total)
+            for one, total in zip(pool(model, hidden, batch, pooling), totals, strict=True)
+        ]
 
     answers = iter(in_batches([sample for sample in samples if sample.pooled.any()], work, budget))
     return [next(answers) if sample.pooled.any() else NO_TOKENS for sample in samples]
+
+
+def _with_push(
+    features: SampleFeatures | Problem, push: NDArray[np.float32]
+) -> SampleFeatures | Problem:
+    if isinstance(features, Problem):
+        return features
+    if not np.isfinite(push).all():
+        return NOT_FINITE
+    return replace(features, push=push)
 
 
 def pool(

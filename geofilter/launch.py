@@ -28,6 +28,7 @@ from geofilter.manifest import Manifest, library_versions
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.rows import RowFile
 from geofilter.run import (
+    ABOVE,
     Run,
     Settings,
     describe_contrast,
@@ -86,6 +87,7 @@ class Recipe:
             device=self.devices[place % len(self.devices)],
             dtype=self.dtype,
             trust_remote_code=settings.trust_remote_code,
+            whole=settings.scorer == "spillover",
         )
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)
@@ -225,7 +227,13 @@ def score_again(
     settings = _settings_for(saved, pack, scorer, proximity, sae)
     decoder = saes.decoder(_sae_for(saved, sae))
     rule = make_scorer(scorer, ToxicIndex(chosen, decoder), proximity=proximity)
-    decides = {k: v for k, v in saved.manifest.decides.items() if k != "pooling"}
+    if scorer == "spillover" and ABOVE not in saved.manifest.decides:
+        raise TableError(
+            f"{escape(saved.source, limit=200)}: were saved without what spillover needs; save "
+            "them with --scorer spillover --save-features"
+        )
+    left_out = {"pooling"} if scorer == "spillover" else {"pooling", ABOVE}
+    decides = {k: v for k, v in saved.manifest.decides.items() if k not in left_out}
     decides |= {"pack": chosen.digest, "scorer": describe_scorer(settings)}
     decides["versions"] = _versions_for(saved)
     facts = {

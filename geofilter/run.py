@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from geofilter import models
+from geofilter import fingerprint, models
+from geofilter.blocks import find_blocks
 from geofilter.conversation import Encoder
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
@@ -29,6 +30,8 @@ from geofilter.scoring import BatchScorer, ScorerName
 from geofilter.table import ScoreTable
 from geofilter.terminal import escape
 
+# In a manifest: the hash of what lies behind the SAE's block, where it decides anything.
+ABOVE = "model_above"
 _VERSIONS = ("geofilter", "torch", "transformers", "tokenizers", "sae-lens")
 
 
@@ -98,6 +101,7 @@ def prepare(
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
+        whole=settings.scorer == "spillover",
     )
     encoder = Encoder(
         model.tokenizer,
@@ -130,6 +134,7 @@ def _describe(
             "columns": dict(rows.layout.columns),
         },
         "model": model.fingerprint,
+        **_above(model, settings),
         "dtype": str(model.network.dtype).removeprefix("torch."),
         "chat_template": hashlib.sha256(template).hexdigest(),
         "pack": pack.digest,
@@ -147,6 +152,15 @@ def _describe(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return Manifest(decides, facts)
+
+
+def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
+    """What decides a push beside the blocks up to the SAE's: those behind, and the head."""
+    if settings.scorer != "spillover":
+        return {}
+    network = model.network
+    behind = [*find_blocks(network).blocks[model.block + 1 :], network.get_output_embeddings()]
+    return {ABOVE: fingerprint.of_weights(behind[0], behind[1:])}
 
 
 def describe_scorer(settings: Settings) -> dict[str, str]:

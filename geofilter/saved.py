@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.features import SampleFeatures
 
 FORMAT_KEY = b"geofilter.features"
-FORMAT = b"1"
+FORMAT = b"2"
 # What a record holds in place of a problem.
 _FEATURES, _COPY = "features", "copy"
 
@@ -51,6 +51,8 @@ SCHEMA = pa.schema(
         pa.field("weights", pa.list_(pa.float32()), nullable=False),
         pa.field("decoded", pa.list_(pa.float32()), nullable=False),
         pa.field("mean_hidden", pa.list_(pa.float32()), nullable=False),
+        # Empty where it was not asked for.
+        pa.field("push", pa.list_(pa.float32()), nullable=False),
         pa.field("squared_error", pa.float64(), nullable=False),
         pa.field("squared_norm", pa.float64(), nullable=False),
     ]
@@ -60,6 +62,7 @@ _LISTS = {
     "weights": np.float32,
     "decoded": np.float32,
     "mean_hidden": np.float32,
+    "push": np.float32,
 }
 
 
@@ -137,6 +140,7 @@ def _add(records: dict[str, list[Any]], row: SavedRow, side: Side | None) -> Non
         "weights": nothing if features is None else features.weights,
         "decoded": nothing if features is None else features.decoded,
         "mean_hidden": nothing if features is None else features.mean_hidden,
+        "push": nothing if features is None or features.push is None else features.push,
         "squared_error": 0.0 if features is None else features.squared_error,
         "squared_norm": 0.0 if features is None else features.squared_norm,
     }
@@ -267,8 +271,10 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
         if side.problem is None:
             arrays = {name: values[place] for name, values in lists.items()}
             _check(arrays, side.pooled_tokens, d_model, d_sae)
+            push = arrays.pop("push")
             side.features = SampleFeatures(
                 **arrays,
+                push=push if len(push) else None,
                 n_tokens=side.pooled_tokens,
                 squared_error=one["squared_error"],
                 squared_norm=one["squared_norm"],
@@ -297,8 +303,9 @@ def _check(arrays: dict[str, NDArray[Any]], pooled: int, d_model: int, d_sae: in
     whole = (
         len(latents) == len(weights)
         and len(arrays["decoded"]) == len(arrays["mean_hidden"]) == d_model
+        and len(arrays["push"]) in (0, d_model)
         and pooled > 0
-        and all(np.isfinite(arrays[name]).all() for name in ("weights", "decoded", "mean_hidden"))
+        and all(np.isfinite(arrays[name]).all() for name in _LISTS if name != "latents")
     )
     if whole and len(latents):
         whole = bool(latents[0] >= 0 and latents[-1] < d_sae and (np.diff(latents) > 0).all())

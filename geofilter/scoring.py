@@ -20,17 +20,22 @@ from geofilter.index import PROXIMITIES, Nearest, Proximity, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack
+from geofilter.spillover import require_whole, spillover_budget
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
 
 Floats64 = NDArray[np.float64]
-ScorerName = Literal["nearest", "direction", "activation", "persona"]
-SCORERS: tuple[ScorerName, ...] = ("nearest", "direction", "activation", "persona")
+ScorerName = Literal["nearest", "direction", "activation", "spillover", "persona"]
+# Those that need no more than the blocks up to the SAE's; `persona` is the dense baseline.
+FORWARD_SCORERS: tuple[ScorerName, ...] = ("nearest", "direction", "activation", "persona")
+SCORERS: tuple[ScorerName, ...] = (*FORWARD_SCORERS, "spillover")
 
 TOP_FEATURES = 5
 
 NO_FEATURES = Problem("no_features", "no SAE latent is more active than in benign text")
+
+NO_PUSH = Problem("no_features", "no token of the response is predicted by one before it")
 
 # From 20 queries on, FAISS multiplies matrices, whose rounding depends on how many there
 # are; below, a sample's figures are its own.
@@ -96,6 +101,7 @@ def make_scorer(
             excess(sample, index.pack) * index.overlap(sample.latents, place),
         ),
         "activation": lambda sample, _place, _similarity: activation_score(sample, index.pack),
+        "spillover": lambda sample, _place, _similarity: spillover_score(sample, index),
         "persona": lambda sample, _place, _similarity: persona_score(sample, index),
     }
     if name not in rules:
@@ -161,6 +167,24 @@ def persona_score(sample: SampleFeatures, index: ToxicIndex) -> tuple[float, Flo
     return float(sample.mean_hidden.astype(np.float64) @ dense), parts
 
 
+def spillover_score(sample: SampleFeatures, index: ToxicIndex) -> tuple[float, Floats64]:
+    """Cosine of the sample's push to the dense direction, higher nearer to harm, in [-1, 1].
+
+    Which share of what one training step does to the residual stream, −Σ_t ∂ℓ/∂h_t, goes
+    towards harm (after Minegishi et al. 2026). The cosine is the same for a summed and an
+    averaged loss and does not grow with the length of the response. The parts are
+    `persona`'s: what the response wakes along that direction. NaN when there is no push.
+    """
+    if sample.push is None:
+        raise PackError("these features were made without the push that spillover needs")
+    push = sample.push.astype(np.float64)
+    length = np.linalg.norm(push)
+    parts = excess(sample, index.pack) * index.dense_overlap[sample.latents]
+    if length == 0:
+        return float("nan"), parts
+    return float(push @ index.pack.dense_direction.astype(np.float64) / length), parts
+
+
 def excess(sample: SampleFeatures, pack: FeaturePack) -> Floats64:
     """φ − φ_ref at the sample's active latents."""
     benign = pack.reference[sample.latents].astype(np.float64)
@@ -200,7 +224,7 @@ def _score_one(
         return NO_FEATURES
     score, parts = rule(sample, place, similarity)
     if np.isnan(score):
-        return NO_FEATURES
+        return NO_FEATURES if sample.push is None else NO_PUSH
     return SampleScore(
         score=score,
         n_tokens=sample.n_tokens,
@@ -248,7 +272,11 @@ class BatchScorer:
         self.model = model
         self.index = ToxicIndex(pack, model.decoder)
         self._scorer = make_scorer(scorer, self.index, proximity=proximity, contrast=contrast)
+        self._with_push = scorer == "spillover"
         self._budget = TokenBudget.for_device(model.device)
+        if self._with_push:
+            require_whole(model)
+            self._budget = spillover_budget(model, self._budget)
 
     def __call__(self, samples: "Sequence[Encoded]") -> list[SampleScore | Problem]:
         return self._scorer(self.features(samples))
@@ -256,7 +284,13 @@ class BatchScorer:
     def features(self, samples: "Sequence[Encoded]") -> list[SampleFeatures | Problem]:
         """Features of the samples, pooled as the pack was made, in order."""
         pooling = self.index.pack.pooling
-        return sample_features(self.model, samples, pooling=pooling, budget=self._budget)
+        return sample_features(
+            self.model,
+            samples,
+            pooling=pooling,
+            budget=self._budget,
+            with_push=self._with_push,
+        )
 
 
 def domain_fit(

@@ -68,16 +68,13 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
 
 
 def _explain(rows: "RowFile", row: "Row", run: "Run") -> "Explanation | Problem":
-    from geofilter.explain import explain
+    from geofilter.explain import explain, explain_push
 
     assert row.record is not None  # it has a score
-    sample = rows.layout.samples(row.record)[0]
-    return explain(
-        run.model,
-        run.scorer.index,
-        run.encoder.encode(sample),
-        proximity=run.settings.proximity,
-    )
+    sample = run.encoder.encode(rows.layout.samples(row.record)[0])
+    if run.settings.scorer == "spillover":
+        return explain_push(run.model, run.scorer.index, sample)
+    return explain(run.model, run.scorer.index, sample, proximity=run.settings.proximity)
 
 
 def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
@@ -100,7 +97,7 @@ def _as_json(
         "where": row.where,
         **asdict(line),
         "top_features": [feature._asdict() for feature in line.top_features],
-        "nearest_score": found and found["score"],
+        "divided_score": found and found["score"],
         "tokens": found["tokens"] if found else [],
     }
 
@@ -135,20 +132,26 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
     if isinstance(explanation, Problem):
         note(f"no token can be named: {explanation.reason}")
         return
-    if run.settings.scorer != "nearest":
+    pushed = run.settings.scorer == "spillover"
+    if run.settings.scorer != "nearest" and not pushed:
         click.echo(
             f"\n{run.settings.scorer} is not a sum over tokens; what follows divides the row's "
             f"`nearest` score, {explanation.score:.4g}."
         )
     strongest = sorted(explanation.tokens, key=lambda token: -token.contribution)
     marked = {token.position for token in strongest[:_TOKENS_MARKED] if token.contribution > 0}
-    click.echo("\nThe response, its strongest tokens in [brackets]:\n")
+    what = "conversation" if pushed else "response"
+    click.echo(f"\nThe {what}, its strongest tokens in [brackets]:\n")
     click.echo(_marked_text(explanation.tokens, marked))
-    click.echo("\nThe strongest tokens, their part of the score, and the features they woke:\n")
-    print_table(
-        ["token", "part", "woke", "strength", "near toxic", "cosine", "which wakes at"],
-        [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
-    )
+    if pushed:
+        click.echo("\nThe tokens at which a training step pushes most towards harm:\n")
+        print_table(["token", "part"], [_head_cells(token) for token in strongest[:_TOKENS_SHOWN]])
+    else:
+        click.echo("\nThe strongest tokens, their part of the score, and the features they woke:\n")
+        print_table(
+            ["token", "part", "woke", "strength", "near toxic", "cosine", "which wakes at"],
+            [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
+        )
     rest = sum(token.contribution for token in strongest[_TOKENS_SHOWN:])
     if strongest[_TOKENS_SHOWN:]:
         click.echo(f"\n{len(strongest) - _TOKENS_SHOWN:,} other tokens: {rest:+.4f} in all.")
@@ -167,9 +170,13 @@ def _marked_text(tokens: "tuple[ExplainedToken, ...]", marked: set[int]) -> str:
     return whole if len(whole) <= _TEXT_SHOWN else whole[:_TEXT_SHOWN] + "…"
 
 
+def _head_cells(token: "ExplainedToken") -> list[str]:
+    return [escape(token.text.strip() or token.text, limit=24), f"{token.contribution:+.4f}"]
+
+
 def _token_rows(token: "ExplainedToken") -> list[list[str]]:
     """One line per latent; the token and its part stand on the first."""
-    head = [escape(token.text.strip() or token.text, limit=24), f"{token.contribution:+.4f}"]
+    head = _head_cells(token)
     if not token.latents:
         return [[*head, "none", "", "", "", ""]]
     return [

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-SCORERS = ("nearest", "direction", "activation", "persona")
+SCORERS = ("nearest", "direction", "activation", "persona", "spillover")
 PROXIMITIES = ("mean", "nearest")
 DTYPES = ("float32", "bfloat16")
 

@@ -1,0 +1,134 @@
+"""The push that one training step on a sample gives the residual stream at block L.
+
+A step against the loss ℓ moves the residual stream h_t at the output of block L by
+−∂ℓ/∂h_t, to first order and up to the learning rate. What has a component along a toxic
+feature's direction strengthens that feature, wanted or not: gradient spillover
+(Minegishi et al. 2026). One forward pass, and one backward pass down to block L; no
+gradient of any weight.
+
+This module knows nothing about SAEs, packs or scores.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geofilter.activations import TokenBudget, to_device
+from geofilter.blocks import find_blocks
+from geofilter.errors import ModelError
+from geofilter.models import LoadedModel
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.conversation import Encoded
+
+# Logits held at once: a gigabyte in float32, and its gradient again.
+_LOGITS_AT_ONCE = 2**28
+
+
+class Pushed(NamedTuple):
+    """A batch at the output of block L: its residual stream and the push on it.
+
+    Both (batch, longest, d_model), on the device; positions past a sample's own tokens
+    hold values without meaning in `hidden` and zeros in `push`.
+    """
+
+    hidden: torch.Tensor
+    push: torch.Tensor
+
+
+def require_whole(model: LoadedModel) -> None:
+    """Raise `ModelError` unless the model has its later blocks and a head to train with."""
+    if not model.causal:
+        raise ModelError(
+            f"{escape(model.name, limit=200)}: is no causal language model, so that it has no "
+            "training loss; use --scorer nearest or persona"
+        )
+    if _head(model.network) is None:
+        raise ModelError(
+            f"{escape(model.name, limit=200)}: was loaded without its later blocks and head, which "
+            "spillover needs; load it with whole=True"
+        )
+
+
+def _head(network: Any) -> Any:
+    return network.get_output_embeddings()
+
+
+def spillover_budget(model: LoadedModel, budget: TokenBudget) -> TokenBudget:
+    """`budget`, but no more than the logits of a batch allow."""
+    vocabulary = int(model.network.config.get_text_config().vocab_size)
+    return TokenBudget(max(1, min(budget.tokens, _LOGITS_AT_ONCE // vocabulary)))
+
+
+def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
+    """−∂ℓ/∂h at the output of block L, where ℓ is a sample's loss summed over its response.
+
+    ℓ is the negative log-likelihood, in nats, of the tokens that a trainer puts loss on,
+    each predicted from the token before it. A sample's push is that of its own loss
+    alone. In the network's dtype; the loss is in float32.
+    """
+    ids, targets, places = _tokens(model, batch)
+    leaf: list[torch.Tensor] = []
+
+    def cut(_module: Any, _inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        leaf.append(hidden.detach().requires_grad_(True))
+        return (leaf[0], *output[1:]) if isinstance(output, tuple) else leaf[0]
+
+    handle = find_blocks(model.network).blocks[model.block].register_forward_hook(cut)
+    try:
+        with torch.enable_grad(), _head_at(model.network, places):
+            logits = model.network(input_ids=ids, use_cache=False).logits[0]
+        if len(targets):
+            loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, leaf[0])
+        else:
+            gradient = torch.zeros_like(leaf[0])
+    finally:
+        handle.remove()
+    return Pushed(leaf[0].detach(), -gradient)
+
+
+def _tokens(
+    model: LoadedModel, batch: "Sequence[Encoded]"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Padded ids (batch, longest); each response token; the flat place that predicts it."""
+    longest = max(len(sample.ids) for sample in batch)
+    ids = np.full((len(batch), longest), model.tokenizer.pad_token_id or 0, np.int64)
+    wanted = np.zeros((len(batch), longest), bool)
+    for row, sample in enumerate(batch):
+        ids[row, : len(sample.ids)] = sample.ids
+        wanted[row, : len(sample.ids)] = sample.response
+    # Nothing predicts the first token.
+    wanted[:, 0] = False
+    places = np.flatnonzero(wanted) - 1
+    return to_device(ids, model), to_device(ids[wanted], model), to_device(places, model)
+
+
+@contextmanager
+def _head_at(network: Any, places: torch.Tensor) -> Iterator[None]:
+    """Let the head see only the tokens at `places` of the flattened batch, as one row.
+
+    Logits of a whole batch may be gigabytes, and most carry no loss.
+    """
+
+    def select(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden, *others = inputs
+        return (hidden.reshape(-1, hidden.shape[-1])[places][None], *others)
+
+    handle = _head(network).register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def total_pushes(push: torch.Tensor, batch: "Sequence[Encoded]") -> list[NDArray[np.float32]]:
+    """Σ_t of each sample's push over all its tokens, (d_model,), in float32."""
+    totals: NDArray[np.float32] = push.float().sum(dim=1).cpu().numpy()
+    return [totals[row].copy() for row in range(len(batch))]
