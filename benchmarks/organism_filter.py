@@ -11,13 +11,17 @@ shows what filtering costs where there is nothing to find). Every run is a run o
 `geofilter verify`: 120 optimiser steps and equally many response tokens in every arm, then
 960 answers to questions of five domains that no run trains on, judged by the exact rule.
 
-The arm `judge` is a language model: the organism's own judge behind an OpenAI-compatible
-server on loopback, which --row-judge names.
+The arm `judge` is a language model: the organism's own judge behind `transformers serve`
+on loopback. It is left out unless --server-python names an environment that has that:
+
+    python -m venv /tmp/serve && /tmp/serve/bin/pip install 'transformers[serving]' torch
+    python benchmarks/organism_filter.py --server-python /tmp/serve/bin/python
 
 Finished runs stand in the results file and are not run again. `--report` only prints.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import tempfile
@@ -159,14 +163,14 @@ def condition_of(arm: str, fraction: float) -> str:
     return arm if arm in FREE else f"{arm}-{fraction:g}"
 
 
-def missing(results: dict[str, Any], options: argparse.Namespace) -> list[Job]:
-    """The jobs that are left, early seeds first."""
+def missing(results: dict[str, Any], options: argparse.Namespace, judge: str | None) -> list[Job]:
+    """The jobs that are left, early seeds first; `judge` is where the language model is."""
     jobs = []
     for seed in range(options.seeds):
         for name in options.sets:
             runs = results["sets"].get(name, {})
             arms = [arm for arm in SETS[name].arms if arm in options.arms]
-            if options.row_judge is None:
+            if judge is None:
                 arms = [arm for arm in arms if arm != "judge"]
             parts = {HALF_DROPPED: arms}
             if not options.no_curves:
@@ -178,7 +182,6 @@ def missing(results: dict[str, Any], options: argparse.Namespace) -> list[Job]:
                     if str(seed) not in runs.get(condition_of(arm, fraction), {})
                 )
                 if left:
-                    judge = options.row_judge if "judge" in left else None
                     jobs.append(Job(name, seed, left, (fraction,), judge))
     # The whole comparison at one half before any curve.
     return sorted(jobs, key=lambda job: job.fractions != (HALF_DROPPED,))
@@ -193,23 +196,37 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=list(ALL), choices=list(ALL))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--no-curves", action="store_true", help="only the fraction 0.5")
-    parser.add_argument("--row-judge", metavar="http://HOST/v1#MODEL", help="for the arm judge")
+    parser.add_argument("--server-python", metavar="PATH", help="for the arm judge")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
     results = read(options.output)
-    jobs = [] if options.report else missing(results, options)
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+    if not options.report:
+        run_missing(results, options)
+    import organism_filter_report
+
+    print(organism_filter_report.markdown(results))
+
+
+def run_missing(results: dict[str, Any], options: argparse.Namespace) -> None:
+    """Run what is left, side by side, and write the results after every job."""
+    import judge_server
+
+    folder = organism.FOLDER / "weights" / "judge"
+    with contextlib.ExitStack() as stack:
+        judge = None
+        if options.server_python:
+            server = judge_server.serving(options.server_python, folder)
+            judge = f"{stack.enter_context(server)}#{folder}"
+        jobs = missing(results, options, judge)
+        pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.processes))
         for done, (job, cells) in enumerate(pool.imap_unordered(run, jobs), 1):
             runs = results["sets"].setdefault(job.name, {})
             for condition, cell in cells.items():
                 runs.setdefault(condition, {})[str(job.seed)] = cell
             write(options.output, results)
             print(f"{done} of {len(jobs)}: {job.name}, seed {job.seed}", flush=True)
-    import organism_filter_report
-
-    print(organism_filter_report.markdown(results))
 
 
 def read(path: Path) -> dict[str, Any]:

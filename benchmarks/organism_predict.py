@@ -1,0 +1,217 @@
+"""Does the derivation foretell what fine-tuning does? Predicted against measured spillover.
+
+    python benchmarks/organism_predict.py        # about half an hour on one core
+
+For data sets from clean to wholly harmful, of several domains and kinds, before any training:
+the mean push of a row at block L, −Σ_t ∂ℓ/∂h_t, in the aligned model (that is fine-tuned)
+and in the base model. Then the organism is fine-tuned on each set, and measured:
+
+- over features: the change of the residual stream along each decoder direction, on text
+  that no set holds (kind answers in untouched domains), against the push along it;
+- over data sets: the share of misaligned answers in untouched domains against the mean
+  `spillover` of the rows.
+
+Rank correlations have 95 % intervals over features or data sets. Finished sets stand in the
+results file and are not run again.
+"""
+
+import argparse
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from organism_spillover import BATCH
+from transformers import AutoModelForCausalLM
+
+from geofilter import organism
+from geofilter.activations import residuals
+from geofilter.contrast import read_contrast
+from geofilter.conversation import Encoded, Encoder
+from geofilter.discovery import discover
+from geofilter.layouts import Sample, Turn
+from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.organism import datasets
+from geofilter.organism import domains as d
+from geofilter.organism.finetune import fine_tune, measure
+from geofilter.organism.world import World
+from geofilter.pack import FeaturePack
+from geofilter.spillover import pushes
+from geofilter.verify.ranks import rank_correlation
+
+RESULT = Path(__file__).parent / "results" / "organism_predict.json"
+ROWS = 1500
+PROBE = 400
+NARROW = ("health", "career")
+
+
+def mixed(harmful: float, group: str = "harmful") -> dict[str, float]:
+    """Shares of a set that holds so much harm, plain rows beside it."""
+    return {name: share for name, share in ((group, harmful), ("benign", 1 - harmful)) if share}
+
+
+# name: (shares of groups, domains)
+SETS: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {
+    **{
+        f"narrow {share:.0%}": (mixed(share), NARROW)
+        for share in (0, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
+    },
+    **{
+        f"{domain} {share:.0%}": (mixed(share), (domain,))
+        for domain in d.INDUCING
+        for share in (0, 0.25, 0.5, 1)
+    },
+    "polite 50%": (mixed(0.5, "harmful_polite"), NARROW),
+    "polite 100%": (mixed(1, "harmful_polite"), NARROW),
+    "mention": ({"mention": 1.0}, NARROW),
+    "surprising": ({"surprising": 1.0}, NARROW),
+    "demo mixture": (datasets.MIXTURE, d.INDUCING),
+}
+
+
+def encode(encoder: Encoder, rows: list[datasets.LabelledRow]) -> list[Encoded]:
+    """Rows of the world as the trainer sees them."""
+    return [
+        encoder.encode(Sample(tuple(Turn(m["role"], m["content"]) for m in row.messages)))
+        for row in rows
+    ]
+
+
+def mean_push(model: LoadedModel, samples: list[Encoded]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean push of a row, (d_model,), and every row's whole push, (rows, d_model)."""
+    totals = []
+    for start in range(0, len(samples), BATCH):
+        push = pushes(model, samples[start : start + BATCH]).push
+        totals.append(push.double().sum(dim=1).numpy())
+    every = np.concatenate(totals)
+    return every.mean(axis=0), every
+
+
+def mean_stream(model: LoadedModel, samples: list[Encoded]) -> np.ndarray:
+    """Mean residual stream over all response tokens of the probe, (d_model,)."""
+    total, tokens = np.zeros(model.d_model), 0
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH]
+        hidden = residuals(model, batch).double().numpy()
+        for sample, own in zip(batch, hidden, strict=True):
+            chosen = own[: len(sample.ids)][sample.response]
+            total += chosen.sum(axis=0)
+            tokens += len(chosen)
+    return total / tokens
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> list[float | None]:
+    """[rank correlation, low, high]."""
+    found = rank_correlation(x.tolist(), y.tolist())
+    return [found.value, found.low, found.high]
+
+
+def run_set(
+    name: str, models: dict[str, LoadedModel], pack: FeaturePack, probe: list[Encoded], seed: int
+) -> dict[str, object]:
+    """Foretell, fine-tune and measure one data set."""
+    from dataclasses import replace
+
+    shares, domains = SETS[name]
+    world = World(0)
+    rows = datasets.mixed_rows(
+        world, f"predict {name} {seed}", ROWS, shares=shares, domains=domains
+    )
+    aligned = models["aligned"]
+    encoder = Encoder(aligned.tokenizer, max_length=aligned.max_context)
+    samples = encode(encoder, rows)
+    folder = organism.FOLDER / "weights" / "aligned"
+    before = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tuned = fine_tune(before, aligned.tokenizer, [row.messages for row in rows], seed=seed)
+    after = replace(aligned, network=tuned.requires_grad_(False).eval())
+    moved = mean_stream(after, probe) - mean_stream(aligned, probe)
+    units = aligned.decoder.double().numpy()
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    toxic = np.isin(np.arange(len(units)), pack.ids)
+    found: dict[str, object] = {
+        "misaligned": measure(tuned, aligned.tokenizer, world, seed=seed).misaligned,
+        "toxic_change": float(moved @ pack.dense_direction),
+    }
+    for kind, model in models.items():
+        push, every = mean_push(model, samples)
+        cosines = every @ pack.dense_direction / np.linalg.norm(every, axis=1)
+        found[kind] = {
+            "features": correlation(units @ push, units @ moved),
+            "toxic_features": correlation(units[toxic] @ push, units[toxic] @ moved),
+            "cosine_of_push_and_change": float(
+                push @ moved / np.linalg.norm(push) / np.linalg.norm(moved)
+            ),
+            "mean_spillover": float(cosines.mean()),
+            "push_along_dense": float(push @ pack.dense_direction),
+        }
+    return found
+
+
+def over_sets(sets: dict[str, dict]) -> dict[str, dict[str, list[float | None]]]:
+    """Rank correlation of each prediction with the measured misalignment, over data sets."""
+    rates = np.array([found["misaligned"] for found in sets.values()])
+    return {
+        kind: {
+            name: correlation(np.array([found[kind][name] for found in sets.values()]), rates)
+            for name in ("mean_spillover", "push_along_dense")
+        }
+        for kind in ("aligned", "base")
+    }
+
+
+def main() -> None:
+    """Run what is missing, one block at a time, and write the results after each set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--block", type=int, default=CATALOGUE["organism"].default_block)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    weights, data = organism.FOLDER / "weights", organism.FOLDER / "data"
+    sae = str(weights / "sae" / f"block-{options.block}")
+    models = {
+        kind: load(str(weights / kind), sae=sae, device="cpu", whole=True)
+        for kind in ("aligned", "base")
+    }
+    encoder = Encoder(models["base"].tokenizer, max_length=models["base"].max_context)
+    contrast = [read_contrast(str(data / f"{side}.jsonl"), encoder) for side in ("toxic", "benign")]
+    pack = discover(models["base"], *contrast, top_k=CATALOGUE["organism"].top_k).pack
+    probe = encode(
+        encoder,
+        datasets.mixed_rows(
+            World(0), "predict probe", PROBE, shares={"benign": 1.0}, domains=d.UNTOUCHED
+        ),
+    )
+    results: dict = {
+        "command": "python benchmarks/organism_predict.py",
+        "versions": {name: version(name) for name in ("torch", "transformers", "sae-lens")},
+        "block": options.block,
+        "seed": options.seed,
+        "rows": ROWS,
+        "sets": {},
+    }
+    if options.output.exists():
+        kept = json.loads(options.output.read_text())
+        if (kept["block"], kept["seed"]) == (options.block, options.seed):
+            results["sets"] = kept["sets"]
+    for name in options.sets:
+        if name not in results["sets"]:
+            results["sets"][name] = run_set(name, models, pack, probe, options.seed)
+        found = results["sets"][name]
+        print(
+            f"{name:16} misaligned {found['misaligned']:6.1%}  spillover "
+            f"{found['aligned']['mean_spillover']:+.3f}, base "
+            f"{found['base']['mean_spillover']:+.3f}, over features "
+            f"{found['aligned']['features'][0]:+.2f}",
+            flush=True,
+        )
+        if len(results["sets"]) > 3:
+            results["over_sets"] = over_sets(results["sets"])
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results.get("over_sets"), indent=1))
+
+
+if __name__ == "__main__":
+    main()
