@@ -1,0 +1,65 @@
+"""Put the measured tables of the filter's studies into docs/verification.md and spillover.md.
+
+    python benchmarks/study_tables.py
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`; everything in it comes from the
+results files beside this script.
+"""
+
+import json
+from pathlib import Path
+
+import organism_filter_report
+from organism_card import GROUPS, table
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+
+# The default and what differs from it in one thing.
+FORMS = (
+    ("base, block 2", "dense, all, cosine"),
+    ("base, block 2", "dense, predict, cosine"),
+    ("base, block 2", "dense, response, cosine"),
+    ("base, block 2", "dense, all, per nat"),
+    ("base, block 2", "dense, all, raw"),
+    ("base, block 2", "weighted, all, cosine"),
+    ("base, block 2", "nearest, all, cosine"),
+    ("base, block 0", "dense, all, cosine"),
+    ("base, block 1", "dense, all, cosine"),
+    ("base, block 3", "dense, all, cosine"),
+    ("aligned, block 1", "dense, all, cosine"),
+    ("aligned, block 2", "dense, all, cosine"),
+)
+
+
+def forms() -> str:
+    """AUROC of some forms of spillover on the test split, and on the selection split."""
+    areas = json.loads((RESULTS / "organism_spillover.json").read_text())["areas"]
+    rows = []
+    for place, form in FORMS:
+        test, selection = (areas[place][split][form] for split in ("test", "selection"))
+        cells = [f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for v in (test[g] for g in GROUPS)]
+        rows.append([place, form, *cells, f"{selection['all'][0]:.2f}"])
+    head = ["gradient in", "direction, tokens, scale", *(f"against {g}" for g in GROUPS.values())]
+    return table([*head, "all, selection"], rows)
+
+
+def put(page: Path, name: str, made: str) -> None:
+    """Write `made` into its place on a page."""
+    start, end = f"<!-- {name} -->\n", "<!-- end -->"
+    before, found, rest = page.read_text().partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{page.name} has no place for {name}")
+    page.write_text(f"{before}{start}{made}\n{end}{after}")
+
+
+def main() -> None:
+    """Fill every table."""
+    put(DOCS / "spillover.md", "forms", forms())
+    results = json.loads((RESULTS / "organism_filter.json").read_text())
+    put(DOCS / "verification.md", "filter", organism_filter_report.markdown(results))
+
+
+if __name__ == "__main__":
+    main()
