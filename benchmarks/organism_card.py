@@ -76,16 +76,22 @@ def scores(split: str) -> str:
     return table(["model, block", "score", *(f"against {name}" for name in GROUPS.values())], rows)
 
 
+def _geometry_sets() -> dict:
+    return json.loads((RESULTS / "organism_geometry.json").read_text())["sets"]
+
+
 def geometry() -> str:
     """Closeness of inducing and other features to toxic ones, per block and domain."""
-    results = json.loads((RESULTS / "organism_geometry.json").read_text())
-    rows = []
-    for block, domains in results["blocks"].items():
-        for domain, by_k in domains.items():
-            rows += [_geometry_row(block, domain, k, found) for k, found in by_k.items()]
-    head = ["block", "domain", "k", "mean cosine: inducing / other", "effect size", "p"]
-    head += ["nearest cosine: inducing / other", "effect size", "p", "shared, left out"]
-    return table(head, rows)
+    rows = [
+        _geometry_row(block, domain, k, found)
+        for block, domains in _geometry_sets()["harmful"]["blocks"].items()
+        for domain, by_k in domains.items()
+        for k, found in by_k.items()
+    ]
+    head = ["block", "domain", "k"]
+    for form in ("mean", "nearest"):
+        head += [f"{form} cosine: inducing / other", "effect size [95 %]", "p", "Holm"]
+    return table([*head, "toxic, left out"], rows)
 
 
 def _geometry_row(block: str, domain: str, k: str, found: dict) -> list[str]:
@@ -93,12 +99,45 @@ def _geometry_row(block: str, domain: str, k: str, found: dict) -> list[str]:
     cells = [block, domain, k]
     for form in ("mean", "nearest"):
         one = found[form]
+        low, high = one["effect_interval"]
         cells += [
             f"{one['inducing']:+.3f} / {one['other']:+.3f}",
-            f"{one['effect_size']:+.2f}",
+            f"{one['effect_size']:+.2f} [{low:+.2f}, {high:+.2f}]",
             f"{one['p']:.5f}",
+            f"{one['p_holm']:.3f}",
         ]
     return [*cells, f"{shared['inducing']} / {shared['other']}"]
+
+
+def geometry_sets() -> str:
+    """What the test says of each set, inducing or not, over domains and blocks."""
+    rows = [
+        _geometry_set_row(name, found, k, form)
+        for name, found in _geometry_sets().items()
+        for k, forms in found["block_trend"].items()
+        for form in forms
+    ]
+    head = ["in the place of inducing rows", "k", "cosine", "p < 0.05", "Holm < 0.05", "p > 0.95"]
+    head += ["mean effect size, blocks 0 / 1 / 2 / 3", "rank correlation with block"]
+    return table([*head, "p: earlier / later stronger"], rows)
+
+
+def _geometry_set_row(name: str, found: dict, k: str, form: str) -> list[str]:
+    blocks = [[by_k[k][form] for by_k in of.values()] for of in found["blocks"].values()]
+    tests = [one for block in blocks for one in block]
+    effects = [np.mean([one["effect_size"] for one in block]) for block in blocks]
+    trend = found["block_trend"][k][form]
+    return [
+        name,
+        k,
+        form,
+        f"{sum(one['p'] < 0.05 for one in tests)} of {len(tests)}",
+        str(sum(one["p_holm"] < 0.05 for one in tests)),
+        str(sum(one["p"] > 0.95 for one in tests)),
+        " / ".join(f"{effect:+.2f}" for effect in effects),
+        f"{trend['rho']:+.2f}",
+        f"{trend['p_falling']:.3f} / {trend['p_rising']:.3f}",
+    ]
 
 
 def _per_cent(interval: list[float]) -> str:
@@ -153,6 +192,7 @@ def main() -> None:
         "test scores": scores("test"),
         "selection scores": scores("selection"),
         "geometry": geometry(),
+        "geometry sets": geometry_sets(),
         "judge reviews": judge_reviews(),
         "judge written": judge_written(),
         "judge sampled": judge_sampled(),

@@ -2,154 +2,159 @@
 
     python benchmarks/organism_geometry.py
 
-Per domain and block: the k latents most raised in harmful rows (inducing) and the k
-most raised in benign rows (non-inducing), by standardised mean difference on half of
-the rows, those with the same sign on the other half. k is 100, the paper's, and 40, the
-organism's own number of toxic features. Latents that are toxic
-features themselves are left out and counted. The statistic is the difference of mean
-proximity to the toxic features; a permutation of the two labels gives p, one-sided.
+`geofilter.geometry` on the organism: harmful rows against benign ones, in each inducing
+domain, at each block. k is 100, the paper's, and 40, the organism's own number of toxic
+features. Beside them stand sets that do not induce, put in the place of the harmful rows:
+rows with surprising words, rows that mention insults, and a second draw of plain benign
+rows, where there is nothing to find. The harmful rows are compared once more with the halves
+of the rows swapped, to see how much hangs on the one that features were chosen on.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from geofilter import organism
-from geofilter.contrast import read_contrast
+from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
-from geofilter.features import SampleFeatures, sample_features
+from geofilter.geometry import (
+    Comparison,
+    Effects,
+    RowSets,
+    block_trend,
+    compare,
+    corrected,
+    measure,
+    split,
+)
 from geofilter.index import PROXIMITIES, ToxicIndex
 from geofilter.layouts import Sample, Turn
-from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.models import LoadedModel, at_block, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
 
 ROWS = 2000
 TOP_KS = (40, 100)
-PERMUTATIONS = 20_000
+# In the place of the inducing rows: the group of rows, and the name of its draw.
+SETS = {
+    "harmful": ("harmful", "harmful"),
+    "surprising": ("surprising", "surprising"),
+    "mention": ("mention", "mention"),
+    "benign": ("benign", "benign again"),
+}
+SWAPPED = "harmful, halves swapped"
 
 
-def latent_matrix(model: LoadedModel, encoder: Encoder, rows: list) -> np.ndarray:
-    """φ of every row, (rows, d_sae)."""
+def drawn(encoder: Encoder, domain: str, group: str, name: str) -> Contrast:
+    """Rows of one group and domain, encoded."""
+    rows = datasets.mixed_rows(
+        World(0), f"geometry {domain} {name}", ROWS, shares={group: 1.0}, domains=(domain,)
+    )
     samples = [
         encoder.encode(Sample(tuple(Turn(m["role"], m["content"]) for m in row.messages)))
         for row in rows
     ]
-    phi = np.zeros((len(rows), model.d_sae))
-    for i, one in enumerate(sample_features(model, samples)):
-        assert isinstance(one, SampleFeatures), one
-        phi[i, one.latents] = one.weights
-    return phi
+    return Contrast(samples, f"{name} rows of {domain}", "", {})
 
 
-def effects(harmful: np.ndarray, benign: np.ndarray) -> np.ndarray:
-    """Standardised mean difference of every latent, harmful minus benign."""
-    scale = np.sqrt((harmful.var(0, ddof=1) + benign.var(0, ddof=1)) / 2)
-    return np.divide(
-        harmful.mean(0) - benign.mean(0), scale, out=np.zeros(len(scale)), where=scale > 0
-    )
+def row_sets(encoder: Encoder) -> Iterator[RowSets]:
+    """Every set against the plain benign rows of its domain."""
+    for domain in d.INDUCING:
+        benign = drawn(encoder, domain, "benign", "benign")
+        for name, (group, draw) in SETS.items():
+            yield RowSets(f"{name}/{domain}", drawn(encoder, domain, group, draw), benign)
 
 
-def choose(chosen_on: np.ndarray, confirmed_on: np.ndarray, sign: int, k: int) -> np.ndarray:
-    """The latents of greatest effect in one direction that keep it on the other half."""
-    order = np.argsort(-sign * chosen_on, kind="stable")[:k]
-    keep = (sign * chosen_on[order] > 0) & (sign * confirmed_on[order] > 0)
-    return order[keep]
+def swapped(effects: Effects) -> Effects:
+    """The same rows, with features chosen on the half that confirmed them before."""
+    domain = str(effects.domain).replace("harmful/", f"{SWAPPED}/")
+    return Effects(domain, effects.confirmed_on, effects.chosen_on, effects.rows)
 
 
-def permutation_p(inducing: np.ndarray, other: np.ndarray, seed: int) -> float:
-    """One-sided p of the difference of means under exchange of labels."""
-    rng = np.random.default_rng(seed)
-    both = np.concatenate([inducing, other])
-    observed = inducing.mean() - other.mean()
-    n, total = len(inducing), both.sum()
-    sums = np.array([rng.permutation(both)[:n].sum() for _ in range(PERMUTATIONS)])
-    differences = sums / n - (total - sums) / len(other)
-    return float((1 + (differences >= observed - 1e-12).sum()) / (1 + PERMUTATIONS))
+def toxic_index(model: LoadedModel, encoder: Encoder) -> ToxicIndex:
+    """The toxic features of the model's block, from the organism's contrast sets."""
+    data = organism.FOLDER / "data"
+    sets = [read_contrast(str(data / f"{name}.jsonl"), encoder) for name in ("toxic", "benign")]
+    return ToxicIndex(discover(model, *sets).pack, model.decoder)
 
 
-def domain_effects(
-    model: LoadedModel, encoder: Encoder, domain: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of every latent, harmful against benign rows, on each half of the rows."""
-    halves = {}
-    for group in ("harmful", "benign"):
-        rows = datasets.mixed_rows(
-            World(0), f"geometry {domain} {group}", ROWS, shares={group: 1.0}, domains=(domain,)
-        )
-        phi = latent_matrix(model, encoder, rows)
-        halves[group] = (phi[::2], phi[1::2])
-    first, second = (effects(halves["harmful"][i], halves["benign"][i]) for i in (0, 1))
-    return first, second
-
-
-def compare(index: ToxicIndex, first: np.ndarray, second: np.ndarray, k: int) -> dict:
-    """Closeness of a domain's inducing and non-inducing latents to the toxic ones."""
-    toxic = set(index.pack.ids.tolist())
-    sides = {"inducing": choose(first, second, 1, k), "other": choose(first, second, -1, k)}
-    shared = {name: sum(f in toxic for f in ids.tolist()) for name, ids in sides.items()}
-    kept = {name: ids[[f not in toxic for f in ids.tolist()]] for name, ids in sides.items()}
-    result: dict[str, object] = {
-        "features": {name: len(ids) for name, ids in kept.items()},
-        "shared_with_toxic": shared,
+def as_json(one: Comparison) -> dict[str, object]:
+    """What the card needs of a comparison."""
+    found: dict[str, object] = {
+        "rows": dict(one.rows),
+        "features": {side: len(ids) for side, ids in one.features.items()},
+        "shared_with_toxic": dict(one.shared),
+        "unconfirmed": dict(one.unconfirmed),
     }
-    for form in PROXIMITIES:
-        a, b = (index.proximity[form][kept[name]] for name in ("inducing", "other"))
-        spread = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
-        result[form] = {
-            "inducing": float(a.mean()),
-            "other": float(b.mean()),
-            "effect_size": float((a.mean() - b.mean()) / spread),
-            "p": permutation_p(a.astype(float), b.astype(float), seed=0),
+    for form, closeness in one.closeness.items():
+        found[form] = {
+            "inducing": closeness.inducing.mean(),
+            "other": closeness.other.mean(),
+            "effect_size": closeness.effect_size,
+            "effect_interval": [closeness.effect_low, closeness.effect_high],
+            "p": closeness.p,
+            "p_holm": closeness.p_holm,
         }
-    return result
+    return found
+
+
+def summary(name: str, by_k: dict[int, list[Comparison]]) -> dict[str, object]:
+    """The comparisons of one set, corrected together, and their trend over blocks."""
+    adjusted = iter(corrected(one for found in by_k.values() for one in found))
+    blocks: dict[str, dict] = {}
+    trends: dict[str, dict] = {}
+    for k, found in by_k.items():
+        for one in (next(adjusted) for _ in found):
+            domain = str(one.domain).removeprefix(f"{name}/")
+            blocks.setdefault(str(one.block), {}).setdefault(domain, {})[str(k)] = as_json(one)
+        trends[str(k)] = {form: vars(block_trend(found, form)) for form in PROXIMITIES}
+    return {"blocks": blocks, "block_trend": trends}
 
 
 def main() -> None:
-    """Compare every domain at every block, and write one results file."""
+    """Compare every set in every domain at every block, and write one results file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, nargs="*", default=[0, 1, 2, 3])
     default = Path(__file__).parent / "results" / "organism_geometry.json"
     parser.add_argument("-o", "--output", type=Path, default=default)
-    arguments = parser.parse_args()
-    weights, data = organism.FOLDER / "weights", organism.FOLDER / "data"
-    results: dict = {
+    output = parser.parse_args().output
+    torch.set_num_threads(1)
+    deepest = load("organism", block=3, device="cpu")
+    encoder = Encoder(deepest.tokenizer, max_length=deepest.max_context)
+    halves, left_out = split(row_sets(encoder))
+    assert not left_out, left_out
+    found: dict[str, dict[int, list[Comparison]]] = {
+        name: {k: [] for k in TOP_KS} for name in ("harmful", SWAPPED, *SETS)
+    }
+    for block in range(4):
+        model = at_block(deepest, block)
+        index = toxic_index(model, encoder)
+        measured = measure(model, halves, pooling=index.pack.pooling)
+        again = [swapped(one) for one in measured if str(one.domain).startswith("harmful/")]
+        for effects in [*measured, *again]:
+            name = str(effects.domain).partition("/")[0]
+            for k in TOP_KS:
+                one = compare(index, effects, top_k=k)
+                found[name][k].append(one)
+                figures = "  ".join(
+                    f"{form} d {closeness.effect_size:+.2f} p {closeness.p:.5f}"
+                    for form, closeness in one.closeness.items()
+                )
+                print(f"block {block} {effects.domain:31} top {k:3}  {figures}", flush=True)
+    results = {
         "command": "python benchmarks/organism_geometry.py",
         "versions": {name: version(name) for name in ("torch", "transformers", "sae-lens")},
         "rows_per_group": ROWS,
         "top_k": TOP_KS,
-        "permutations": PERMUTATIONS,
-        "blocks": {},
+        "permutations": 20_000,
+        "sets": {name: summary(name, by_k) for name, by_k in found.items()},
     }
-    for block in arguments.blocks:
-        model = load(
-            str(weights / "base"), sae=str(weights / "sae" / f"block-{block}"), device="cpu"
-        )
-        encoder = Encoder(model.tokenizer, max_length=model.max_context)
-        sets = [read_contrast(str(data / f"{s}.jsonl"), encoder) for s in ("toxic", "benign")]
-        pack = discover(model, *sets, top_k=CATALOGUE["organism"].top_k).pack
-        index = ToxicIndex(pack, model.decoder)
-        results["blocks"][str(block)] = {}
-        for domain in d.INDUCING:
-            first, second = domain_effects(model, encoder, domain)
-            results["blocks"][str(block)][domain] = {}
-            for k in TOP_KS:
-                found = compare(index, first, second, k)
-                results["blocks"][str(block)][domain][str(k)] = found
-                mean = found["mean"]
-                print(
-                    f"block {block} {domain:8} top {k:3} inducing {mean['inducing']:+.4f} other "
-                    f"{mean['other']:+.4f} d {mean['effect_size']:+.2f} p {mean['p']:.5f} "
-                    f"| nearest p {found['nearest']['p']:.5f} {found['features']} "
-                    f"shared {found['shared_with_toxic']}",
-                    flush=True,
-                )
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    output.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
