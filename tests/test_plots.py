@@ -11,7 +11,7 @@ import pytest
 from geofilter import plots
 from geofilter.errors import MissingExtraError, OutputError
 
-HOSTILE = "$\\frac{a}{b}$ <b>&amp;\x1b[2J \u202e$x"
+HOSTILE = "$\\frac{a}{b}$ <b>&amp;\x1b[2J \u202e$x$"
 
 
 def panel(title="health", groups=("inducing", "other")):
@@ -55,7 +55,7 @@ def test_an_svg_holds_its_text_as_text_and_no_date(tmp_path):
 def test_hostile_text_is_shown_letter_by_letter_and_does_nothing(tmp_path):
     one = panel(HOSTILE, groups=(HOSTILE, "other"))
     svg = saved(tmp_path / "a", [one], title=HOSTILE)["figure.svg"]
-    shown = "$\\frac{a}{b}$ <b>&amp;\\x1b[2J \\u202e$x"
+    shown = "$\\frac{a}{b}$ <b>&amp;\\x1b[2J \\u202e$x$"
     assert texts(svg).count(shown) == 3
     assert b"\x1b" not in svg
     assert "\u202e".encode() not in svg
