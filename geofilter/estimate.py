@@ -21,6 +21,7 @@ from geofilter.defaults import window
 from geofilter.engines.worker import encode_row
 from geofilter.rows import RowFile
 from geofilter.run import Settings
+from geofilter.spillover import LOGITS_AT_ONCE
 from geofilter.truncate import cut
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
@@ -103,10 +104,12 @@ def estimate(
     memory = _memory(shape, longest, chosen.device, chosen.dtype)
     if settings.scorer == "spillover":
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
-        head = config.get_text_config().vocab_size * shape.d_model
-        # Forward through the blocks behind and the head, and twice as much back.
-        flop += 6.0 * (tokens * (whole.active - shape.active) + pooled * head)
-        memory += _memory_behind(whole, shape, head, longest, chosen.device, chosen.dtype)
+        vocabulary = config.get_text_config().vocab_size
+        # Forward through the blocks behind and the head, and as much back: no weight gets
+        # a gradient.
+        behind = tokens * (whole.active - shape.active) + pooled * vocabulary * shape.d_model
+        flop += 4.0 * behind
+        memory += _memory_behind(whole, shape, vocabulary, longest, chosen)
     speed = _matrix_speed(chosen.device, chosen.dtype)
     return Estimate(
         rows=total,
@@ -157,13 +160,17 @@ def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtyp
 
 
 def _memory_behind(
-    whole: _Shape, shape: _Shape, head: int, longest: int, device: torch.device, dtype: torch.dtype
+    whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: models.Chosen
 ) -> int:
     """Bytes of the blocks behind, the head, and what the way back needs of one batch."""
-    size = dtype.itemsize
-    batch = max(TokenBudget.for_device(device).tokens, longest)
+    size = chosen.dtype.itemsize
+    tokens = min(TokenBudget.for_device(chosen.device).tokens, LOGITS_AT_ONCE // vocabulary)
+    batch = max(tokens, longest)
     kept = (whole.blocks - shape.blocks) * batch * (12 * shape.d_model + 3 * shape.inner)
-    return (whole.parameters - shape.parameters + head + kept) * size
+    # Beside the logits their softmax and its gradient, and a copy, in float32.
+    logits = batch * vocabulary * (size + 3 * 4)
+    weights = whole.parameters - shape.parameters + vocabulary * shape.d_model
+    return (weights + kept) * size + logits
 
 
 def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:

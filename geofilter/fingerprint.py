@@ -37,6 +37,10 @@ _CONFIG_FIELDS = (
 )
 
 
+# Those of what lies behind the blocks: what the head's output is bent or divided by.
+_HEAD_FIELDS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
 def of_weights(embedding: nn.Module, blocks: Sequence[nn.Module]) -> str:
     """Hash the input embedding and the given blocks, in order."""
     digest = _new_hash()
@@ -44,6 +48,13 @@ def of_weights(embedding: nn.Module, blocks: Sequence[nn.Module]) -> str:
         for name, tensor in sorted(module.state_dict().items()):
             _add_tensor(digest, f"{number}.{name}", tensor)
     return digest.hexdigest()
+
+
+def of_whole(network: Any) -> str:
+    """Hash all weights of a network, and the settings of its head that they do not show."""
+    text = network.config.get_text_config()
+    head = _of_json({name: getattr(text, name, None) for name in _HEAD_FIELDS})
+    return f"{of_weights(network, [])}-{head}"
 
 
 def of_sae(sae: Any) -> str:

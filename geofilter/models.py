@@ -357,6 +357,12 @@ def load_whole(
     # transformers fills absent weights with random numbers and goes on.
     if report["missing_keys"]:
         absent = escape(min(report["missing_keys"]))
+        within = f"{network.base_model_prefix}."
+        if not any(name.startswith(within) for name in report["missing_keys"]):
+            raise ModelError(
+                f"{checkpoint.shown}: its weights hold no head that predicts tokens ({absent}, "
+                "...); training, answering and --scorer spillover need a causal language model"
+            )
         raise ModelError(
             f"{checkpoint.shown}: its weights lack {len(report['missing_keys'])} tensors "
             f"({absent}, ...); fetch or save the model again"

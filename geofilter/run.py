@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from geofilter import fingerprint, models
-from geofilter.blocks import find_blocks
 from geofilter.conversation import Encoder
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
@@ -155,12 +154,8 @@ def _describe(
 
 
 def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
-    """What decides a push beside the blocks up to the SAE's: those behind, and the head."""
-    if settings.scorer != "spillover":
-        return {}
-    network = model.network
-    behind = [*find_blocks(network).blocks[model.block + 1 :], network.get_output_embeddings()]
-    return {ABOVE: fingerprint.of_weights(behind[0], behind[1:])}
+    """What decides a push beside the blocks up to the SAE's: all that lies behind them."""
+    return {ABOVE: fingerprint.of_whole(model.network)} if settings.scorer == "spillover" else {}
 
 
 def describe_scorer(settings: Settings) -> dict[str, str]:

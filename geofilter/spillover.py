@@ -26,8 +26,8 @@ from geofilter.terminal import escape
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
 
-# Logits held at once: a gigabyte in float32, and its gradient again.
-_LOGITS_AT_ONCE = 2**28
+# Logits held at once: a gigabyte in float32, and nearly four on the way back.
+LOGITS_AT_ONCE = 2**28
 
 
 class Pushed(NamedTuple):
@@ -62,7 +62,7 @@ def _head(network: Any) -> Any:
 def spillover_budget(model: LoadedModel, budget: TokenBudget) -> TokenBudget:
     """`budget`, but no more than the logits of a batch allow."""
     vocabulary = int(model.network.config.get_text_config().vocab_size)
-    return TokenBudget(max(1, min(budget.tokens, _LOGITS_AT_ONCE // vocabulary)))
+    return TokenBudget(max(1, min(budget.tokens, LOGITS_AT_ONCE // vocabulary)))
 
 
 def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
