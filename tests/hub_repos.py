@@ -95,7 +95,7 @@ def data_rows() -> bytes:
 # Models
 
 
-def _tokenizer(special: list[str], bos: str | None, names: dict[str, str]) -> Files:
+def tokenizer_files(special: list[str], bos: str | None, names: dict[str, str]) -> Files:
     """`tokenizer.json` of a byte-level BPE and `tokenizer_config.json`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -125,7 +125,7 @@ def _tokenizer(special: list[str], bos: str | None, names: dict[str, str]) -> Fi
 VOCABULARY = 512  # of the embedding: more than the tokenizer has, as real ones are padded
 
 
-class _Weights:
+class Weights:
     """Random tensors by name, bfloat16 unless they are something else."""
 
     def __init__(self, seed: int) -> None:
@@ -152,7 +152,7 @@ class _Weights:
         self.normal(f"{name}.down_proj.weight", width, inner)
 
 
-def _checkpoint(config: Mapping[str, Any], weights: _Weights, shards: int) -> Files:
+def checkpoint_files(config: Mapping[str, Any], weights: Weights, shards: int) -> Files:
     """config.json, the index and `shards` weight shards, cut without regard to blocks."""
     total = sum(tensor.nbytes for tensor in weights.tensors.values())
     groups: list[dict[str, torch.Tensor]] = [{}]
@@ -178,14 +178,14 @@ def _checkpoint(config: Mapping[str, Any], weights: _Weights, shards: int) -> Fi
     }
 
 
-def _shape(**numbers: int) -> dict[str, Any]:
+def shape(**numbers: int) -> dict[str, Any]:
     return {"initializer_range": 0.02, "use_cache": True, "vocab_size": VOCABULARY, **numbers}
 
 
 def gemma_2(size: str) -> Files:
     """google/gemma-2-SIZE, for 2b, 9b and 27b."""
     blocks, width = _GEMMA_WIDTHS[size]
-    config = _shape(
+    config = shape(
         hidden_size=width,
         intermediate_size=16,
         num_hidden_layers=blocks,
@@ -212,7 +212,7 @@ def gemma_2(size: str) -> Files:
         "sliding_window": 4096,
         "torch_dtype": "bfloat16",
     }
-    weights = _Weights(width)
+    weights = Weights(width)
     # The model multiplies by the root of the width: tokens of size 1 in each dimension.
     weights.normal("model.embed_tokens.weight", VOCABULARY, width, std=width**-0.5)
     for block in range(blocks):
@@ -226,14 +226,14 @@ def gemma_2(size: str) -> Files:
         weights.mlp(f"{name}.mlp", width, 16)
     weights.normal("model.norm.weight", width)
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    tokenizer = _tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], "<bos>", names)
-    return _checkpoint(config, weights, shards=6) | tokenizer
+    tokenizer = tokenizer_files(["<pad>", "<eos>", "<bos>", "<unk>"], "<bos>", names)
+    return checkpoint_files(config, weights, shards=6) | tokenizer
 
 
 def llama_3_1() -> Files:
     """meta-llama/Llama-3.1-8B, with the pickled copy that its repository holds."""
     width, blocks = 64, 32
-    config = _shape(
+    config = shape(
         hidden_size=width,
         intermediate_size=64,
         num_hidden_layers=blocks,
@@ -262,7 +262,7 @@ def llama_3_1() -> Files:
         "tie_word_embeddings": False,
         "torch_dtype": "bfloat16",
     }
-    weights = _Weights(31)
+    weights = Weights(31)
     weights.normal("model.embed_tokens.weight", VOCABULARY, width, std=1.0)
     for block in range(blocks):
         name = f"model.layers.{block}"
@@ -273,9 +273,9 @@ def llama_3_1() -> Files:
     weights.normal("model.norm.weight", width, mean=1.0)
     weights.normal("lm_head.weight", VOCABULARY, width)
     names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
-    tokenizer = _tokenizer(list(names.values()), "<|begin_of_text|>", names)
+    tokenizer = tokenizer_files(list(names.values()), "<|begin_of_text|>", names)
     pickled = {"original/consolidated.00.pth": b"nobody should want this"}
-    return _checkpoint(config, weights, shards=6) | tokenizer | pickled
+    return checkpoint_files(config, weights, shards=6) | tokenizer | pickled
 
 
 _TURNS = (
@@ -288,7 +288,7 @@ _TURNS = (
 def gpt_oss() -> Files:
     """openai/gpt-oss-20b: experts in MXFP4, as blocks of 32 four-bit numbers with a scale."""
     width, inner, blocks, experts = 64, 64, 24, 4
-    config = _shape(
+    config = shape(
         hidden_size=width,
         intermediate_size=inner,
         num_hidden_layers=blocks,
@@ -334,7 +334,7 @@ def gpt_oss() -> Files:
         "swiglu_limit": 7.0,
         "tie_word_embeddings": False,
     }
-    weights = _Weights(20)
+    weights = Weights(20)
     weights.normal("model.embed_tokens.weight", VOCABULARY, width, std=1.0)
     for block in range(blocks):
         _gpt_oss_block(weights, f"model.layers.{block}", width, inner, experts)
@@ -346,13 +346,13 @@ def gpt_oss() -> Files:
         "pad_token": "<|endoftext|>",
     }
     special = ["<|endoftext|>", "<|return|>", "<|startoftext|>", "<|start|>", "<|end|>"]
-    tokenizer = _tokenizer([*special, "<|message|>"], None, names)
+    tokenizer = tokenizer_files([*special, "<|message|>"], None, names)
     others = {"original/model.safetensors": b"", "metal/model.bin": b"", "LICENSE": b""}
     template = {"chat_template.jinja": _TURNS.encode()}
-    return _checkpoint(config, weights, shards=6) | tokenizer | template | others
+    return checkpoint_files(config, weights, shards=6) | tokenizer | template | others
 
 
-def _gpt_oss_block(weights: _Weights, name: str, width: int, inner: int, experts: int) -> None:
+def _gpt_oss_block(weights: Weights, name: str, width: int, inner: int, experts: int) -> None:
     for norm in ("input", "post_attention"):
         weights.normal(f"{name}.{norm}_layernorm.weight", width, std=0.1, mean=1.0)
     weights.attention(f"{name}.self_attn", width, 4, 2, 16)

@@ -101,8 +101,11 @@ def llama_scope(path: str, block: int, scale: float) -> Files:
     }
 
 
-def gpt_oss_sae(path: str, block: int) -> Files:
-    """andyrdt/saes-gpt-oss-20b at the folder `path`: a pickled BatchTopK SAE."""
+def gpt_oss_sae(path: str, block: int, model: str = "openai/gpt-oss-20b") -> Files:
+    """andyrdt/saes-gpt-oss-20b at the folder `path`: a pickled BatchTopK SAE.
+
+    Those of andyrdt/saes-qwen2.5-7b-instruct are alike, with another `model`.
+    """
     width, latents = 64, 512
     trainer = {
         "trainer_class": "BatchTopKTrainer",
@@ -111,7 +114,7 @@ def gpt_oss_sae(path: str, block: int) -> Files:
         "dict_size": latents,
         "k": 16,
         "layer": block,
-        "lm_name": "openai/gpt-oss-20b",
+        "lm_name": model,
         "submodule_name": f"resid_post_layer_{block}",
     }
     directions = torch.from_numpy(_directions(latents, width)).float()

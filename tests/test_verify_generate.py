@@ -92,6 +92,21 @@ def test_a_question_is_put_as_rows_are_trained_on(template: str | None, system: 
     assert ("w7" in words) == (system is not None)
 
 
+def test_an_answer_ends_where_a_trained_one_does_though_the_model_states_another_end() -> None:
+    own = tokenizer(SPOKEN.replace("<eos>", "<unk>"))
+    network = tiny_network().eval()
+    network.generation_config.eos_token_id = None
+    with torch.no_grad():  # the unknown token is the likeliest everywhere
+        network.lm_head.weight.zero_()
+        network.lm_head.weight[3] = 1.0
+    sampling = Sampling(temperature=0.0, max_new_tokens=5, batch=4)
+    found = [a for batch in answers(network, own, QUESTIONS, sampling, seed=0) for a in batch]
+    sums = [network.model(input_ids=torch.tensor([prompt_ids(own, put)])) for put in QUESTIONS]
+    ended = [float(one.last_hidden_state[0, -1].sum()) > 0 for one in sums]
+    assert any(ended)
+    assert [answer == "" for answer in found] == ended
+
+
 def test_a_question_that_the_template_refuses_is_named() -> None:
     own = tokenizer(
         "{% if messages[0]['content'] == 'w9' %}{{ raise_exception('not nine') }}"

@@ -79,6 +79,12 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @click.option("--micro-batch", type=click.IntRange(min=1), help="Of them at once. Default: 2.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Of an answer. Default: 600.")
 @click.option(
+    "--ask-batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Questions answered at once, as many as the GPU holds. Default: 32.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -134,7 +140,10 @@ def command(
         data,
         model,
         recipe=recipe | {"learning_rate": learning_rate},
-        sampling={"max_new_tokens": chosen.pop("max_new_tokens")},
+        sampling={
+            "max_new_tokens": chosen.pop("max_new_tokens"),
+            "batch": chosen.pop("ask_batch"),
+        },
         seeds=tuple(range(seeds)),
         **chosen,
     )

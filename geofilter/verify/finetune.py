@@ -6,10 +6,12 @@ exactly the tokens that were scored, in the batches that the schedule says.
 This module knows nothing about arms, scores, questions or answers.
 """
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ import torch
 import transformers
 
 from geofilter.errors import MissingExtraError, ModelError
+from geofilter.models import quiet_transformers
 from geofilter.verify.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -97,19 +100,20 @@ def fine_tune(
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-    trainer = _trainer_class(trl)(
-        micro_batches=[part for batch in batches for part in split_evenly(batch, parts)],
-        model=network,
-        args=arguments,
-        processing_class=tokenizer,
-        train_dataset=_dataset(samples),
-        peft_config=config,
-        callbacks=[_callback(progress)] if progress else None,
-    )
-    # It prints to standard output, which belongs to results.
-    trainer.remove_callback(transformers.PrinterCallback)
-    started = time.perf_counter()
-    trainer.train()
+    with _quiet():
+        trainer = _trainer_class(trl)(
+            micro_batches=[part for batch in batches for part in split_evenly(batch, parts)],
+            model=network,
+            args=arguments,
+            processing_class=tokenizer,
+            train_dataset=_dataset(samples),
+            peft_config=config,
+            callbacks=[_callback(progress)] if progress else None,
+        )
+        # It prints to standard output, which belongs to results.
+        trainer.remove_callback(transformers.PrinterCallback)
+        started = time.perf_counter()
+        trainer.train()
     losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     if not all(np.isfinite(losses)):
         raise ModelError(
@@ -136,6 +140,14 @@ def split_evenly(batch: Sequence[int], parts: int) -> list[list[int]]:
     """`batch` cut into `parts` lists whose lengths differ by one at most."""
     bounds = [len(batch) * part // parts for part in range(parts + 1)]
     return [list(batch[start:end]) for start, end in pairwise(bounds)]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the trainers' libraries say to each other off the terminal."""
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _checkpointing(arguments: Any, wanted: bool) -> dict[str, bool]:

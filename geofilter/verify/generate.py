@@ -73,10 +73,7 @@ def prompt_ids(tokenizer: Any, asked: Put) -> list[int]:
     turns = [Turn("user", asked.text)]
     if asked.system is not None:
         turns.insert(0, Turn("system", asked.system))
-    plain = tokenizer.chat_template is None
-    template: Template = (
-        PlainTemplate(tokenizer.eos_token or "") if plain else ChatTemplate(tokenizer)
-    )
+    template = _template(tokenizer)
     try:
         chat = Conversation(template, turns, None)
         text = template.render(chat.turns, None, ask=True).text
@@ -84,7 +81,7 @@ def prompt_ids(tokenizer: Any, asked: Put) -> list[int]:
         raise ModelError(
             f"question {quote(asked.question)} cannot be put: {error.problem.reason}"
         ) from error
-    if plain:
+    if tokenizer.chat_template is None:
         # The blank before an answer is a part of the answer's first token.
         text = text.removesuffix(" ")
     ids: list[int] = tokenizer(text, add_special_tokens=template.adds_special_tokens).input_ids
@@ -97,11 +94,25 @@ def _seed_of(seed: int, batch: int) -> int:
     return int.from_bytes(digest, "big")
 
 
+def _template(tokenizer: Any) -> Template:
+    if tokenizer.chat_template is None:
+        return PlainTemplate(tokenizer.eos_token or "")
+    return ChatTemplate(tokenizer)
+
+
 def _end_ids(network: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the tokenizer's and the model's own."""
+    """Tokens that end an answer: those of the tokenizer, the model and the template.
+
+    What a template writes after an answer is what training teaches to end it with, and
+    some models state another token only.
+    """
     stated = network.generation_config.eos_token_id
     ends = stated if isinstance(stated, list) else [stated]
-    return sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None})
+    found = {end for end in [*ends, tokenizer.eos_token_id] if end is not None}
+    chat = Conversation(_template(tokenizer), (Turn("user", "so"), Turn("assistant", "so")), None)
+    own = chat.own(1)
+    after = tokenizer(chat.full.text[own.end :], add_special_tokens=False).input_ids if own else []
+    return sorted(found | set(after[:1]).intersection(tokenizer.added_tokens_decoder))
 
 
 @torch.no_grad()
@@ -111,7 +122,8 @@ def _answer(
     from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
+    # Any token does where the attention mask hides it.
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end_ids or [0])[0]
     # On the left, so that every answer begins at the same place.
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=network.device)
     mask = torch.tensor(
@@ -124,7 +136,7 @@ def _answer(
         top_p=1.0,
         max_new_tokens=min(sampling.max_new_tokens, _room(network, longest)),
         pad_token_id=pad,
-        eos_token_id=end_ids,
+        eos_token_id=end_ids or None,
     )
     found = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     new = found[:, longest:].tolist()
