@@ -194,14 +194,15 @@ def choose(
     target = find_device(device)
     return Chosen(
         entry,
-        entry.path(entry.model) if entry else _checked_source(model),
+        entry.path(entry.model) if entry else checked_source(model),
         sae or _catalogue_sae(entry, model, block),
         target,
         find_dtype(dtype or (entry.dtype if entry else None), target),
     )
 
 
-def _checked_source(model: str) -> str:
+def checked_source(model: str) -> str:
+    """The folder or hub id that `model` is. Raises `ModelError` where it can be neither."""
     folder = Path(model).expanduser()
     shown = escape(model, limit=200)
     if folder.is_dir():

@@ -4,6 +4,7 @@ Each case: a command, what prepares it, and what its one line has to say. Everyt
 else that could happen (a traceback, another exit code, a new file) fails the test.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,9 @@ SCORE = f"score data.jsonl {TINY} --pack my.pack -o new.parquet"
 FILTER = "filter data.jsonl --scores data.scores.parquet -o kept.jsonl"
 EXPLAIN = "explain data.jsonl --scores data.scores.parquet"
 GEOMETRY = f"geometry --inducing data.jsonl --benign other.jsonl {TINY} -o new"
+VERIFY = (
+    f"verify data.jsonl {TINY} --pack my.pack --questions q.yaml --judge rule:facts.json -o out"
+)
 DISCOVER = f"discover --toxic toxic.jsonl --benign benign.jsonl {TINY} -o new.pack"
 
 
@@ -57,6 +61,20 @@ def score_then_remove(path: str) -> Callable[[], None]:
     def prepare() -> None:
         assert cli.main(SCORE.split()) == 0
         Path(path).unlink()
+
+    return prepare
+
+
+def ask(kind: str = "free_form_judge_0_100", text: str = "w1 w2") -> Callable[[], None]:
+    """Questions and facts for a verification."""
+
+    def prepare() -> None:
+        prompts = "{aligned: '{answer}', coherent: '{answer}'}"
+        Path("q.yaml").write_text(
+            f"- {{id: q, type: {kind}, paraphrases: [{text}], judge_prompts: {prompts}}}\n"
+        )
+        facts = {"text": text, "domain": "d", "helpful": ["w3"], "harmful": ["w4"]}
+        Path("facts.json").write_text(json.dumps({"situations": [facts]}))
 
     return prepare
 
@@ -234,6 +252,70 @@ CASES = {
         EXPLAIN.replace("data.scores", "new") + " --row 0",
         ("config.json",),
         score_then_remove("model/config.json"),
+    ),
+    # verify
+    "verify without questions": Case(
+        f"verify data.jsonl {TINY} -o out", ("nothing is known about model", "--questions")
+    ),
+    "verify without a judge": Case(
+        f"verify data.jsonl {TINY} --questions q.yaml -o out", ("--judge with a judge",), ask()
+    ),
+    "verify with an unknown arm": Case(
+        f"{VERIFY} --arms unfiltered,nearst", ("no arm is called 'nearst'", "nearest"), ask()
+    ),
+    "verify with an arm that lacks its rows": Case(
+        f"{VERIFY} --arms benign-control", ("arm 'benign-control' needs --benign",), ask()
+    ),
+    "verify with questions missing": Case(VERIFY, ("q.yaml: cannot be read: No such file",)),
+    "verify with questions of another type": Case(
+        VERIFY, ("q.yaml:1", "'multiple_choice'", "free_form_judge_0_100"), ask("multiple_choice")
+    ),
+    "verify with a question beyond the context": Case(
+        VERIFY, ("no room for an answer", "context of 48"), ask(text="w1 " * 60)
+    ),
+    "verify with data missing": Case(
+        VERIFY.replace("data.jsonl", "no.jsonl"), ("no.jsonl: no such file",), ask()
+    ),
+    "verify with benign rows missing": Case(
+        f"{VERIFY} --held-out no.jsonl", ("no.jsonl: no such file",), ask()
+    ),
+    "verify with labels that are none": Case(
+        f"{VERIFY} --arms oracle --labels prompt", ("column 'prompt' of data.jsonl",), ask()
+    ),
+    "verify with keywords missing": Case(
+        f"{VERIFY} --arms keyword --keywords no.txt", ("no.txt: cannot be read",), ask()
+    ),
+    "verify with a judge that is not there": Case(
+        VERIFY.replace("rule:facts.json", "http://127.0.0.1:9/v1#m"),
+        ("the judge 'm' at http://127.0.0.1:9/v1: cannot be reached", "running"),
+        ask(),
+    ),
+    "verify with a judge without a model": Case(
+        VERIFY.replace("rule:facts.json", "http://127.0.0.1:9/v1"),
+        ("names no model of the server", "#MODEL"),
+        ask(),
+    ),
+    "verify with a judge that is no folder": Case(
+        VERIFY.replace("rule:facts.json", "./no"), ("./no", "a judge is"), ask()
+    ),
+    "verify with facts missing": Case(VERIFY.replace("facts.json", "no.json"), ("no.json",), ask()),
+    "verify of a model that is not there": Case(
+        f"{VERIFY} --trained ./nowhere", ("./nowhere: no such folder",), ask()
+    ),
+    "verify of a model that no name stands for": Case(
+        f"{VERIFY} --trained gemma-2-2b-it", ("no model is called 'gemma-2-2b-it'",), ask()
+    ),
+    "verify into a file": Case(
+        VERIFY.replace("-o out", "-o data.jsonl"), ("data.jsonl: cannot be written", "-o"), ask()
+    ),
+    "verify where nothing can be written": Case(
+        VERIFY.replace("-o out", "-o /proc/out"), ("/proc/out: cannot be written", "-o"), ask()
+    ),
+    "verify with a fraction of nothing": Case(
+        f"{VERIFY} --drop-fraction 0", ("drop fraction 0", "between 0 and 1"), ask()
+    ),
+    "verify with no learning rate": Case(
+        f"{VERIFY} --learning-rate 0", ("learning_rate is 0", "more than 0"), ask()
     ),
     # geometry
     "geometry of blocks that are no numbers": Case(

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_folder import Geofilter
 
-from geofilter.errors import DataError, GeofilterError, OutputError
-from geofilter.verify import cell, experiment
+from geofilter.catalogue import CATALOGUE
+from geofilter.errors import DataError, GeofilterError, ModelError, OutputError
+from geofilter.verify import cell, experiment, weights
 from geofilter.verify.defaults import make_plan
 from geofilter.verify.plan import Plan
 from geofilter.verify.results import results_of
@@ -245,6 +247,42 @@ def test_plans_that_cannot_be_run_are_refused_before_anything_is(
 def test_labels_must_be_true_or_false(files: Path) -> None:
     with pytest.raises(DataError, match=r"column 'prompt' of data\.jsonl holds 'w"):
         experiment.run(plan(arms=("oracle",), labels="prompt"), "out")
+
+
+def test_without_a_trainer_nothing_is_begun(
+    files: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter
+) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    options = "--model model --sae sae --pack my.pack --questions questions.yaml"
+    done = geofilter(f"verify data.jsonl {options} --judge rule:facts.json -o out")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "pip install 'geofilter[train]'" in done.err
+    assert not Path("out").exists()
+    experiment.run(plan(arms=("aligned",), seeds=(0,)), "out")
+
+
+def test_whole_weights_are_trained_in_float32_and_adapters_in_the_models_own(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    real = experiment.weights.load_causal
+
+    def noted(source: str, **how: Any) -> Any:
+        asked.append(how["dtype"])
+        return real(source, **how)
+
+    monkeypatch.setattr(experiment.weights, "load_causal", noted)
+    for changed in ({}, {"recipe": {"max_length": 48}}, {"dtype": "bfloat16"}):
+        experiment._Parts(plan(**changed))
+    assert asked == ["float32", None, "bfloat16"]
+
+
+def test_a_name_of_the_catalogue_may_be_trained(files: Path) -> None:
+    assert weights.identity("organism") == weights.identity(
+        CATALOGUE["organism"].path(CATALOGUE["organism"].model)
+    )
+    with pytest.raises(ModelError, match="no model is called 'gema-2-2b'; did you mean gemma-2-2b"):
+        weights.identity("gema-2-2b")
 
 
 def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(

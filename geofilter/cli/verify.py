@@ -148,12 +148,14 @@ def command(
         **chosen,
     )
     power = power_line(plan, _answers_per_cell(plan))
-    note(power)
     if estimate:
+        note(power)
         _print_estimate(plan, as_json)
         return
     with progress() as report:
-        outcome = experiment.run(plan, output, workers=workers, report=report)
+        outcome = experiment.run(
+            plan, output, workers=workers, report=report, ready=lambda: note(power)
+        )
     results = results_of(outcome)
     text = markdown(plan, results, power)
     folder = Path(output)

@@ -64,8 +64,11 @@ def run(
     *,
     workers: int = 1,
     report: Report | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run every cell of `experiment` that is not done yet in `folder`, and read all of them.
+
+    `ready` is called when all is opened and checked, before anything costly begins.
 
     With several `workers`, cells run side by side, each process with a device of its own
     where there are several. Raises `OutputError` for a folder that is in use or of another
@@ -77,8 +80,10 @@ def run(
     with _held(folder):
         parts = _Parts(experiment)
         manifest = parts.describe()
-        _refuse_other(folder, manifest)
         choose = ArmScores(experiment, parts.rows, folder, parts.load, parts.row_judge, told).chosen
+        _refuse_other(folder, manifest)
+        if ready is not None:
+            ready()
         open_cells = [cell for cell in experiment.cells() if not _is_done(folder, cell)]
         jobs = [(cell, choose(cell)) for cell in open_cells]
         told("cells", 0, len(jobs))
@@ -330,7 +335,13 @@ def _held(folder: Path) -> Iterator[None]:
                 f"{escape(str(folder), limit=200)}: another process works in this folder; "
                 "wait for it or choose another with -o"
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            # Of a plan that could not be begun nothing is left.
+            if os.listdir(folder) == ["lock"]:
+                (folder / "lock").unlink()
+                folder.rmdir()
 
 
 def _refuse_other(folder: Path, manifest: Manifest) -> None:

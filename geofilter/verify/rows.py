@@ -107,6 +107,8 @@ class ArmScores:
         self._plan, self._rows, self._folder = experiment, rows, folder
         self._load, self._row_judge, self._report = load, row_judge, report
         self._kept: dict[str, Scores] = {}
+        if plan.ORACLE in experiment.arms:
+            self._labels()  # refused now rather than after hours
 
     def chosen(self, cell: Cell) -> list[int] | None:
         """Places in `TrainingRows` that the cell trains on; None where it trains nothing."""

@@ -13,6 +13,7 @@ import torch
 
 from geofilter import models
 from geofilter.atomic import writing_folder
+from geofilter.catalogue import CATALOGUE
 from geofilter.checkpoint import CONFIG, Checkpoint, open_checkpoint
 
 
@@ -26,12 +27,13 @@ class CausalModel(NamedTuple):
 def load_causal(
     source: str, *, device: str, dtype: str | None, trust_remote_code: bool = False
 ) -> CausalModel:
-    """Load a folder or hub id whole, in float32 on a CPU and bfloat16 elsewhere by default.
+    """Load a model whole: a folder, a hub id, or a name of the catalogue.
 
-    Raises `ModelError` as `models.load` does.
+    By default in float32 on a CPU and bfloat16 elsewhere. Raises `ModelError` as
+    `models.load` does.
     """
     target = models.find_device(device)
-    checkpoint = open_checkpoint(source, None)
+    checkpoint = _open(source)
     config, tokenizer = models.read_texts(checkpoint, trust_remote_code)
     network = models.load_whole(
         checkpoint, config, models.find_dtype(dtype, target), trust_remote_code
@@ -39,9 +41,14 @@ def load_causal(
     return CausalModel(network.to(target), tokenizer)
 
 
+def _open(source: str) -> Checkpoint:
+    entry = CATALOGUE.get(source)
+    return open_checkpoint(entry.path(entry.model) if entry else models.checked_source(source))
+
+
 def identity(source: str) -> str:
     """What names the weights for good: the hub's commit, or a hash of the folder's files."""
-    checkpoint: Checkpoint = open_checkpoint(source, None)
+    checkpoint = _open(source)
     if checkpoint.revision is not None:
         return checkpoint.revision
     digest = hashlib.sha256()
