@@ -52,12 +52,16 @@ def hub(files: dict[str, bytes]) -> Iterator[LoopbackHub]:
 
 
 @pytest.fixture(scope="module")
+def folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder with a tiny SAE, pack and data."""
+    return Path(shutil.copytree(scored_folder, tmp_path_factory.mktemp("first-use") / "work"))
+
+
+@pytest.fixture(scope="module")
 def command(
-    hub: LoopbackHub, scored_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    hub: LoopbackHub, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WarmProcess]:
-    """A process in a copy of the folder with a tiny SAE, pack and data."""
-    folder = tmp_path_factory.mktemp("first-use") / "work"
-    shutil.copytree(scored_folder, folder)
+    """A process in that folder."""
     process = WarmProcess(folder, hub.environment(tmp_path_factory.mktemp("home")))
     yield process
     process.close()
@@ -98,6 +102,26 @@ def test_a_gated_model_asks_for_its_terms_and_a_token(
     told(command(score("org/gated-3"), HF_TOKEN="hf_wrong"), "does not accept your token")
     done = command(f"{score('org/gated')} --pack my.pack", HF_TOKEN=TOKEN)
     assert done.code == 0, done.err
+
+
+def test_verification_with_what_cannot_be_had_is_told_and_leaves_no_folder(
+    hub: LoopbackHub, command: WarmProcess, folder: Path
+) -> None:
+    prompts = "{aligned: '{answer}', coherent: '{answer}'}"
+    question = "id: q, type: free_form_judge_0_100, paraphrases: [w1]"
+    (folder / "q.yaml").write_text(f"- {{{question}, judge_prompts: {prompts}}}\n")
+    facts = {"text": "w1", "domain": "d", "helpful": ["w3"], "harmful": ["w4"]}
+    (folder / "facts.json").write_text(json.dumps({"situations": [facts]}))
+    scored = "--model model --sae sae --pack my.pack --questions q.yaml -o out"
+    by_rule = f"{scored} --judge rule:facts.json"
+
+    page = f"accept its terms at {hub.endpoint}/org/gated"
+    for options in (f"{by_rule} --trained org/gated-2", f"{scored} --judge org/gated-2"):
+        told(command(f"verify data.jsonl {options}", HF_TOKEN=None), f"{page}-2", "`hf auth login`")
+    for form in ("{hf}", "data.jsonl --held-out {hf}", "data.jsonl --benign {hf}"):
+        rows = form.format(hf="hf://datasets/org/nowhere")
+        told(command(f"verify {rows} {by_rule}"), "hf://datasets/org/nowhere", "no such data set")
+    assert not (folder / "out").exists()
 
 
 def test_a_model_that_is_not_there_is_named(command: WarmProcess) -> None:

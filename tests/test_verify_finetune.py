@@ -109,6 +109,17 @@ def test_equal_seeds_train_alike_and_others_do_not(tmp_path: Path) -> None:
     assert losses(1) != losses(2)
 
 
+def test_a_tokenizer_without_a_token_for_padding_trains_alike(tmp_path: Path) -> None:
+    recipe = Recipe(learning_rate=1e-2, batch=4, rank=4, alpha=8)
+    bare = tiny_tokenizer()
+    bare.pad_token = None
+    found = [
+        finetune.fine_tune(tiny_network(), own, SAMPLES, BATCHES, recipe, tmp_path, seed=0)[1]
+        for own in (tiny_tokenizer(), bare)
+    ]
+    assert found[0].losses == found[1].losses
+
+
 def test_parts_of_a_step_are_never_empty_and_hold_every_sample() -> None:
     recipe = Recipe(batch=4, micro_batch=2)
     parts = finetune.accumulation(BATCHES, recipe)
