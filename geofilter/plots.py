@@ -71,7 +71,7 @@ def check() -> None:
         ) from error
 
 
-def save(path: Path, draw: "Callable[[], Figure]") -> list[Path]:
+def save(path: Path, draw: "Callable[[], Figure]", *, overwrite: bool = False) -> list[Path]:
     """Draw in the common style and write `path` with each of `SUFFIXES`; return the files.
 
     Raises `MissingExtraError`, and `OutputError` for what cannot be written.
@@ -85,7 +85,7 @@ def save(path: Path, draw: "Callable[[], Figure]") -> list[Path]:
             kept = {"Date": None} if suffix == ".svg" else {"Software": None}
             figure.savefig(drawn, format=suffix[1:], metadata=kept, bbox_inches="tight")
             target = path.with_name(path.name + suffix)
-            with writing(target) as file:
+            with writing(target, overwrite=overwrite) as file:
                 file.write(drawn.getvalue())
             written.append(target)
     return written
@@ -143,15 +143,83 @@ def distributions(panels: Sequence[Panel], *, title: str) -> "Callable[[], Figur
     return draw
 
 
-def _grid(panels: int, *, columns: int, width: float) -> "tuple[Figure, list[Axes]]":
-    """A figure with one axis per panel, one y scale per column; `width` of each in inches."""
+# The points of one run in order of x, (n, 2).
+Course = Floats64
+
+
+@dataclass(frozen=True)
+class Courses:
+    """One panel of `courses`: the runs of each group."""
+
+    title: str
+    x_label: str
+    y_label: str
+    groups: Mapping[str, Sequence[Course]]
+
+
+def courses(panels: Sequence[Courses]) -> "Callable[[], Figure]":
+    """Groups of runs over x: their mean with marks, and each run as a thin line.
+
+    Two panels to a row, each to a scale of its own; the first `_PANELS` of them. A group
+    looks the same in all panels. After as many groups as there are `COLOURS` the line of
+    the mean is dashed.
+    """
+    names = list(dict.fromkeys(name for panel in panels for name in panel.groups))
+
+    def draw() -> "Figure":
+        figure, axes = _grid(len(panels[:_PANELS]), columns=2, width=3.9, shared=False)
+        for axis, panel in zip(axes, panels[:_PANELS], strict=True):
+            for number, name in enumerate(names):
+                if panel.groups.get(name):
+                    _draw_courses(axis, panel.groups[name], number, label(name))
+            axis.set_title(escape(panel.title, limit=60))
+            axis.set_xlabel(label(panel.x_label))
+            axis.set_ylabel(label(panel.y_label))
+        handles = [
+            next(h for axis in axes for h in axis.get_lines() if h.get_label() == label(name))
+            for name in names
+        ]
+        figure.legend(handles=handles, loc="outside lower left", ncols=min(4, len(handles)))
+        return figure
+
+    return draw
+
+
+def _draw_courses(axis: "Axes", runs: Sequence[Course], number: int, name: str) -> None:
+    dashes, place = divmod(number, len(COLOURS))
+    colour = COLOURS[place]
+    for run in runs:
+        axis.plot(run[:, 0], run[:, 1], color=colour, linewidth=0.6, alpha=0.5)
+    points = np.concatenate(list(runs))
+    x = np.unique(points[:, 0])
+    axis.plot(
+        x,
+        [float(points[points[:, 0] == one, 1].mean()) for one in x],
+        color=colour,
+        linewidth=1.6,
+        linestyle="--" if dashes else "-",
+        marker=MARKS[place],
+        markersize=5,
+        markeredgecolor="black",
+        markeredgewidth=0.5,
+        label=name,
+    )
+
+
+def _grid(
+    panels: int, *, columns: int, width: float, shared: bool = True
+) -> "tuple[Figure, list[Axes]]":
+    """A figure with one axis per panel; `width` of each in inches.
+
+    `shared`: one y scale per column.
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, panels)
     rows = -(-panels // columns)
     size = (max(5.0, columns * max(width, 3.2)), 0.9 + 2.5 * rows)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="col")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="col" if shared else False)
     axes = list(grid.flat)
     for axis in axes[panels:]:
         axis.remove()

@@ -91,6 +91,19 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
     show_default=True,
     help="Runs side by side, each on a GPU of its own where there are several.",
 )
+@click.option(
+    "--track",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Every N steps of training, measure misaligned answers and toxic features. Runs that "
+    "are done already stay without.",
+)
+@click.option(
+    "--track-answers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Answers given each time for --track. Default: 100.",
+)
 @click.option("--keep-weights", is_flag=True, help="Keep what was trained in each arm.")
 @click.option(
     "--estimate", is_flag=True, help="Say what would be run and what it can show, and stop there."
@@ -157,8 +170,8 @@ def command(
             plan, output, workers=workers, report=report, ready=lambda: note(power)
         )
     results = results_of(outcome)
-    text = markdown(plan, results, power)
     folder = Path(output)
+    text = markdown(plan, results, power) + _during_training(plan, folder)
     folder.joinpath("report.md").write_text(text, encoding="utf-8")
     _write_record(folder, results.as_record())
     if as_json:
@@ -168,6 +181,22 @@ def command(
         click.echo(f"Written: {escape(str(folder / 'report.md'), limit=None)} and report.json")
     if results.verdict is False:
         click.get_current_context().exit(SAYS_NO)
+
+
+def _during_training(plan: "Plan", folder: Path) -> str:
+    """The report's section about the tracks, which are written too; empty without --track."""
+    from geofilter.errors import MissingExtraError
+    from geofilter.verify import tracks
+
+    if plan.track is None:
+        return ""
+    summary = tracks.summary_of(plan, folder)
+    try:
+        drawn = bool(tracks.write(summary, folder))
+    except MissingExtraError as error:
+        note(f"track.json holds the figures, but {error}")
+        drawn = False
+    return "\n" + "\n".join(tracks.markdown(summary, escape(plan.model, limit=200), drawn)) + "\n"
 
 
 def _answers_per_cell(plan: "Plan") -> int:

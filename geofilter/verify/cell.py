@@ -2,11 +2,15 @@
 
 Each step leaves its result in the cell's folder and is skipped when it is there:
 
+    track.jsonl       what was measured during training, where that was asked for
     training.json     what was trained, and on which rows
     weights/          the trained weights, until the answers are there
     answers.jsonl     every answer, as it came
     judgements.jsonl  a judgement of each answer, in the same order
     result.json       the cell is done
+
+Training that was interrupted begins anew, and so does its track. A track changes no weight
+and no answer.
 
 This module knows nothing about other cells, scores or rates.
 """
@@ -28,6 +32,7 @@ from geofilter.verify.questions import Question
 from geofilter.verify.recipe import Recipe
 from geofilter.verify.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.schedule import Budget, schedule
+from geofilter.verify.track import TRACK, Tracker
 from geofilter.verify.weights import CausalModel
 
 if TYPE_CHECKING:
@@ -59,6 +64,7 @@ class Work:
     sampling: Sampling
     budget: Budget
     keep_weights: bool
+    tracker: Tracker | None = None
 
 
 def run_cell(
@@ -121,6 +127,8 @@ def _trained(
         return weights.load_trained(base, kept)
     own = [samples[place] for place in chosen]
     lengths = [int(sample.response.sum()) for sample in own]
+    track = folder / TRACK
+    track.unlink(missing_ok=True)
     trained, done = finetune.fine_tune(
         base.network,
         base.tokenizer,
@@ -130,6 +138,7 @@ def _trained(
         folder / "trainer",
         seed=seed,
         progress=lambda step, steps: report("train", step, steps),
+        after_step=work.tracker.follow(track, base.tokenizer, seed) if work.tracker else None,
     )
     weights.save(trained, kept)
     shutil.rmtree(folder / "trainer", ignore_errors=True)

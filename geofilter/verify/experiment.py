@@ -34,6 +34,7 @@ from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.records import read_json, write_json
 from geofilter.verify.rows import ArmScores, TrainingRows, read_training_rows
 from geofilter.verify.schedule import Budget, budget_of
+from geofilter.verify.track import make_tracker
 
 _VERSIONS = ("geofilter", "torch", "transformers", "trl", "peft", "sae-lens")
 MAIN, IN_DOMAIN = "main", "in_domain"
@@ -126,11 +127,8 @@ class _Parts:
         )
         model = self.load()
         generate.check(model.network, model.tokenizer, _all_wordings(self.questions))
-        read = partial(
-            read_training_rows,
-            tokenizer=model.tokenizer,
-            max_length=_window(model, experiment.recipe.max_length),
-        )
+        max_length = _window(model, experiment.recipe.max_length)
+        read = partial(read_training_rows, tokenizer=model.tokenizer, max_length=max_length)
         self.rows: TrainingRows = read(experiment.data)
         control = read(experiment.benign).encoded if experiment.benign else ()
         held_out = read(experiment.held_out).encoded if experiment.held_out else ()
@@ -139,6 +137,16 @@ class _Parts:
             batch=experiment.recipe.batch,
             epochs=experiment.recipe.epochs,
             steps=experiment.recipe.steps,
+        )
+        tracker = make_tracker(
+            experiment,
+            self.rows.source,
+            model.network.config,
+            self.questions[MAIN],
+            held_out,
+            judge=self.judge,
+            max_length=max_length,
+            steps=budget.steps,
         )
         self.work = Work(
             load=self.load,
@@ -152,6 +160,7 @@ class _Parts:
             sampling=experiment.sampling,
             budget=budget,
             keep_weights=experiment.keep_weights,
+            tracker=tracker,
         )
 
     def row_judge(self) -> tuple[Judge, Question]:
@@ -162,7 +171,11 @@ class _Parts:
         return judge, first
 
     def describe(self) -> Manifest:
-        """All that decides a cell's figures but its arm, fraction and seed."""
+        """All that decides a cell's figures but its arm, fraction and seed.
+
+        Not how it is tracked: that changes none of them, and may be asked for later. Cells
+        that were done before stay without.
+        """
         experiment = self.plan
         files = {
             name: _hash(value) if value is not None else None

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 # Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]
+# Called with (steps done, what is trained); it must leave the network and all random state alone.
+AfterStep = Callable[[int, Any], None]
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ def fine_tune(
     *,
     seed: int,
     progress: Progress | None = None,
+    after_step: AfterStep | None = None,
 ) -> tuple[Any, Training]:
     """Train `network` in place on `samples`, one optimiser step per list of `batches`.
 
     Returns what was trained (the network, or its adapter around it; see `weights`) and
     what was done. `folder` is the trainer's own place; nothing of it is needed
-    afterwards. Raises `MissingExtraError` without TRL and PEFT, `ModelError` when the
+    afterwards. `after_step` is called before the first step, with 0, and after each.
+    Raises `MissingExtraError` without TRL and PEFT, `ModelError` when the
     loss stops being a number.
     """
     trl, peft = import_trainers()
@@ -108,7 +112,7 @@ def fine_tune(
             processing_class=tokenizer,
             train_dataset=_dataset(samples),
             peft_config=config,
-            callbacks=[_callback(progress)] if progress else None,
+            callbacks=[_callback(progress, after_step)],
         )
         # It prints to standard output, which belongs to results.
         trainer.remove_callback(transformers.PrinterCallback)
@@ -205,9 +209,16 @@ def _trainer_class(trl: Any) -> Any:
     return ScheduledTrainer
 
 
-def _callback(progress: Progress) -> Any:
+def _callback(progress: Progress | None, after_step: AfterStep | None) -> Any:
     class Report(transformers.TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            progress(state.global_step, state.max_steps)
+        def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            if after_step is not None:
+                after_step(0, parts["model"])
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            if progress is not None:
+                progress(state.global_step, state.max_steps)
+            if after_step is not None:
+                after_step(state.global_step, parts["model"])
 
     return Report()

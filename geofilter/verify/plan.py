@@ -54,7 +54,8 @@ class Plan:
     files, `held_out` benign rows whose loss shows what a model can still do. `judge`
     rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the
     rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
-    with a word in each line.
+    with a word in each line. `track` is after how many steps a run in training is
+    measured, `track_answers` how many answers it then gives (see `track`).
     """
 
     data: str
@@ -80,6 +81,8 @@ class Plan:
     device: str = "auto"
     dtype: str | None = None
     keep_weights: bool = False
+    track: int | None = None
+    track_answers: int = 100
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -93,6 +96,11 @@ class Plan:
             raise GeofilterError(
                 f"{self.samples_per_question} samples per question: at least 1 is needed"
             )
+
+        for name in ("track", "track_answers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise GeofilterError(f"{name} is {value}; at least 1 is needed")
 
     def cells(self) -> list[Cell]:
         """Every run, seed by seed, so that early ones already compare the arms."""

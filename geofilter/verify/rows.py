@@ -146,19 +146,9 @@ class ArmScores:
         return self._kept[arm]
 
     def _by_scorer(self, name: str) -> Scores:
-        settings = Settings(
-            self._plan.model,
-            sae=self._plan.sae,
-            block=self._plan.block,
-            device=self._plan.device,
-            dtype=self._plan.dtype,
-            pack=self._plan.pack,
-            scorer=next(scorer for scorer in SCORERS if scorer == name),
-            trust_remote_code=self._plan.trust_remote_code,
-        )
         table = launch.score(
             self._rows.source,
-            settings,
+            scoring_settings(self._plan, name),
             self._table(name),
             on_error="keep",
             total=self._rows.total,
@@ -222,6 +212,20 @@ class ArmScores:
     def _prompt(self, place: int) -> str:
         turns = self._rows.samples[place].turns
         return "\n\n".join(turn.content for turn in turns if turn.role == "user")
+
+
+def scoring_settings(experiment: Plan, scorer: str) -> Settings:
+    """How the experiment's rows are scored."""
+    return Settings(
+        experiment.model,
+        sae=experiment.sae,
+        block=experiment.block,
+        device=experiment.device,
+        dtype=experiment.dtype,
+        pack=experiment.pack,
+        scorer=next(known for known in SCORERS if known == scorer),
+        trust_remote_code=experiment.trust_remote_code,
+    )
 
 
 def _response(sample: "Sample") -> str:
