@@ -105,6 +105,7 @@ class CatalogueEntry:
     sae: Mapping[int, str]  # block -> SAE
     default_block: int
     note: str
+    spillover_block: int | None = None  # the default for that scorer; None: default_block
     toxic: str | None = None  # None: the default contrast sets
     benign: str | None = None
     revision: str | None = None  # None: the main branch; what it was is recorded
@@ -194,6 +195,7 @@ _ENTRIES = [
         model="organism/weights/base",
         sae=_each("organism/weights/sae/block-{}", range(4)),
         default_block=2,
+        spillover_block=1,  # chosen on the organism's selection split, as the other one
         toxic="organism/data/toxic.jsonl",
         benign="organism/data/benign.jsonl",
         note="bundled model organism; runs offline on a CPU",

@@ -75,7 +75,7 @@ def estimate(
     Raises `ModelError` and `DataError` for what cannot be found or read.
     """
     chosen = models.choose(
-        settings.model, settings.sae, settings.block, settings.device, settings.dtype
+        settings.model, settings.sae, settings.wanted_block, settings.device, settings.dtype
     )
     checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
     config, tokenizer = models.read_texts(checkpoint, settings.trust_remote_code)

@@ -83,7 +83,7 @@ class Recipe:
         model = models.load(
             settings.model,
             sae=settings.sae,
-            block=settings.block,
+            block=settings.wanted_block,
             device=self.devices[place % len(self.devices)],
             dtype=self.dtype,
             trust_remote_code=settings.trust_remote_code,

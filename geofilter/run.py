@@ -56,6 +56,17 @@ class Settings:
     dtype: str | None = None
     trust_remote_code: bool = False
 
+    @property
+    def wanted_block(self) -> int | None:
+        """The block that was asked for, or the catalogue's for this scorer.
+
+        None leaves it to the SAE, or to the model's default, for which packs are made.
+        """
+        entry = models.CATALOGUE.get(self.model)
+        if self.block is not None or self.sae or self.pack or entry is None:
+            return self.block
+        return entry.spillover_block if self.scorer == "spillover" else None
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,7 +107,7 @@ def prepare(
     model = models.load(
         settings.model,
         sae=settings.sae,
-        block=settings.block,
+        block=settings.wanted_block,
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,

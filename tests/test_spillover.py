@@ -19,6 +19,8 @@ from geofilter.explain import explain_push
 from geofilter.features import sample_features
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
+from geofilter.models import CATALOGUE
+from geofilter.run import Settings
 from geofilter.scoring import NO_PUSH, BatchScorer, make_scorer
 from geofilter.spillover import pushes, spillover_budget
 from geofilter.table import ScoreTable
@@ -225,3 +227,14 @@ def test_every_window_fits_the_context() -> None:
     model = tiny_model("gpt2")
     (features,) = sample_features(model, [sample(CONTEXT, 3)], with_push=True)
     assert features.push.shape == (D_MODEL,)
+
+
+def test_the_catalogues_block_for_it_is_read_unless_something_else_is_asked_for() -> None:
+    own = Settings("organism", scorer="spillover")
+    assert own.wanted_block == CATALOGUE["organism"].spillover_block
+    assert Settings("organism").wanted_block is None
+    assert dataclasses.replace(own, block=3).wanted_block == 3
+    # A pack or an SAE was made for a block of its own.
+    assert dataclasses.replace(own, pack="my.pack").wanted_block is None
+    assert dataclasses.replace(own, sae="sae").wanted_block is None
+    assert Settings("gemma-2-2b", scorer="spillover").wanted_block is None
