@@ -133,6 +133,7 @@ def conditions(report: str) -> list[str]:
     return rows[2:]
 
 
+@pytest.mark.timeout(540)  # where the machine has much else to do
 def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
