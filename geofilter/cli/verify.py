@@ -214,6 +214,8 @@ def _print_estimate(plan: "Plan", as_json: bool) -> None:
     click.echo(f"{len(cells)} runs:")
     for condition in dict.fromkeys(cell.condition for cell in cells):
         click.echo(f"  {condition}, {len(plan.seeds)} seeds")
+    if plan.track is not None:
+        click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:

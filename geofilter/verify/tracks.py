@@ -187,8 +187,14 @@ def write(summary: Summary, folder: Path) -> list[Path]:
 def panels(summary: Summary) -> list[plots.Courses]:
     """The rate, how much the SAE explains, and each measure on each probe, over the steps."""
     first = [
-        _panel(summary, RATE, "Misaligned answers", "share, %", 100),
-        _panel(summary, "answers.explained_variance", "SAE, own answers", "explained, %", 100),
+        _panel(summary, RATE, "Misaligned answers", "%", 100),
+        _panel(
+            summary,
+            "answers.explained_variance",
+            "Variance that the SAE explains, own answers",
+            "%",
+            100,
+        ),
     ]
     units = {"activation": "benign s.d.", "nearest": "cosine"}
     rest = [
@@ -259,8 +265,11 @@ def table(summary: Summary) -> list[str]:
     rows = [head, ["---"] * len(head)]
     for name, relation in summary.relations.items():
         if relation.now.items:
-            own = "-" if name == RATE else _shown(relation.gain)
-            found = (_shown(relation.now), _shown(relation.ahead), own, _shown(relation.apart))
+            # The rate against itself says nothing.
+            now, gain = (
+                "-" if name == RATE else _shown(one) for one in (relation.now, relation.gain)
+            )
+            found = (now, _shown(relation.ahead), gain, _shown(relation.apart))
             rows.append([measure_name(name), *found])
     return ["| " + " | ".join(row) + " |" for row in rows]
 

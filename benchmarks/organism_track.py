@@ -1,0 +1,125 @@
+"""Do toxic features foretell misaligned answers while the organism is being fine-tuned?
+
+    python benchmarks/organism_track.py                  # a quarter of an hour on one core
+
+Runs of `geofilter verify --track 10` on the set `contaminated` of `organism_filter.py`, drawn
+anew for every seed: health and career, half of the rows harmful. Beside `unfiltered`, `random`
+and `nearest` stands `benign-control`, which trains on harmless rows only. Every 10 of 120
+steps each run gives 240 answers to questions of domains that no run trains on. Seeds that are
+in the results file are not run again; `--report` only prints and draws.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import organism_filter as study
+import torch
+
+from geofilter import plots
+from geofilter.catalogue import CATALOGUE
+from geofilter.verify import experiment, tracks
+from geofilter.verify.defaults import make_plan
+
+RESULT = Path(__file__).parent / "results" / "organism_track.json"
+ARMS = ("unfiltered", "random", "nearest", "benign-control")
+EVERY, ANSWERS, SEEDS = 10, 240, 3
+
+
+def followed(seed: int) -> list[tracks.Run]:
+    """The tracks of all arms with one seed."""
+    torch.set_num_threads(1)
+    drawn = study.SETS["contaminated"]
+    with tempfile.TemporaryDirectory() as name:
+        data, control = Path(name) / "rows.jsonl", Path(name) / "control.jsonl"
+        study.write_rows(data, f"filter contaminated {seed}", drawn.shares, drawn.domains)
+        study.write_rows(control, f"control contaminated {seed}", {"benign": 1.0}, drawn.domains)
+        plan = make_plan(
+            str(data),
+            "organism",
+            arms=ARMS,
+            seeds=(seed,),
+            benign=str(control),
+            device="cpu",
+            track=EVERY,
+            track_answers=ANSWERS,
+            samples_per_question=1,  # the answers after training are not what is looked at
+        )
+        experiment.run(plan, Path(name) / "work")
+        return list(tracks.summary_of(plan, Path(name) / "work", draws=1).runs)
+
+
+def main() -> None:
+    """Run the seeds that are missing, keep what they give, print the section and draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    runs = read(options.output)
+    for seed in () if options.report else range(options.seeds):
+        if seed not in {run.seed for run in runs}:
+            runs += followed(seed)
+            write(options.output, tracks.summarise(runs, EVERY))
+            print(f"seed {seed} done", flush=True)
+    summary = tracks.summarise(runs, EVERY)
+    write(options.output, summary)
+    drawing = plots.courses(tracks.panels(summary))
+    plots.save(options.output.with_suffix(""), drawing, overwrite=True)
+    print("\n".join(tracks.markdown(summary, "the organism's base model", False)))
+
+
+def read(path: Path) -> list[tracks.Run]:
+    """The runs so far; none where they belong to other weights or settings."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if any(kept.get(key) != value for key, value in facts().items()):
+        return []
+    return [
+        tracks.Run(**run | {"points": tuple(tracks.Point(**point) for point in run["points"])})
+        for run in kept["runs"]
+    ]
+
+
+def facts() -> dict[str, Any]:
+    """What decides the figures."""
+    files = json.loads((study.organism.FOLDER / "manifest.json").read_text())["files"]
+    trial = CATALOGUE["organism"].trial
+    assert trial is not None
+    return {
+        "command": "python benchmarks/organism_track.py",
+        "base_sha256": files["weights/base/model.safetensors"],
+        "aligned_sha256": files["weights/aligned/model.safetensors"],
+        "protocol": {"rows": study.ROWS, "every": EVERY, "answers": ANSWERS}
+        | dict(trial.recipe)
+        | dict(trial.sampling),
+        "versions": {
+            name: study.version(name) for name in ("torch", "transformers", "trl", "sae-lens")
+        },
+    }
+
+
+def write(path: Path, summary: tracks.Summary) -> None:
+    """A line per point and per relation, so that what a run adds can be seen in a diff."""
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts().items()]
+    record = summary.as_record()
+    relations = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in record["relations"].items()
+    )
+    runs = ",\n".join(_run_lines(run) for run in summary.runs)
+    lines += [f' "relations": {{\n{relations}\n }}', f' "runs": [\n{runs}\n ]']
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _run_lines(run: tracks.Run) -> str:
+    points = ",\n".join(f"    {json.dumps(asdict(point))}" for point in run.points)
+    head = f'"condition": {json.dumps(run.condition)}, "seed": {run.seed}, "asked": {run.asked}'
+    return f'  {{{head}, "points": [\n{points}\n  ]}}'
+
+
+if __name__ == "__main__":
+    main()
