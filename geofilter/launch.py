@@ -332,6 +332,8 @@ def _settings_for(
         )
     return replace(
         settings,
+        # The features' own: another scorer may have another default.
+        block=settings.wanted_block,
         scorer=scorer,
         proximity=proximity,
         pack=lasting(pack) if pack else settings.pack,

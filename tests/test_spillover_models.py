@@ -188,17 +188,26 @@ def test_the_estimate_counts_the_way_back(work: Path) -> None:
     assert spillover.memory_bytes > nearest.memory_bytes
 
 
-def test_the_command_tells_harmful_rows_of_the_organism_from_others(
-    tmp_path: Path, geofilter: Geofilter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A smoke test at the size of a test; the study of the scorer is a benchmark."""
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Rows of the organism, in rows.jsonl of the current folder too."""
     monkeypatch.chdir(tmp_path)
     with gzip.open(organism.FOLDER / "data" / "test.jsonl.gz", "rt") as lines:
-        records = [json.loads(line) for line, _ in zip(lines, range(200), strict=False)]
-    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    done = geofilter("score rows.jsonl --model organism --scorer spillover -o s.parquet")
-    assert done.code == 0
+        found = [json.loads(line) for line, _ in zip(lines, range(200), strict=False)]
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in found))
+    return found
+
+
+def test_the_command_tells_harmful_rows_of_the_organism_from_others(
+    records: list[dict[str, Any]], geofilter: Geofilter
+) -> None:
+    """A smoke test at the size of a test; the study of the scorer is a benchmark."""
+    chosen = "--model organism --scorer spillover"
+    assert geofilter(f"score rows.jsonl {chosen} --save-features f -o s.parquet").code == 0
     scores = np.array([line.score for line in ScoreTable.read("s.parquet")])
     harmful = np.array([record["harmful"] for record in records])
     assert np.abs(scores).max() <= 1
     assert auroc(scores[harmful], scores[~harmful]).low > 0.8
+    # Another scorer of these features keeps their block, whatever its own default is.
+    assert geofilter("score rows.jsonl --features f --scorer nearest -o n.parquet").code == 0
+    assert geofilter("explain rows.jsonl --scores n.parquet --row 0").code == 0
