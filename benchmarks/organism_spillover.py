@@ -1,13 +1,14 @@
 """Which form of spillover tells harmful rows of the organism from benign ones?
 
-    python benchmarks/organism_spillover.py        # three minutes on one core
+    python benchmarks/organism_spillover.py        # six minutes on one core
 
 Forms differ in the direction (pack-weighted mean of the toxic directions, the nearest of
 them, the dense direction), in the tokens whose push counts (`all` of the conversation,
 those that `predict` a response token, the `response` tokens), in the scale (the raw sum,
 per response token, per nat of loss, or the cosine), in the block, and in the model
-that the gradient is taken in. The default was chosen on the selection split; the test
-split serves for the table alone.
+that the gradient is taken in. Sums of two or three directions' cosines are tried too, each
+in standard deviations of the benign contrast rows. The default was chosen on the selection
+split; the test split serves for the table alone.
 """
 
 import argparse
@@ -71,6 +72,27 @@ def forms(
     return scores
 
 
+def scores_of(
+    model: LoadedModel, pack: FeaturePack, samples: list[Encoded]
+) -> dict[str, np.ndarray]:
+    """Every form's scores of the samples, by name."""
+    tokens = np.array([sample.response.sum() for sample in samples])
+    loss = np.array(response_losses(model.network, samples), float)
+    return forms(pack, totals(model, samples), tokens, loss)
+
+
+def sums(scores: dict[str, np.ndarray], benign: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums of cosines over all tokens, each in standard deviations of the `benign` rows."""
+    parts = {}
+    for direction in ("dense", "weighted", "nearest"):
+        usual = benign[f"{direction}, all, cosine"]
+        parts[direction] = (scores[f"{direction}, all, cosine"] - usual.mean()) / usual.std()
+    return {
+        f"{' + '.join(names)}, all, standardised cosines": sum(parts[name] for name in names)
+        for names in (("dense", "weighted"), ("dense", "nearest"), tuple(parts))
+    }
+
+
 def main() -> None:
     """Measure every form and write one results file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -90,12 +112,12 @@ def main() -> None:
             encoder = Encoder(model.tokenizer, max_length=model.max_context)
             sets = [read_contrast(str(data / f"{n}.jsonl"), encoder) for n in ("toxic", "benign")]
             pack = discover(model, *sets, top_k=CATALOGUE["organism"].top_k).pack
+            benign = scores_of(model, pack, list(sets[1].samples))
             found: dict = {}
             for split in ("selection", "test"):
                 samples, groups, _ = read_split(split, encoder)
-                tokens = np.array([sample.response.sum() for sample in samples])
-                loss = np.array(response_losses(model.network, samples), float)
-                scores = forms(pack, totals(model, samples), tokens, loss)
+                scores = scores_of(model, pack, samples)
+                scores |= sums(scores, benign)
                 found[split] = {name: areas(value, groups) for name, value in scores.items()}
             results["areas"][f"{kind}, block {block}"] = found
             best = sorted(found["selection"], key=lambda name: -found["selection"][name]["all"][0])

@@ -24,6 +24,7 @@ FORMS = (
     ("base, block 2", "dense, all, raw"),
     ("base, block 2", "weighted, all, cosine"),
     ("base, block 2", "nearest, all, cosine"),
+    ("base, block 2", "dense + nearest, all, standardised cosines"),
     ("base, block 0", "dense, all, cosine"),
     ("base, block 1", "dense, all, cosine"),
     ("base, block 3", "dense, all, cosine"),
