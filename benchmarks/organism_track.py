@@ -23,6 +23,7 @@ from geofilter import plots
 from geofilter.catalogue import CATALOGUE
 from geofilter.verify import experiment, tracks
 from geofilter.verify.defaults import make_plan
+from geofilter.verify.ranks import rank_correlation
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
 ARMS = ("unfiltered", "random", "nearest", "benign-control")
@@ -71,7 +72,23 @@ def main() -> None:
     write(options.output, summary)
     drawing = plots.courses(tracks.panels(summary))
     plots.save(options.output.with_suffix(""), drawing, overwrite=True)
+    # The page shows the SVG; the PNG is three times its size.
+    options.output.with_suffix(".png").unlink()
     print("\n".join(tracks.markdown(summary, "the organism's base model", False)))
+    print("\n".join(["", *first_look(runs)]))
+
+
+def first_look(runs: list[tracks.Run]) -> list[str]:
+    """What the first measurement in training says about the last rate, over runs; a table."""
+    ends = [run.points[-1].values[tracks.RATE] for run in runs]
+    lines = [f"| at step {EVERY} | rank correlation with the rate at the end |", "| --- | --- |"]
+    for name in runs[0].points[1].values:
+        if name.endswith("explained_variance"):
+            continue
+        found = rank_correlation([run.points[1].values[name] for run in runs], ends)
+        shown = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+        lines.append(f"| {tracks.measure_name(name)} | {shown} |")
+    return lines
 
 
 def read(path: Path) -> list[tracks.Run]:
