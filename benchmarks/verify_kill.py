@@ -66,7 +66,7 @@ def main() -> int:
             process = subprocess.Popen(
                 command(data, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            moment = rng.uniform(0.3, 0.35 * length)
+            moment = rng.uniform(0.3, 0.22 * length)
             try:
                 process.wait(moment)
             except subprocess.TimeoutExpired:
