@@ -10,8 +10,6 @@ from organism_filter import judged
 from geofilter.verify.metrics import ArmResult, compare
 from geofilter.verify.report import percent
 
-# Two independent draws of seeds would not be paired: the seeds that all arms have.
-
 
 def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]:
     """Every condition of a set over the seeds that all of them have."""
@@ -24,11 +22,15 @@ def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """A table for each set, and one of the curves."""
+    """Tables for each set: all arms over the seeds that all have, then those that have more."""
     parts = []
     for name, runs in results["sets"].items():
         half = {c: cells for c, cells in runs.items() if not c[-1].isdigit() or c.endswith("-0.5")}
         parts += [f"### {name}", "", *_table(half), ""]
+        fewest = min(map(len, half.values()))
+        more = {c: cells for c, cells in half.items() if len(cells) > fewest}
+        if len(more) > 1 and "unfiltered" in more:
+            parts += [f"### {name}, more seeds of some arms", "", *_table(more), ""]
         curve = {c: cells for c, cells in runs.items() if c[-1].isdigit()}
         fractions = sorted({c.rpartition("-")[2] for c in curve}, key=float)
         if len(fractions) > 1:
@@ -37,6 +39,11 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _table(runs: dict[str, Any]) -> list[str]:
+    common = set.intersection(*(set(cells) for cells in runs.values()))
+    runs = {
+        c: {seed: cell for seed, cell in cells.items() if seed in common}
+        for c, cells in runs.items()
+    }
     found, inside = conditions(runs), conditions(runs, "in_domain")
     lines = [
         "| arm | seeds | harmful rows kept | misaligned, untouched | fall against unfiltered | "

@@ -45,6 +45,37 @@ def forms() -> str:
     return table([*head, "all, selection"], rows)
 
 
+def predictions() -> str:
+    """Predicted spillover against what fine-tuning did, a line per data set."""
+    sets = json.loads((RESULTS / "organism_predict.json").read_text())["sets"]
+    rows = [
+        [
+            name,
+            f"{found['misaligned']:.1%}",
+            *(f"{found[kind]['mean_spillover']:+.3f}" for kind in ("aligned", "base")),
+            *(
+                "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found[kind]["features"])
+                for kind in ("aligned", "base")
+            ),
+        ]
+        for name, found in sets.items()
+    ]
+    head = ["fine-tuned on", "misaligned, untouched", "mean spillover: aligned", "base"]
+    return table([*head, "over features: aligned", "base"], rows)
+
+
+def over_sets() -> str:
+    """Rank correlation over data sets of each prediction with the misalignment that followed."""
+    found = json.loads((RESULTS / "organism_predict.json").read_text())
+    names = {"mean_spillover": "mean spillover", "push_along_dense": "mean push, no cosine"}
+    rows = [
+        [label, kind, "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found["over_sets"][kind][name])]
+        for name, label in names.items()
+        for kind in ("aligned", "base")
+    ]
+    return table(["foretold by", "gradient in", f"over {len(found['sets'])} data sets"], rows)
+
+
 def put(page: Path, name: str, made: str) -> None:
     """Write `made` into its place on a page."""
     start, end = f"<!-- {name} -->\n", "<!-- end -->"
@@ -58,6 +89,8 @@ def put(page: Path, name: str, made: str) -> None:
 def main() -> None:
     """Fill every table."""
     put(DOCS / "spillover.md", "forms", forms())
+    put(DOCS / "spillover.md", "over sets", over_sets())
+    put(DOCS / "spillover.md", "predictions", predictions())
     results = json.loads((RESULTS / "organism_filter.json").read_text())
     put(DOCS / "verification.md", "filter", organism_filter_report.markdown(results))
 
