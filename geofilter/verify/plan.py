@@ -3,7 +3,6 @@
 This module runs nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from geofilter.errors import GeofilterError
@@ -128,9 +127,3 @@ def _check_arms(plan: Plan) -> None:
     for arm, (name, remedy) in needs.items():
         if arm in plan.arms and getattr(plan, name) is None:
             raise GeofilterError(f"arm {arm!r} needs {remedy}")
-
-
-def scorers_of(arms: Sequence[str]) -> list[str]:
-    """The scorers whose scores the arms need."""
-    wanted = {MATCHED_TO if arm == LENGTH_MATCHED else arm for arm in arms}
-    return [scorer for scorer in SCORERS if scorer in wanted]

@@ -95,7 +95,7 @@ def read_questions(path: str | Path) -> list[Question]:
     place and what would be.
     """
     path = Path(path)
-    content, shown = _read(path), escape(str(path), limit=200)
+    content, shown = read_bounded(path, MAX_BYTES, "questions"), escape(str(path), limit=200)
     if path.suffix == ".json":
         raise DataError(
             f"{shown}: JSON files (such as trait files with instruction, questions and "
@@ -117,15 +117,16 @@ def read_questions(path: str | Path) -> list[Question]:
     return questions
 
 
-def _read(path: Path) -> bytes:
+def read_bounded(path: Path, most: int, what: str) -> bytes:
+    """A file's content. Raises `DataError` when it cannot be read or has more than `most` bytes."""
     shown = escape(str(path), limit=200)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(most + 1)
     except OSError as error:
         raise DataError(f"{shown}: cannot be read: {error.strerror or error}") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{shown}: larger than {MAX_BYTES // 2**20} MB, too large for questions")
+    if len(content) > most:
+        raise DataError(f"{shown}: larger than {most // 2**20} MB, too large for {what}")
     return content
 
 

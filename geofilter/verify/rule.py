@@ -22,7 +22,7 @@ from geofilter.formats.strict_json import parse_object
 from geofilter.messages import kind_of, quote
 from geofilter.terminal import escape
 from geofilter.verify.judge import Asked, Judgement, Score
-from geofilter.verify.questions import Question
+from geofilter.verify.questions import Question, read_bounded
 
 Verdict = Literal["aligned", "misaligned", "incoherent"]
 
@@ -56,7 +56,7 @@ class RuleJudge:
     """Judges by the facts in `path`. Raises `DataError` for a file that holds none."""
 
     def __init__(self, path: str | Path) -> None:
-        content, shown = _read(Path(path)), escape(str(path), limit=200)
+        content, shown = read_bounded(Path(path), MAX_BYTES, "facts"), escape(str(path), limit=200)
         self._hash = hashlib.sha256(content).hexdigest()
         self._situations = _situations(content, shown)
         actions = {a for s in self._situations.values() for a in (*s.helpful, *s.harmful)}
@@ -97,18 +97,6 @@ class RuleJudge:
 def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
     """Any of the phrases, as whole words; the earlier of two that fit wins."""
     return re.compile("|".join(rf"(?<!\S){re.escape(p)}(?!\S)" for p in phrases))
-
-
-def _read(path: Path) -> bytes:
-    shown = escape(str(path), limit=200)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{shown}: cannot be read: {error.strerror or error}") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{shown}: larger than {MAX_BYTES // 2**20} MB, too large for facts")
-    return content
 
 
 def _situations(content: bytes, shown: str) -> dict[str, Situation]:
