@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from geofilter.conformal import fdr
     from geofilter.discovery import discover
     from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
@@ -26,6 +27,7 @@ __all__ = [
     "Settings",
     "discover",
     "drop_fraction",
+    "fdr",
     "load",
     "load_pack",
     "open_rows",
@@ -48,6 +50,7 @@ _HOME = {
     "ScoreTable": "table",
     "drop_fraction": "selection",
     "threshold": "selection",
+    "fdr": "conformal",
     "write_split": "split",
 }
 

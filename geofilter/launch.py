@@ -32,6 +32,7 @@ from geofilter.run import (
     Run,
     Settings,
     describe_contrast,
+    describe_contrast_sets,
     describe_scorer,
     lasting,
     prepare,
@@ -240,6 +241,7 @@ def score_again(
         "source": rows.source,
         "settings": asdict(settings),
         "contrast": describe_contrast(chosen),
+        "contrast_sets": describe_contrast_sets(chosen),
         "features": os.path.abspath(saved.source),
         "started": saved.manifest.facts.get("started"),
     }

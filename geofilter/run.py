@@ -138,11 +138,7 @@ def _describe(
     template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
     # No device: it moves a score by rounding only. The dtype moves it by more.
     decides = {
-        "data": {
-            "sha256": rows.fingerprint(),
-            "layout": rows.layout.name,
-            "columns": dict(rows.layout.columns),
-        },
+        "data": describe_data(rows),
         "model": model.fingerprint,
         **_above(model, settings),
         "dtype": str(model.network.dtype).removeprefix("torch."),
@@ -150,13 +146,14 @@ def _describe(
         "pack": pack.digest,
         "scorer": describe_scorer(settings),
         "window": {"max_length": encoder.max_length, "last_turn": encoder.last_turn},
-        "versions": library_versions(_VERSIONS),
+        "versions": versions(),
     }
     facts = {
         "source": rows.source,
         "settings": asdict(settings)
         | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
         "contrast": describe_contrast(pack),
+        "contrast_sets": describe_contrast_sets(pack),
         # Commits on the hub; None for what is not from there.
         "revisions": {"model": model.revision, "sae": model.sae_revision},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -167,6 +164,20 @@ def _describe(
 def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
     """What decides a push beside the blocks up to the SAE's: all that lies behind them."""
     return {ABOVE: fingerprint.of_whole(model.network)} if settings.scorer == "spillover" else {}
+
+
+def describe_data(rows: RowFile) -> dict[str, object]:
+    """What decides a score on the side of the data."""
+    return {
+        "sha256": rows.fingerprint(),
+        "layout": rows.layout.name,
+        "columns": dict(rows.layout.columns),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Those of what makes the scores."""
+    return library_versions(_VERSIONS)
 
 
 def describe_scorer(settings: Settings) -> dict[str, str]:
@@ -180,6 +191,19 @@ def describe_contrast(pack: FeaturePack) -> dict[str, float | None]:
     """What was usual in the contrast rows, so that a table can be judged without its pack."""
     figures = asdict(pack.contrast)
     return {name: _number_or_none(value) for name, value in figures.items()}
+
+
+def describe_contrast_sets(pack: FeaturePack) -> list[dict[str, object]]:
+    """The data that the pack was made from, so that its rows can be known again.
+
+    The default sets are left out: they are parts of the rows of a data set on the hub.
+    """
+    sets = [pack.provenance.get(side) for side in ("toxic", "benign")]
+    return [
+        {"source": lasting(str(one.get("source"))), "sha256": one.get("sha256")}
+        for one in sets
+        if isinstance(one, dict) and "dataset" not in one
+    ]
 
 
 def _number_or_none(value: float | None) -> float | None:
@@ -199,12 +223,9 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
 
     Raises `TableError` when `source` is other data or has changed since.
     """
-    data = table.manifest.decides.get("data")
-    if not isinstance(data, dict):
-        raise _not_of_a_run(table)
-    renamed = {own: column for own, column in data["columns"].items() if own != column}
-    layout = None if data["layout"] == "unknown" else data["layout"]
-    rows = open_rows(source, layout=layout, columns=renamed)
+    rows = open_alike(source, table)
+    data = table.manifest.decides["data"]
+    assert isinstance(data, dict)
     if rows.fingerprint() != data["sha256"]:
         origin = table.manifest.facts.get("source", "other data")
         raise TableError(
@@ -215,19 +236,37 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
     return rows
 
 
+def open_alike(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+    """Open any data in the layout that the data of `table` was read in."""
+    data = table.manifest.decides.get("data")
+    if not isinstance(data, dict):
+        raise _not_of_a_run(table)
+    renamed = {own: column for own, column in data["columns"].items() if own != column}
+    layout = None if data["layout"] == "unknown" else data["layout"]
+    return open_rows(source, layout=layout, columns=renamed)
+
+
+def settings_of(table: ScoreTable) -> Settings:
+    """The settings that made `table`, less the trust in code that comes with the model.
+
+    Raises `TableError` when it does not say.
+    """
+    settings = table.manifest.facts.get("settings")
+    if not isinstance(settings, dict):
+        raise _not_of_a_run(table)
+    try:
+        return replace(Settings(**settings), trust_remote_code=False)
+    except TypeError:
+        raise _not_of_a_run(table) from None
+
+
 def prepare_again(rows: RowFile, table: ScoreTable, *, trust_remote_code: bool = False) -> Run:
     """The run that made `table`, ready to look at single rows of it.
 
     Raises `TableError` naming the difference when the model, the pack or anything else but
     versions and precision is not what it was, and what `prepare` raises.
     """
-    settings = table.manifest.facts.get("settings")
-    if not isinstance(settings, dict):
-        raise _not_of_a_run(table)
-    try:
-        chosen = Settings(**settings)
-    except TypeError:
-        raise _not_of_a_run(table) from None
+    chosen = settings_of(table)
     # Where and with what precision the model runs moves what is seen by rounding only.
     run = prepare(rows, replace(chosen, device="auto", trust_remote_code=trust_remote_code))
     changed = difference(_meaning(table.manifest), _meaning(run.manifest))

@@ -176,6 +176,15 @@ def new_parquet(handle: Any, metadata: Mapping[bytes, bytes]) -> pq.ParquetWrite
     )
 
 
+def is_score_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is a score table; `ScoreTable.read` finds out if it is whole."""
+    try:
+        with open_parquet(Path(path)) as file:
+            return FORMAT_KEY in (file.schema_arrow.metadata or {})
+    except DAMAGE:
+        return False
+
+
 def _verify(file: pq.ParquetFile) -> Manifest:
     """Read the whole file once; raise `ValueError` at the first thing that is wrong."""
     if not file.schema_arrow.remove_metadata().equals(SCHEMA):

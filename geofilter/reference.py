@@ -1,0 +1,190 @@
+"""A reference of clean rows for the data of a score table: their scores by the same scorer.
+
+The reference is a score table, or data that is scored here as the table's data was and
+kept in the cache, so that choosing again runs no model. Rows that would break the
+exchangeability with the data's clean rows are left out, and counted: those that occur in
+the data too, those that the pack was made from, and every repetition.
+
+This module knows nothing about how a threshold is made of the scores.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geofilter import launch
+from geofilter.defaults import cache_folder
+from geofilter.errors import DataError, TableError
+from geofilter.manifest import Manifest, difference
+from geofilter.resemblance import MEASURES, Difference, compare
+from geofilter.rows import open_rows
+from geofilter.run import describe_data, open_alike, settings_of, versions
+from geofilter.table import ScoreTable, is_score_table
+from geofilter.terminal import escape
+
+UNSCORED = "have no score"
+IN_DATA = "occur in the data too"
+IN_PACK = "served to make the pack"
+REPEATED = "repeat another row"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Scores of clean rows, higher = nearer to harm, that a table's scores can be held against.
+
+    `scores` (n,): each row once. `rows` counts all rows of the reference, and `left_out`
+    those that are not in `scores`, by reason. `differences` compare its low-scoring rows
+    with the data's. `warnings`: what speaks against taking it, one line each.
+    """
+
+    scores: npt.NDArray[np.float32]
+    source: str
+    rows: int
+    left_out: Mapping[str, int]
+    differences: Sequence[Difference]
+    warnings: Sequence[str]
+
+
+def read_reference(
+    source: str | os.PathLike[str], table: ScoreTable, *, report: launch.Report | None = None
+) -> Reference:
+    """The reference at `source` for the data of `table`.
+
+    `source`: a score table that was made as `table` was, or data, which is scored unless
+    that was done before; `report` is then called with the phase and the rows done in it.
+
+    Raises `TableError` naming the difference when the reference was scored otherwise,
+    `DataError` when no row of it is left, and what `launch.score` raises.
+    """
+    name = os.fspath(source)
+    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, report)
+    warnings = _refuse_other_scores(name, made, table)
+    contrast, unread = _contrast_rows(table)
+    if unread:
+        places = ", ".join(escape(place, limit=200) for place in unread)
+        warnings.append(
+            f"the pack was made from {places}, gone or changed since, so that nobody can tell "
+            "whether rows of the reference served for it; such rows make the bound fail"
+        )
+    usable, left_out = _usable(made, set(table.column("row_hash")), contrast)
+    if not usable.any():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        raise DataError(
+            f"{escape(name, limit=200)}: no row of the reference is left "
+            f"({reasons or 'it has none'}); give clean rows that are not in the data"
+        )
+    differences = compare(_columns(table, None), _columns(made, usable))
+    warnings += [_doubt(one) for one in differences if one.doubtful]
+    scores = made.scores[usable].compressed()
+    return Reference(scores, name, len(made), left_out, differences, warnings)
+
+
+def _scored(name: str, table: ScoreTable, report: launch.Report | None) -> ScoreTable:
+    """The score table of a data file by the settings of `table`, from the cache or made."""
+    settings = settings_of(table)
+    rows = open_alike(name, table)
+    decides = table.manifest.decides
+    expected = Manifest({**decides, "data": describe_data(rows), "versions": versions()})
+    place = cache_folder() / "references" / f"{expected.hash[:32]}.parquet"
+    if place.exists():
+        with suppress(TableError):
+            made = ScoreTable.read(place)
+            if made.manifest.hash == expected.hash:
+                return made
+        place.unlink()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
+    total = sum(1 for _ in rows)
+    return launch.score(rows, settings, place, on_error="keep", total=total, report=report).table
+
+
+def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:
+    """Raise unless both score alike; other versions are told of, since they move by rounding."""
+    ours, theirs = (_how(one.manifest, {"data", "versions"}) for one in (table, made))
+    if differing := difference(ours, theirs):
+        raise TableError(
+            f"{escape(name, limit=200)}: is scored otherwise than the data "
+            f"({'; '.join(differing)}); score it as {escape(str(table.path), limit=200)} was made"
+        )
+    versions = [_only(one.manifest, "versions") for one in (table, made)]
+    if differing := difference(*versions):
+        return [
+            f"data and reference were scored with other versions ({'; '.join(differing)}); "
+            "score both again with one"
+        ]
+    return []
+
+
+def _how(manifest: Manifest, without: set[str]) -> Manifest:
+    return Manifest({k: v for k, v in manifest.decides.items() if k not in without})
+
+
+def _only(manifest: Manifest, key: str) -> Manifest:
+    return Manifest({key: manifest.decides.get(key)})
+
+
+def _contrast_rows(table: ScoreTable) -> tuple[set[str], list[str]]:
+    """Hashes of the rows that the table's pack was made from, and the files that are lost."""
+    hashes: set[str] = set()
+    lost = []
+    sets = table.manifest.facts.get("contrast_sets")
+    for one in sets if isinstance(sets, list) else []:
+        if not isinstance(one, dict):
+            continue
+        place = str(one.get("source"))
+        try:
+            # Nothing is fetched, and no pipe is waited for, because a table says so.
+            if not (os.path.isfile(place) or os.path.isdir(place)):
+                raise DataError(f"{place}: is gone")
+            rows = open_rows(place)
+            if rows.fingerprint() != one.get("sha256"):
+                raise DataError(f"{place}: has changed")
+            hashes.update(row.row_hash for row in rows)
+        except DataError:
+            lost.append(place)
+    return hashes, lost
+
+
+def _usable(
+    made: ScoreTable, in_data: set[str], in_pack: set[str]
+) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+    """Which lines of the reference count, and why the others do not."""
+    left_out: Counter[str] = Counter()
+    seen: set[str] = set()
+    usable = np.zeros(len(made), dtype=bool)
+    unscored = np.ma.getmaskarray(made.scores)
+    for index, row_hash in enumerate(made.column("row_hash")):
+        if unscored[index]:
+            left_out[UNSCORED] += 1
+        elif row_hash in in_data:
+            left_out[IN_DATA] += 1
+        elif row_hash in in_pack:
+            left_out[IN_PACK] += 1
+        elif row_hash in seen:
+            left_out[REPEATED] += 1
+        else:
+            usable[index] = True
+            seen.add(row_hash)
+    return usable, dict(left_out)
+
+
+def _columns(
+    table: ScoreTable, usable: npt.NDArray[np.bool_] | None
+) -> dict[str, np.ma.MaskedArray[Any, np.dtype[Any]]]:
+    every = {name: table.column(name) for name in MEASURES}
+    return every if usable is None else {name: column[usable] for name, column in every.items()}
+
+
+def _doubt(one: Difference) -> str:
+    return (
+        "the reference does not resemble the data: below its median score, where rows should be "
+        f"clean and alike, at least {one.at_least:.0%} of the data's rows differ in "
+        f"{MEASURES[one.measure]}; either it is of another kind, and the bound fails, or many "
+        "harmful rows score low"
+    )
