@@ -65,8 +65,9 @@ def fdr(
     such that k rows have a p-value of q·k / rows or less. If the reference rows are
     exchangeable with the clean rows of the data, the expected share of clean rows among
     the dropped (0 where none is dropped) is at most q times the share of clean rows in the
-    data, and so at most `q`; ties and rows that the data repeats change nothing in it. That is an average over references and data sets: one draw may lie
-    above it, the farther the smaller n is. It holds for a `q` chosen beforehand.
+    data, and so at most `q`. Ties change nothing in that, nor do rows that the data
+    repeats. It is an average over references and data sets: one draw may lie above it, the
+    farther the smaller n is. It holds for a `q` chosen beforehand.
 
     Raises `GeofilterError` for a `q` outside (0, 1), or when n is so small that nothing
     could be dropped whatever the scores; `ValueError` for NaN.
