@@ -3,6 +3,7 @@
 This module knows nothing about how the numbers are shown or what is decided from them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from geofilter.errors import TableError
 from geofilter.pack import ContrastSummary
 from geofilter.scoring import domain_fit
 from geofilter.table import SCORED, ScoreTable
+from geofilter.terminal import escape
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_WITHIN_95 = 1.96  # standard errors
 
 
 class Example(NamedTuple):
@@ -39,6 +43,46 @@ class Summary:
     unscored: Mapping[str, Example]
     quantiles: tuple[float, ...] | None
     warning: str | None
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What training on a data set as a whole pushes the model towards.
+
+    `mean`: the rows' mean spillover, in [-1, 1], higher = nearer to harm. `low` and `high`:
+    95 % interval of the mean, its rows taken as independent draws; None for a single row.
+    `towards_harm`: the share of rows with a score above 0.
+    """
+
+    rows: int
+    mean: float
+    low: float | None
+    high: float | None
+    towards_harm: float
+
+
+def risk_of(table: ScoreTable) -> Risk:
+    """The risk of the data set that `table` scored, by the mean of its spillover.
+
+    The interval is mean ± 1.96 s / √n. Raises `TableError` for the scores of another scorer,
+    of whose mean it is not known that it foretells anything, and where no row has a score.
+    """
+    scorer = table.manifest.decides.get("scorer")
+    name = scorer.get("name") if isinstance(scorer, dict) else None
+    shown = escape(str(table.path), limit=200)
+    if name != "spillover":
+        raise TableError(
+            f"{shown}: was scored by {escape(name)}, and only the mean of spillover is known to "
+            "foretell misalignment; score the data with --scorer spillover"
+        )
+    scores = table.scores.compressed().astype(np.float64)
+    if not len(scores):
+        raise TableError(f"{shown}: no row has a score, so that nothing can be said of the whole")
+    mean, low, high = float(scores.mean()), None, None
+    if len(scores) > 1:
+        error = _WITHIN_95 * float(scores.std(ddof=1)) / math.sqrt(len(scores))
+        low, high = mean - error, mean + error
+    return Risk(len(scores), mean, low, high, float((scores > 0).mean()))
 
 
 def summarise(table: ScoreTable) -> Summary:

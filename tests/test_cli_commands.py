@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,25 @@ def test_every_scorer_can_be_asked_for(work, geofilter, scorer):
     assert (score_column("s.parquet") == score_column("data.scores.parquet")) == (
         scorer == "nearest"
     )
+
+
+def test_the_summary_of_spillover_gives_the_risk_of_the_whole_with_its_interval(work, geofilter):
+    asked = f"score data.jsonl {TINY} --pack my.pack --scorer spillover --summary -o s.parquet"
+    done = geofilter(f"{asked} --json")
+    scores = score_column("s.parquet")
+    error = 1.96 * statistics.stdev(scores) / len(scores) ** 0.5
+    risk = json.loads(done.out)["risk"]
+    mean = statistics.fmean(scores)
+    assert risk["mean"] == pytest.approx(mean, abs=1e-7)
+    assert (risk["low"], risk["high"]) == pytest.approx((mean - error, mean + error), abs=1e-7)
+    assert risk["towards_harm"] == sum(score > 0 for score in scores) / ROWS
+    assert f"mean spillover {mean:+.4f} [{mean - error:+.4f}, " in geofilter(asked).out
+
+
+def test_the_risk_is_refused_for_scores_whose_mean_foretells_nothing(work, geofilter):
+    done = geofilter(f"score data.jsonl {TINY} --pack my.pack --summary -o s.parquet")
+    assert done.code == 2
+    assert "--summary goes with --scorer spillover" in done.err
 
 
 def test_score_again_takes_the_finished_table_and_restart_makes_it_anew(work, geofilter):

@@ -14,6 +14,7 @@ from geofilter.errors import DataError, GeofilterError, ModelError, OutputError
 from geofilter.verify import cell, experiment, weights
 from geofilter.verify.defaults import make_plan
 from geofilter.verify.plan import Plan
+from geofilter.verify.report import markdown
 from geofilter.verify.results import results_of
 
 ARMS = ("aligned", "unfiltered", "random", "random-length-matched", "nearest", "loss", "judge")
@@ -212,7 +213,9 @@ def test_rows_that_cannot_be_trained_on_are_in_no_arm(files: Path) -> None:
     lines = Path("data.jsonl").read_bytes().splitlines(keepends=True)
     Path("data.jsonl").write_bytes(b"".join([b"{\n", *lines[:10], b'{"prompt": "w1"}\n']))
     outcome = experiment.run(plan(arms=("unfiltered", "nearest"), seeds=(0,)), "out")
-    assert outcome.training_rows == 10
+    assert (outcome.file_rows, outcome.training_rows) == (12, 10)
+    text = markdown(plan(), results_of(outcome, draws=50), "-")
+    assert "2 of the file's 12 rows cannot be trained on" in text
     assert [c.measures["rows"] for c in outcome.cells] == [10, 5]
 
 

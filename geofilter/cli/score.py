@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from geofilter.cli.output import Report
     from geofilter.launch import Outcome
     from geofilter.rows import RowFile
-    from geofilter.summary import Summary
+    from geofilter.summary import Risk, Summary
     from geofilter.table import ScoreTable
 
 
@@ -107,6 +107,12 @@ if TYPE_CHECKING:
     help="Count the tokens, estimate memory and time, and stop there.",
 )
 @click.option(
+    "--summary",
+    "with_risk",
+    is_flag=True,
+    help="Print the risk of DATA as a whole too: its mean spillover. For --scorer spillover.",
+)
+@click.option(
     "--resume/--restart",
     default=True,
     help="Go on where an earlier run of the same command stopped (default), or begin anew.",
@@ -129,6 +135,7 @@ def command(
     on_error: Literal["stop", "keep"],
     features: str | None,
     only_estimate: bool,
+    with_risk: bool,
     resume: bool,
     output: str | None,
     as_json: bool,
@@ -149,12 +156,18 @@ def command(
       geofilter score train.jsonl --model organism --save-features train.features
       geofilter score train.jsonl --features train.features --scorer persona \\
           -o persona.parquet
+      geofilter score train.jsonl --model organism --scorer spillover --summary
     """
     from geofilter.atomic import check_output
     from geofilter.rows import open_rows
-    from geofilter.summary import summarise
+    from geofilter.summary import risk_of, summarise
 
     _refuse_combinations(features)
+    if with_risk and scorer != "spillover":
+        raise click.UsageError(
+            f"--summary goes with --scorer spillover; of {scorer} it is not known that its mean "
+            "foretells anything"
+        )
     if only_estimate:
         _estimate(open_rows(data, layout=layout, columns=columns), of_the_model, as_json)
         return
@@ -173,10 +186,14 @@ def command(
     for line in outcome.notes:
         note(escape(line, limit=None))
     summary = summarise(outcome.table)
+    risk = risk_of(outcome.table) if with_risk and summary.scored else None
     if as_json:
-        print_json(_as_json(summary, outcome.table))
+        more = {"risk": asdict(risk)} if risk else {}
+        print_json({**_as_json(summary, outcome.table), **more})
     else:
         _print(summary, outcome.table, data)
+        if risk:
+            _print_risk(risk)
     if summary.warning:
         note(f"warning: {summary.warning}")
 
@@ -317,6 +334,18 @@ def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:
         f"  geofilter filter {typed} --scores {scores} --drop-fraction 0.2 "
         f"-o {argument('kept-' + _name_to_write(data))}\n"
         f"  geofilter explain {typed} --scores {scores} --row {nearest_row(table)}"
+    )
+
+
+def _print_risk(risk: "Risk") -> None:
+    interval = "" if risk.low is None else f" [{risk.low:+.4f}, {risk.high:+.4f}]"
+    click.echo(
+        f"\nrisk of the whole: mean spillover {risk.mean:+.4f}{interval}, higher = nearer to harm"
+        f"\n{risk.towards_harm:.1%} of {risk.rows:,} scored rows push towards harm."
+        "\nThe interval (95 %) is that of the mean over such rows. In the organism this number "
+        "put data\nsets in the order of the misalignment that followed (docs/spillover.md); how "
+        "much follows it\ndoes not say. Compare it with that of other data for the same model and "
+        "pack."
     )
 
 

@@ -51,10 +51,14 @@ class CellResult(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All cells of an experiment, and what decided them."""
+    """All cells of an experiment, and what decided them.
+
+    `file_rows` are in the data; `training_rows` of them can be trained on.
+    """
 
     cells: list[CellResult]
     manifest: Manifest
+    file_rows: int
     training_rows: int
     budget: Budget
 
@@ -100,7 +104,8 @@ def run(
             )
             for cell in experiment.cells()
         ]
-    return Outcome(cells, manifest, len(parts.rows.encoded), parts.work.budget)
+    rows = parts.rows
+    return Outcome(cells, manifest, rows.total, len(rows.encoded), parts.work.budget)
 
 
 class _Parts:

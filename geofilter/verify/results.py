@@ -57,6 +57,8 @@ class Results:
     conditions: tuple[Condition, ...]
     verdict: bool | None
     judged: str  # the condition that the verdict is about
+    file_rows: int  # in the data
+    training_rows: int  # of them that can be trained on; the others are in no arm
 
     def as_record(self) -> dict[str, Any]:
         """The results as JSON values."""
@@ -95,7 +97,7 @@ def results_of(outcome: Outcome, *, draws: int = 10_000) -> Results:
         )
         for name, (arm, fraction) in kinds.items()
     )
-    return Results(conditions, *_verdict(conditions))
+    return Results(conditions, *_verdict(conditions), outcome.file_rows, outcome.training_rows)
 
 
 def _quality(answers: Sequence[Judged]) -> float | None:
