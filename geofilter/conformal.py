@@ -74,17 +74,21 @@ def fdr(
     """
     level = _level(q)
     _, has_score = _present(reference, "reference")
-    n = int(has_score.sum())
-    if n < (needed := reference_needed(q, 1.0)):
-        raise GeofilterError(
-            f"a reference of {n:,} scored rows is too small for an FDR of {q}: no p-value can "
-            f"fall below 1/{n + 1:,}, so that nothing could ever be dropped; give at least "
-            f"{needed:,} rows, and {reference_needed(q, 0.01):,} to be able to drop 1 % of the data"
-        )
+    require_reference(int(has_score.sum()), q)
     cut = _Steps.of(scores, reference).cut(level)
     if cut is None:
         return drop_fraction(scores, 0.0, unscored=unscored)
     return threshold(scores, cut, unscored=unscored)
+
+
+def require_reference(n: int, q: float) -> None:
+    """Raise `GeofilterError` when n reference rows let `fdr` at `q` drop nothing, ever."""
+    if n < (needed := reference_needed(q, 1.0)):
+        raise GeofilterError(
+            f"a reference of {n:,} usable rows is too small for an FDR of {q}: no p-value can "
+            f"fall below 1/{n + 1:,}, so that nothing could ever be dropped; give {needed:,} "
+            f"rows at the least, {reference_needed(q, 0.01):,} to be able to drop 1 % of the data"
+        )
 
 
 def smallest_drop(rows: int, n: int, q: float) -> int:

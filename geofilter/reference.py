@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofilter import launch
+from geofilter.conformal import require_reference
 from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
 from geofilter.manifest import Manifest, difference
@@ -52,18 +53,23 @@ class Reference:
 
 
 def read_reference(
-    source: str | os.PathLike[str], table: ScoreTable, *, report: launch.Report | None = None
+    source: str | os.PathLike[str],
+    table: ScoreTable,
+    *,
+    q: float | None = None,
+    report: launch.Report | None = None,
 ) -> Reference:
     """The reference at `source` for the data of `table`.
 
     `source`: a score table that was made as `table` was, or data, which is scored unless
     that was done before; `report` is then called with the phase and the rows done in it.
+    With `q`, a reference too small for `conformal.fdr` at it is refused before that.
 
     Raises `TableError` naming the difference when the reference was scored otherwise,
     `DataError` when no row of it is left, and what `launch.score` raises.
     """
     name = os.fspath(source)
-    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, report)
+    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, q, report)
     warnings = _refuse_other_scores(name, made, table)
     contrast, unread = _contrast_rows(table)
     if unread:
@@ -85,10 +91,15 @@ def read_reference(
     return Reference(scores, name, len(made), left_out, differences, warnings)
 
 
-def _scored(name: str, table: ScoreTable, report: launch.Report | None) -> ScoreTable:
+def _scored(
+    name: str, table: ScoreTable, q: float | None, report: launch.Report | None
+) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
     settings = settings_of(table)
     rows = open_alike(name, table)
+    total = sum(1 for _ in rows)
+    if q is not None:
+        require_reference(total, q)
     decides = table.manifest.decides
     expected = Manifest({**decides, "data": describe_data(rows), "versions": versions()})
     place = cache_folder() / "references" / f"{expected.hash[:32]}.parquet"
@@ -100,7 +111,6 @@ def _scored(name: str, table: ScoreTable, report: launch.Report | None) -> Score
         place.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
-    total = sum(1 for _ in rows)
     return launch.score(rows, settings, place, on_error="keep", total=total, report=report).table
 
 

@@ -65,6 +65,11 @@ def score_then_remove(path: str) -> Callable[[], None]:
     return prepare
 
 
+def score_other(options: str) -> None:
+    command = f"score other.jsonl {TINY} --pack my.pack -o other.parquet {options}"
+    assert cli.main(command.split()) == 0
+
+
 def ask(kind: str = "free_form_judge_0_100", text: str = "w1 w2") -> Callable[[], None]:
     """Questions and facts for a verification."""
 
@@ -98,9 +103,49 @@ CASES = {
         f"{SCORE} --column prompt=a --column prompt=b", ("'prompt' is given twice",)
     ),
     "window of no token": Case(f"{SCORE} --max-length 0", ("--max-length", "0")),
-    "no selection": Case(FILTER, ("give either --drop-fraction or --threshold",)),
+    "no selection": Case(FILTER, ("give one of --drop-fraction, --threshold and --fdr",)),
     "both selections": Case(
-        f"{FILTER} --drop-fraction 0.1 --threshold 1", ("either --drop-fraction or --threshold",)
+        f"{FILTER} --drop-fraction 0.1 --threshold 1", ("give one of --drop-fraction, --threshold",)
+    ),
+    "an FDR beside a fraction": Case(
+        f"{FILTER} --drop-fraction 0.1 --fdr 0.1 --reference other.jsonl", ("give one of",)
+    ),
+    "an FDR without a reference": Case(f"{FILTER} --fdr 0.1", ("--fdr and --reference",)),
+    "a reference without an FDR": Case(
+        f"{FILTER} --drop-fraction 0.1 --reference other.jsonl", ("--fdr and --reference",)
+    ),
+    "a filter without output": Case(
+        "filter data.jsonl --scores data.scores.parquet --drop-fraction 0.1", ("'-o' / '--output'",)
+    ),
+    "a curve with an output": Case(f"{FILTER} --curve", ("--curve writes nothing",)),
+    "FDR outside 0 to 1": Case(
+        f"{FILTER} --fdr 10 --reference other.jsonl", ("FDR 10.0", "between 0 and 1", "such as 0.1")
+    ),
+    "reference too small for the FDR": Case(
+        f"{FILTER} --fdr 0.01 --reference other.jsonl",
+        ("40 usable rows is too small for an FDR of 0.01", "1/41", "99 rows", "9,999 to be able"),
+    ),
+    "reference that is the data": Case(
+        f"{FILTER} --fdr 0.1 --reference data.scores.parquet",
+        ("no row of the reference is left", "40 occur in the data too"),
+    ),
+    "reference scored by another scorer": Case(
+        f"{FILTER} --fdr 0.1 --reference other.parquet",
+        ("other.parquet: is scored otherwise", 'scorer.name: "nearest" before, "persona" now'),
+        lambda: score_other("--scorer persona"),
+    ),
+    "reference scored in another window": Case(
+        f"{FILTER} --fdr 0.1 --reference other.parquet",
+        ("other.parquet: is scored otherwise", "window.max_length"),
+        lambda: score_other("--max-length 12 --on-error keep"),
+    ),
+    "reference that is missing": Case(
+        f"{FILTER} --fdr 0.1 --reference no.jsonl", ("no.jsonl", "no such file")
+    ),
+    "reference to be scored with a pack that is gone": Case(
+        "filter data.jsonl --scores new.parquet -o kept.jsonl --fdr 0.1 --reference other.jsonl",
+        ("my.pack", "no such pack"),
+        score_then_remove("my.pack"),
     ),
     "fraction that is no number": Case(f"{FILTER} --drop-fraction half", ("'half'", "valid float")),
     "row that is no number": Case(f"{EXPLAIN} --row one", ("'one'", "integer")),

@@ -10,6 +10,7 @@ from geofilter.cli.output import note, print_json
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
+    from geofilter.cli.fdr import Bound
     from geofilter.selection import Selection
 
 
@@ -26,9 +27,22 @@ if TYPE_CHECKING:
     "--threshold", type=float, metavar="X", help="Drop every row with this score or a higher one."
 )
 @click.option(
+    "--fdr",
+    type=float,
+    metavar="Q",
+    help="Drop as many rows as can go with at most this share of clean rows among them, on "
+    "average, 0 to 1. Needs --reference.",
+)
+@click.option(
+    "--reference",
+    metavar="CLEAN",
+    help="Clean rows of the same kind as those of DATA: data, or its score table. Data is "
+    "scored as DATA was, once.",
+)
+@click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
+@click.option(
     "-o",
     "--output",
-    required=True,
     metavar="KEPT",
     help="Where kept rows go, in the format of DATA; .gz or .zst compresses.",
 )
@@ -50,24 +64,43 @@ def command(
     scores: str,
     drop_fraction: float | None,
     threshold: float | None,
-    output: str,
+    fdr: float | None,
+    reference: str | None,
+    curve: bool,
+    output: str | None,
     dropped: str | None,
     unscored: Literal["keep", "drop"],
     as_json: bool,
 ) -> None:
     """Split DATA into kept and dropped rows, by the scores in TABLE.
 
-    The model is not run. Kept rows of JSONL, JSON and CSV are byte-identical to the
-    input. Rows without a score are kept unless you say otherwise.
+    The model is not run, but for a --reference that was never scored. Kept rows of JSONL,
+    JSON and CSV are byte-identical to the input. Rows without a score are kept unless you
+    say otherwise.
 
     \b
-    Example:
+    Examples:
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.2 -o kept.jsonl --dropped dropped.jsonl
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --fdr 0.1 --reference clean.jsonl -o kept.jsonl
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
-    if (drop_fraction is None) == (threshold is None):
-        raise click.UsageError("give either --drop-fraction or --threshold")
-    from geofilter import selection
+    from geofilter.cli import fdr as said
+
+    choices = (drop_fraction, threshold, fdr)
+    if curve:
+        if any(choice is not None for choice in choices) or output or dropped:
+            raise click.UsageError("--curve writes nothing: give it no choice and no output")
+        said.print_curve(data, scores, reference, as_json)
+        return
+    if sum(choice is not None for choice in choices) != 1:
+        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or --curve")
+    if (fdr is None) != (reference is None):
+        raise click.UsageError("--fdr and --reference go together")
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'")
+    from geofilter import conformal, selection
     from geofilter.atomic import check_output
     from geofilter.run import open_scored
     from geofilter.split import write_split
@@ -81,14 +114,20 @@ def command(
             raise click.UsageError("-o and --dropped name the same file")
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
-    if drop_fraction is not None:
+    clean = None
+    if fdr is not None:
+        assert reference is not None
+        clean = said.read(reference, table, fdr)
+        chosen = conformal.fdr(table.scores, clean.scores, fdr, unscored=unscored)
+    elif drop_fraction is not None:
         chosen = selection.drop_fraction(table.scores, drop_fraction, unscored=unscored)
     else:
         assert threshold is not None
         chosen = selection.threshold(table.scores, threshold, unscored=unscored)
     write_split(rows, table, chosen, output, dropped)
     n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
-    _tell(chosen, n_unscored_kept, output, dropped, as_json)
+    bound = None if clean is None or fdr is None else said.Bound(clean, fdr, chosen)
+    _tell(chosen, n_unscored_kept, output, dropped, bound, as_json)
     if warning := warning_of(table):
         note(f"warning: {warning}")
 
@@ -98,7 +137,12 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def _tell(
-    chosen: "Selection", n_unscored_kept: int, output: str, dropped: str | None, as_json: bool
+    chosen: "Selection",
+    n_unscored_kept: int,
+    output: str,
+    dropped: str | None,
+    bound: "Bound | None",
+    as_json: bool,
 ) -> None:
     if as_json:
         print_json(
@@ -112,6 +156,7 @@ def _tell(
                 "tied_kept": chosen.n_tied_kept,
                 "kept_file": output,
                 "dropped_file": dropped,
+                **({"fdr": bound.as_json()} if bound else {}),
             }
         )
     else:
@@ -120,6 +165,10 @@ def _tell(
         click.echo(f"{len(chosen.drop):,} rows dropped{place}")
         if chosen.threshold is not None:
             click.echo(f"Scores from {chosen.threshold:.6g} up were dropped.")
+        if bound:
+            click.echo(bound.in_words())
+    if bound:
+        bound.warn()
     if n_unscored_kept:
         note(f"{n_unscored_kept:,} of the kept rows have no score; --unscored drop leaves them out")
     if chosen.n_tied_kept:
