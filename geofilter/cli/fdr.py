@@ -53,9 +53,9 @@ class Bound:
         """The guarantee and its condition, for people."""
         return (
             f"Of the rows dropped a share of at most {self.q:g} is clean, on average over\n"
-            "references and data sets, if the reference is exchangeable with the clean rows of the\n"
-            "data: of the same source, picked in the same way, all clean. Of a single draw that\n"
-            "says little, and of the kept rows nothing.\n"
+            "references and data sets, if the reference is exchangeable with the clean rows of\n"
+            "the data: of the same source, picked in the same way, all clean. Of a single draw\n"
+            "that says little, and of the kept rows nothing.\n"
             f"Reference: {self.n:,} rows of {escape(self.reference.source, limit=None)}"
         )
 
