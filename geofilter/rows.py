@@ -18,11 +18,11 @@ from pathlib import Path
 
 from geofilter.errors import DataError, OutputError
 from geofilter.formats import open_source
-from geofilter.formats.raw import ROW_LIMIT, Notes, RawRow, RowNote, Source
+from geofilter.formats.raw import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.formats.streams import shown
 from geofilter.layouts import ROLES, Layout, Problem, Unscorable, detect_layout
 
-__all__ = ["ROW_LIMIT", "Problem", "Row", "RowFile", "RowNote", "open_rows"]
+__all__ = ["ROW_LIMIT", "LossNote", "Problem", "Row", "RowFile", "RowNote", "open_rows"]
 
 _FIRST = 100  # rows that decide on the layout
 
@@ -129,6 +129,7 @@ class RowFile:
         indices: Iterable[int],
         *,
         notes: Notes | None = None,
+        kind: type[Note] = RowNote,
         overwrite: bool = False,
     ) -> int:
         """Write the rows at `indices` (ascending) to `path` and return their number.
@@ -140,7 +141,7 @@ class RowFile:
         `notes` tells for the index of a row what to write beside it (score, rank,
         status, reason); then rows are spelled anew, with the key `geofilter` in
         JSON and columns `geofilter_score` and so on elsewhere. To look notes up
-        in a dictionary, pass its `__getitem__`.
+        in a dictionary, pass its `__getitem__`. `kind` is the kind of note that it gives.
 
         The output appears whole or not at all. Raises `OutputError` when it exists
         (unless `overwrite`), cannot be written, or has the name of another format,
@@ -152,7 +153,7 @@ class RowFile:
             and os.path.samefile(path, self.source)
         ):
             raise OutputError(f"{shown(path)}: is the file that is read; choose another output")
-        return self._reader.write(os.fspath(path), indices, notes, overwrite)
+        return self._reader.write(os.fspath(path), indices, notes, overwrite, kind)
 
 
 def _where(name: str, kind: str, index: int, raw: RawRow) -> str:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geofilter.activations import TokenBudget, to_device
 from geofilter.blocks import find_blocks
@@ -126,6 +128,46 @@ def _head_at(network: Any, places: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def token_pushes(
+    model: LoadedModel, batch: "Sequence[Encoded]", direction: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Σ_s ⟨−∂ℓ_t/∂h_s, direction⟩ of the loss ℓ_t of each token alone: (tokens,) per sample.
+
+    How much likelier token t becomes, in nats, as the residual stream at the output of block L
+    moves along `direction` (d_model,) at every token: by forward differentiation, in one
+    pass for all tokens. They sum to the sample's push along `direction`. NaN at tokens
+    without a loss.
+    """
+    ids, targets, places = _tokens(model, batch)
+    along = torch.from_numpy(direction).to(model.device)
+
+    def lean(_module: Any, _inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        tangent = along.to(hidden.dtype).expand_as(hidden).contiguous()
+        dual = forward_ad.make_dual(hidden, tangent)
+        return (dual, *output[1:]) if isinstance(output, tuple) else dual
+
+    handle = find_blocks(model.network).blocks[model.block].register_forward_hook(lean)
+    try:
+        # Only this form of attention can be differentiated forwards.
+        with (
+            torch.no_grad(),
+            forward_ad.dual_level(),
+            sdpa_kernel(SDPBackend.MATH),
+            _head_at(model.network, places),
+        ):
+            logits = model.network(input_ids=ids, use_cache=False).logits[0].float()
+            logs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+            change = forward_ad.unpack_dual(logs).tangent
+    finally:
+        handle.remove()
+    found = np.full(ids.shape, np.nan, np.float32)
+    flat = found.reshape(-1)
+    if len(targets):
+        flat[(places + 1).cpu().numpy()] = change.cpu().numpy()
+    return [found[row, : len(sample.ids)].copy() for row, sample in enumerate(batch)]
 
 
 def total_pushes(push: torch.Tensor, batch: "Sequence[Encoded]") -> list[NDArray[np.float32]]:

@@ -1,8 +1,8 @@
 """Parquet files and saved `datasets` folders: rows without bytes of their own.
 
 Rows go from file to file as Arrow columns and are never spelled anew, so that
-types and values survive. With notes four columns are added: `geofilter_score`,
-`geofilter_rank`, `geofilter_status`, `geofilter_reason`.
+types and values survive. With notes columns are added: `geofilter_score`,
+`geofilter_rank` and so on.
 
 This module knows nothing about layouts and scores.
 """
@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 
 from geofilter.atomic import writing, writing_folder
 from geofilter.errors import DataError, OutputError
-from geofilter.formats.raw import Notes, RawRow, RowNote, Wanted
+from geofilter.formats.raw import (
+    NOTE_COLUMNS,
+    Note,
+    Notes,
+    RawRow,
+    RowNote,
+    Wanted,
+    columns_of,
+)
 from geofilter.formats.streams import (
     compressing,
     hash_files,
@@ -28,7 +36,6 @@ from geofilter.formats.streams import (
     shown,
     split_suffix,
 )
-from geofilter.formats.text import NOTE_COLUMNS
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
@@ -37,9 +44,10 @@ if TYPE_CHECKING:
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _BATCH = 512  # rows turned into Python objects at once
 _GROUP_BYTES = 64 * 2**20  # of Arrow data, for one row group of an output
-_NOTE_TYPES = dict(
-    zip(NOTE_COLUMNS, (pa.float64(), pa.int64(), pa.string(), pa.string()), strict=True)
-)
+_NOTE_TYPES = {
+    name: {"geofilter_score": pa.float64(), "geofilter_weight": pa.float64()}.get(name, pa.string())
+    for name in NOTE_COLUMNS
+} | {"geofilter_rank": pa.int64()}
 
 
 def _record_rows(batch: Any) -> Iterator[RawRow]:
@@ -57,18 +65,22 @@ def _record_rows(batch: Any) -> Iterator[RawRow]:
     yield from map(RawRow, records)
 
 
-def _with_notes(table: pa.Table, indices: list[int], notes: Notes) -> pa.Table:
-    """The table with the four columns of notes at its end; older ones are replaced."""
+def _with_notes(table: pa.Table, indices: list[int], notes: Notes, kind: type[Note]) -> pa.Table:
+    """The table with the columns of notes at its end; older ones are replaced."""
     told = [notes(index) for index in indices]
     table = table.drop_columns([name for name in NOTE_COLUMNS if name in table.column_names])
-    for name, field in zip(NOTE_COLUMNS, RowNote._fields, strict=True):
+    for name, field in zip(columns_of(kind), kind._fields, strict=True):
         values = pa.array([getattr(note, field) for note in told], _NOTE_TYPES[name])
         table = table.append_column(name, values)
     return table
 
 
 def _chosen(
-    batches: Iterable[Any], wanted: Wanted, notes: Notes | None, count: Callable[[], int]
+    batches: Iterable[Any],
+    wanted: Wanted,
+    notes: Notes | None,
+    kind: type[Note],
+    count: Callable[[], int],
 ) -> Iterator[pa.Table]:
     """The wanted rows of each batch, as tables; `count` rows lie before a batch."""
     for batch in batches:
@@ -78,7 +90,7 @@ def _chosen(
         if places:
             kept = table.take(pa.array(places, pa.int64()))
             if notes is not None:
-                kept = _with_notes(kept, [start + place for place in places], notes)
+                kept = _with_notes(kept, [start + place for place in places], notes, kind)
             yield kept
 
 
@@ -155,7 +167,14 @@ class ParquetSource:
     def fingerprint(self) -> str:
         return hash_files([self._path], [""])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(
+        self,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+        kind: type[Note] = RowNote,
+    ) -> int:
         target = Path(path)
         if split_suffix(target)[0] not in PARQUET_SUFFIXES:
             raise OutputError(
@@ -168,16 +187,18 @@ class ParquetSource:
             self._open() as file,
         ):
             counted = _Counted(self._batches(file))
-            tables = _chosen(counted, wanted, notes, lambda: counted.before)
-            _write_parquet(out, tables, file, noted=notes is not None)
+            tables = _chosen(counted, wanted, notes, kind, lambda: counted.before)
+            _write_parquet(out, tables, file, kind if notes else None)
             return wanted.finish(counted.total)
 
 
-def _write_parquet(out: Any, tables: Iterator[pa.Table], file: Any, *, noted: bool) -> None:
+def _write_parquet(
+    out: Any, tables: Iterator[pa.Table], file: Any, kind: type[Note] | None
+) -> None:
     schema = file.schema_arrow
-    if noted:
-        empty = _with_notes(schema.empty_table(), [], lambda _: RowNote(None, None, "", None))
-        schema = empty.schema
+    if kind is not None:
+        nothing: list[Note] = []
+        schema = _with_notes(schema.empty_table(), [], nothing.__getitem__, kind).schema
     metadata = file.metadata
     codec = "snappy"
     if metadata.num_row_groups and metadata.num_columns:
@@ -246,7 +267,14 @@ class FolderSource:
         files = sorted(path for path in self._path.rglob("*") if path.is_file())
         return hash_files(files, [path.relative_to(self._path).as_posix() for path in files])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(
+        self,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+        kind: type[Note] = RowNote,
+    ) -> int:
         from datasets import Dataset
 
         wanted = Wanted(shown(self._path), indices)
@@ -255,8 +283,8 @@ class FolderSource:
             (folder / "work").mkdir()
             work = folder / "work" / "rows.arrow"
             counted = _Counted(self._dataset.iter(_BATCH))
-            tables = _chosen(counted, wanted, notes, lambda: counted.before)
-            _write_arrow(work, tables, self._features(notes is not None))
+            tables = _chosen(counted, wanted, notes, kind, lambda: counted.before)
+            _write_arrow(work, tables, self._features(kind if notes else None))
             taken = wanted.finish(counted.total)
             kept = Dataset.from_file(str(work))
             kept.info.description = self._dataset.info.description
@@ -266,13 +294,14 @@ class FolderSource:
             shutil.rmtree(work.parent)
         return taken
 
-    def _features(self, noted: bool) -> Any:
+    def _features(self, kind: type[Note] | None) -> Any:
         from datasets import Features, Value
 
         features = dict(self._dataset.features)
-        if noted:
+        if kind is not None:
             for name in NOTE_COLUMNS:
                 features.pop(name, None)
+            for name in columns_of(kind):
                 features[name] = Value(str(_NOTE_TYPES[name]).replace("double", "float64"))
         return Features(features)
 

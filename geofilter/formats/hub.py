@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from geofilter.atomic import writing
 from geofilter.errors import DataError, OutputError
-from geofilter.formats.raw import Notes, RawRow, Wanted, annotated
+from geofilter.formats.raw import Note, Notes, RawRow, RowNote, Wanted, annotated
 from geofilter.formats.streams import compressing, shown, split_suffix
 from geofilter.formats.text import dump_json
 from geofilter.hub import explain
@@ -128,7 +128,14 @@ class HubSource:
         parts = [self._name.repo, self._commit, self._name.file, self._name.split or "train"]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(
+        self,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+        kind: type[Note] = RowNote,
+    ) -> int:
         target = Path(path)
         if split_suffix(target)[0] != ".jsonl":
             raise OutputError(

@@ -50,8 +50,33 @@ class RowNote(NamedTuple):
     reason: str | None
 
 
+class LossNote(NamedTuple):
+    """How a trainer is to learn from a row, written beside it; `row_loss` makes and reads it.
+
+    `score` and `rank` as in `RowNote`. `weight`: 0 to 1. `tokens`: which tokens the places
+    in `masked` count; both are text, empty where no token is masked, so that every format
+    holds them alike.
+    """
+
+    score: float | None
+    rank: int | None
+    weight: float
+    tokens: str
+    masked: str
+
+
+Note = RowNote | LossNote
 # From the index of a row to what is written beside it.
-Notes = Callable[[int], RowNote]
+Notes = Callable[[int], Note]
+# In a format of columns, each field is one; those of an earlier run are replaced.
+NOTE_COLUMNS = tuple(
+    dict.fromkeys(f"geofilter_{name}" for kind in (RowNote, LossNote) for name in kind._fields)
+)
+
+
+def columns_of(kind: type[Note]) -> tuple[str, ...]:
+    """The columns that hold a note of this kind, in the order of its fields."""
+    return tuple(f"geofilter_{name}" for name in kind._fields)
 
 
 class Source(Protocol):
@@ -75,8 +100,18 @@ class Source(Protocol):
         """A hash of the content, 64 hex digits."""
         ...
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
-        """Write the rows at `indices` (ascending) to `path`; return their number."""
+    def write(
+        self,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+        kind: type[Note] = RowNote,
+    ) -> int:
+        """Write the rows at `indices` (ascending) to `path`; return their number.
+
+        `kind` is what `notes` gives: a header is written before the first note.
+        """
         ...
 
 
@@ -117,6 +152,6 @@ class Wanted:
         return self.taken
 
 
-def annotated(record: Mapping[str, object], note: RowNote) -> dict[str, object]:
+def annotated(record: Mapping[str, object], note: Note) -> dict[str, object]:
     """The record with the note under `geofilter`; a note of an earlier run is replaced."""
     return {**record, "geofilter": note._asdict()}

@@ -2,8 +2,7 @@
 
 Rows that are kept are copied byte for byte. With notes a row is written anew,
 with what geofilter decided beside it: under the key `geofilter` in JSON, in the
-columns `geofilter_score`, `geofilter_rank`, `geofilter_status` and
-`geofilter_reason` in CSV.
+columns `geofilter_score`, `geofilter_rank` and so on in CSV.
 
 This module knows nothing about layouts and scores.
 """
@@ -19,7 +18,16 @@ from geofilter.atomic import writing
 from geofilter.errors import OutputError
 from geofilter.formats.delimited import DelimitedRecords, encode_record
 from geofilter.formats.json_files import JsonElements, JsonLines
-from geofilter.formats.raw import Notes, RawRow, RowNote, Wanted, annotated
+from geofilter.formats.raw import (
+    NOTE_COLUMNS,
+    Note,
+    Notes,
+    RawRow,
+    RowNote,
+    Wanted,
+    annotated,
+    columns_of,
+)
 from geofilter.formats.streams import compressing, hash_files, open_stream, shown, split_suffix
 
 SUFFIXES = {
@@ -32,13 +40,12 @@ SUFFIXES = {
     ".tab": "tsv",
 }
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-NOTE_COLUMNS = tuple(f"geofilter_{name}" for name in RowNote._fields)
 
 Pass = JsonLines | JsonElements | DelimitedRecords
 
 
 class _Writer(Protocol):
-    def add(self, row: RawRow, note: RowNote | None) -> None: ...
+    def add(self, row: RawRow, note: Note | None) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -46,7 +53,7 @@ def dump_json(record: object) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8")
 
 
-def _noted_json(row: RawRow, note: RowNote) -> bytes:
+def _noted_json(row: RawRow, note: Note) -> bytes:
     """The record with its note; of a row that is no record its text, as far as it was held."""
     if row.record is not None:
         return dump_json(annotated(row.record, note))
@@ -65,7 +72,7 @@ class _Lines:
         for piece in pieces:
             self._out.write(piece)
 
-    def add(self, row: RawRow, note: RowNote | None) -> None:
+    def add(self, row: RawRow, note: Note | None) -> None:
         self.copy(_bytes(row) if note is None else [_noted_json(row, note) + b"\n"])
 
     def finish(self) -> None:
@@ -89,7 +96,7 @@ class _List:
         self._closed = False
         self._out.write(source.preamble)
 
-    def add(self, row: RawRow, note: RowNote | None) -> None:
+    def add(self, row: RawRow, note: Note | None) -> None:
         after_the_list = b"]" in row.lead
         if self._begun or after_the_list or not self._source.head:
             if not self._begun and after_the_list:
@@ -116,22 +123,22 @@ class _Records:
     """CSV records under the header of the file they come from, if it has one."""
 
     def __init__(
-        self, out: BinaryIO, source: DelimitedRecords, delimiter: str, noted: bool
+        self, out: BinaryIO, source: DelimitedRecords, delimiter: str, kind: type[Note] | None
     ) -> None:
         self._delimiter = delimiter
         self._ending = "\r\n" if source.header.endswith(b"\r\n") else "\n"
         self._names = source.names
         self._own = [name for name in source.names if name not in NOTE_COLUMNS]
         self._lines = _Lines(out, source.preamble)
-        if noted:
-            self._lines.copy([self._encode([*self._own, *NOTE_COLUMNS])])
+        if kind is not None:
+            self._lines.copy([self._encode([*self._own, *columns_of(kind)])])
         elif source.header:
             self._lines.copy([source.header])
 
     def _encode(self, cells: Iterable[str]) -> bytes:
         return encode_record(cells, self._delimiter, self._ending)
 
-    def add(self, row: RawRow, note: RowNote | None) -> None:
+    def add(self, row: RawRow, note: Note | None) -> None:
         if note is None:
             self._lines.copy(_bytes(row))
             return
@@ -190,7 +197,14 @@ class TextSource:
     def fingerprint(self) -> str:
         return hash_files([self._path], [""])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(
+        self,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+        kind: type[Note] = RowNote,
+    ) -> int:
         target = Path(path)
         self._check_suffix(target)
         wanted = Wanted(shown(self._path), indices)
@@ -200,7 +214,7 @@ class TextSource:
             compressing(handle, target) as out,
             self._open() as rows,
         ):
-            writer = self._writer(out, rows, noted=notes is not None)
+            writer = self._writer(out, rows, kind if notes else None)
             for index, row in enumerate(rows):
                 count = index + 1
                 if wanted.take(index):
@@ -209,11 +223,11 @@ class TextSource:
             writer.finish()
         return taken
 
-    def _writer(self, out: BinaryIO, rows: Pass, noted: bool) -> _Writer:
+    def _writer(self, out: BinaryIO, rows: Pass, kind: type[Note] | None) -> _Writer:
         if isinstance(rows, JsonElements):
             return _List(out, rows)
         if isinstance(rows, DelimitedRecords):
-            return _Records(out, rows, _DELIMITERS[self.format], noted)
+            return _Records(out, rows, _DELIMITERS[self.format], kind)
         return _Lines(out, rows.preamble)
 
     def _check_suffix(self, target: Path) -> None:
