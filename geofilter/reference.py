@@ -23,7 +23,7 @@ from geofilter.conformal import require_reference
 from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
 from geofilter.manifest import Manifest, difference
-from geofilter.resemblance import MEASURES, Difference, compare
+from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.rows import open_rows
 from geofilter.run import describe_data, open_alike, settings_of, versions
 from geofilter.table import ScoreTable, is_score_table
@@ -41,7 +41,8 @@ class Reference:
 
     `scores` (n,): each row once. `rows` counts all rows of the reference, and `left_out`
     those that are not in `scores`, by reason. `differences` compare its low-scoring rows
-    with the data's. `warnings`: what speaks against taking it, one line each.
+    with the data's; `clean` is what it implies of the data. `warnings`: what speaks against
+    taking it, one line each.
     """
 
     scores: npt.NDArray[np.float32]
@@ -49,6 +50,7 @@ class Reference:
     rows: int
     left_out: Mapping[str, int]
     differences: Sequence[Difference]
+    clean: CleanShare
     warnings: Sequence[str]
 
 
@@ -86,9 +88,15 @@ def read_reference(
             f"({reasons or 'it has none'}); give clean rows that are not in the data"
         )
     differences = compare(_columns(table, None), _columns(made, usable))
-    warnings += [_doubt(one) for one in differences if one.doubtful]
     scores = made.scores[usable].compressed()
-    return Reference(scores, name, len(made), left_out, differences, warnings)
+    clean = clean_share(table.scores, scores)
+    warnings += [_doubt(one) for one in differences if one.doubtful]
+    if clean.doubtful:
+        warnings.append(
+            f"if the reference is right, at most {clean.at_most:.0%} of the data's rows are clean; "
+            "if you do not believe that, it is of another kind, and the bound fails"
+        )
+    return Reference(scores, name, len(made), left_out, differences, clean, warnings)
 
 
 def _scored(

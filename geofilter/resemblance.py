@@ -3,11 +3,13 @@
 Harmful rows belong above: data and reference are to differ in high scores. They are to
 agree below the reference's median score, where nearly all rows are clean if the scorer
 works: in the scores themselves, in length, in words unknown to the model, in how well the
-SAE explains them. Compared are the distributions of those rows.
+SAE explains them. Compared are the distributions of those rows, and their number, which
+says how many rows of the data are clean if the reference is right.
 
 What it cannot see: whatever has none of these marks, and any difference of the high scores,
 which is what decides; a small reference hides much too. Nor can it tell a foreign
-reference from harmful rows that score low. Silence is no proof of exchangeability.
+reference from harmful rows that score low, or from data that is mostly harmful. Silence is
+no proof of exchangeability.
 
 This module knows nothing about files or models.
 """
@@ -54,7 +56,40 @@ class Difference:
         return self.at_least > TOLERATED
 
 
+@dataclass(frozen=True)
+class CleanShare:
+    """How many of the data's scored rows are clean, if the reference is like the clean ones.
+
+    `estimate`: twice the share of them below the reference's median (Storey, 2002), at most 1;
+    too high where harmful rows score low. `at_most`: with 99 % confidence no more than that.
+    """
+
+    estimate: float
+    at_most: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the reference makes most of the data harmful, which is seldom so."""
+        return self.at_most < 0.5
+
+
 Columns = Mapping[str, npt.ArrayLike]
+
+
+def clean_share(scores: npt.ArrayLike, reference: npt.ArrayLike) -> CleanShare:
+    """What `reference` implies of the data; both are scores, (rows,), masked where there is none.
+
+    Below any score lies at least the clean share of what lies there in the reference.
+    """
+    data, clean = _masked(scores).compressed(), _masked(reference).compressed()
+    if not len(data) or not len(clean):
+        return CleanShare(1.0, 1.0)
+    median = np.median(clean)
+    low, half = (float((values < median).mean()) for values in (data, clean))
+    if half <= _noise(len(clean)):
+        return CleanShare(min(1.0, low / half) if half else 1.0, 1.0)
+    most = (low + _noise(len(data))) / (half - _noise(len(clean)))
+    return CleanShare(min(1.0, low / half), min(1.0, most))
 
 
 def compare(data: Columns, reference: Columns) -> list[Difference]:

@@ -56,7 +56,8 @@ class Bound:
             "references and data sets, if the reference is exchangeable with the clean rows of\n"
             "the data: of the same source, picked in the same way, all clean. Of a single draw\n"
             "that says little, and of the kept rows nothing.\n"
-            f"Reference: {self.n:,} rows of {escape(self.reference.source, limit=None)}"
+            f"Reference: {self.n:,} rows of {escape(self.reference.source, limit=None)}; by these "
+            f"about {self.reference.clean.estimate:.0%} of the data is clean."
         )
 
     def warn(self) -> None:
@@ -100,6 +101,7 @@ def describe(reference: "Reference") -> dict[str, object]:
         "reference_rows": len(reference.scores),
         "left_out": dict(reference.left_out),
         "differences": [asdict(one) for one in reference.differences],
+        "clean_share": asdict(reference.clean),
         "warnings": list(reference.warnings),
     }
 
