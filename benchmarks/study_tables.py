@@ -1,4 +1,4 @@
-"""Put the measured tables of the filter's studies into docs/verification.md and spillover.md.
+"""Put the measured tables of the filter's studies into the pages of docs/ that show them.
 
     python benchmarks/study_tables.py
 
@@ -9,6 +9,7 @@ results files beside this script.
 import json
 from pathlib import Path
 
+import organism_fdr_report
 import organism_filter_report
 from organism_card import GROUPS, table
 
@@ -91,6 +92,11 @@ def main() -> None:
     put(DOCS / "spillover.md", "forms", forms())
     put(DOCS / "spillover.md", "over sets", over_sets())
     put(DOCS / "spillover.md", "predictions", predictions())
+    fdr = organism_fdr_report
+    put(DOCS / "threshold.md", "held by spillover", fdr.held("spillover", (100, 300, 1000, 3000)))
+    put(DOCS / "threshold.md", "held by nearest", fdr.held("nearest", (1000,)))
+    put(DOCS / "threshold.md", "spread", fdr.spread("spillover"))
+    put(DOCS / "threshold.md", "broken", fdr.broken())
     results = json.loads((RESULTS / "organism_filter.json").read_text())
     put(DOCS / "verification.md", "filter", organism_filter_report.markdown(results))
 
