@@ -31,6 +31,7 @@ COMMANDS = {
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),
     "filter": ("filter", "Split a scored data set into kept and dropped rows."),
     "explain": ("explain", "Show which tokens and features gave one row its score."),
+    "report": ("report", "Write one HTML file about a scored data set, plots first."),
     "verify": ("verify", "Fine-tune with and without the filter and compare the harm."),
     "geometry": ("geometry", "Test whether features of harmful rows lie nearer to toxic ones."),
 }

@@ -1,0 +1,151 @@
+"""`geofilter report`: one HTML file about a scored data set, which opens offline."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from geofilter.cli.options import json_option, scores_option, trust_option
+from geofilter.cli.output import bytes_text, note, print_json
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.rows import RowFile
+    from geofilter.run import Run
+    from geofilter.selection import Selection
+    from geofilter.table import ScoreTable
+
+
+@click.command("report")
+@click.argument("data")
+@scores_option
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where the page goes, such as report.html.",
+)
+@click.option(
+    "--drop-fraction",
+    type=float,
+    metavar="F",
+    help="Show what dropping this share of the scored rows would do, 0 to 1.",
+)
+@click.option(
+    "--threshold", type=float, metavar="X", help="Show what dropping from this score up would do."
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Show the drop rate by this column of the rows. May be repeated. Default: source, "
+    "dataset, domain, category and language, where the rows have them.",
+)
+@click.option(
+    "--baseline",
+    metavar="TABLE",
+    help="A score table of the same data by another scorer, such as persona, to stand beside.",
+)
+@click.option(
+    "--explain",
+    type=click.IntRange(0, 30),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Mark the tokens of so many rows, for which the model is loaded.",
+)
+@click.option("--no-model", is_flag=True, help="Do not load the model; mark no tokens.")
+@trust_option
+@json_option
+def command(
+    data: str,
+    scores: str,
+    output: str,
+    drop_fraction: float | None,
+    threshold: float | None,
+    by: tuple[str, ...],
+    baseline: str | None,
+    explain: int,
+    no_model: bool,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Write one HTML file about DATA and its scores: plots first, then rows, then limits.
+
+    It opens offline, holds no script and asks for nothing. Nothing is dropped: a choice is
+    shown, and `geofilter filter` makes it. Without a choice the tenth of the rows that is
+    nearest to harm is set apart.
+
+    \b
+    Examples:
+      geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.2 -o report.html
+      geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
+          --baseline persona.parquet --by topic --no-model -o report.html
+    """
+    if drop_fraction is not None and threshold is not None:
+        raise click.UsageError("give one of --drop-fraction and --threshold, or neither")
+    from geofilter import report
+    from geofilter.atomic import check_output
+    from geofilter.report.contents import gather
+    from geofilter.run import open_scored
+    from geofilter.table import ScoreTable
+
+    check_output(output)
+    table = ScoreTable.read(scores)
+    other = ScoreTable.read(baseline) if baseline is not None else None
+    rows = open_scored(data, table)
+    run, why = None, "the model was not loaded"
+    if explain and not no_model:
+        run, why = _load(rows, table, trust_remote_code)
+    contents = gather(
+        rows,
+        table,
+        chosen=_choose(table, drop_fraction, threshold),
+        by=by,
+        baseline=other,
+        run=run,
+        explain=explain,
+        why_no_tokens=why,
+    )
+    size = report.write(contents, output)
+    n_dropped = int(contents.choice.dropped.sum()) if contents.choice.made else None
+    if as_json:
+        print_json(
+            {
+                "rows": len(table),
+                "scored": int(contents.columns.scored.sum()),
+                "dropped": n_dropped,
+                "explained": len(contents.explained),
+                "bytes": size,
+                "file": output,
+            }
+        )
+    else:
+        click.echo(f"{len(table):,} rows → {escape(output, None)} ({bytes_text(size)})")
+    if contents.warning:
+        note(f"warning: {contents.warning}")
+
+
+def _choose(
+    table: "ScoreTable", drop_fraction: float | None, threshold: float | None
+) -> "Selection | None":
+    from geofilter import selection
+
+    if drop_fraction is not None:
+        return selection.drop_fraction(table.scores, drop_fraction)
+    return selection.threshold(table.scores, threshold) if threshold is not None else None
+
+
+def _load(
+    rows: "RowFile", table: "ScoreTable", trust_remote_code: bool
+) -> "tuple[Run | None, str]":
+    """The run that made the table, or why the page has to do without it."""
+    from geofilter.errors import GeofilterError
+    from geofilter.run import prepare_again
+
+    try:
+        return prepare_again(rows, table, trust_remote_code=trust_remote_code), ""
+    except GeofilterError as error:
+        note(f"no tokens are marked: {error}")
+        return None, str(error)

@@ -1,0 +1,202 @@
+"""One row as it is shown: its place, its score, what it says, and what it woke.
+
+This module knows nothing about where on the page a row stands.
+"""
+
+import math
+from collections.abc import Sequence
+
+from geofilter.layouts import Problem
+from geofilter.report.contents import Contents
+from geofilter.report.figures import number
+from geofilter.report.html import EMPTY, Html, join, prose, tag, text
+from geofilter.report.reading import RowText, TurnText
+from geofilter.report.tokens import Explained, Token, Woken
+from geofilter.table import ScoreRow
+
+_TOKENS_SHOWN = 400
+_SHADES = 4
+_FAINT = 0.12  # of the greatest part; what is less is not marked
+_SNIPPET = 90
+_WORD = 24
+
+
+def open_card(contents: Contents, row: int) -> Html:
+    """The whole row."""
+    return tag("article", tag("header", _head(contents, row)), _body(contents, row), class_="card")
+
+
+def folded_card(contents: Contents, row: int) -> Html:
+    """One line that opens to the whole row."""
+    return tag(
+        "details",
+        tag(
+            "summary", _head(contents, row), tag("span", _snippet(contents, row), class_="snippet")
+        ),
+        _body(contents, row),
+        class_="row",
+    )
+
+
+def _head(contents: Contents, row: int) -> Html:
+    line = contents.lines[row]
+    place = contents.read.texts[row].where
+    if line.score is None:
+        first = tag("strong", line.status.replace("_", " "))
+        return join(first, " ", tag("span", place, class_="place"))
+    return join(
+        tag("strong", f"rank {line.rank:,}"),
+        " ",
+        tag("span", number(line.score, 4), class_="score"),
+        " ",
+        tag("span", _fate(contents, row), class_=f"fate {_fate(contents, row)}"),
+        " ",
+        tag("span", place, class_="place"),
+    )
+
+
+def _fate(contents: Contents, row: int) -> str:
+    dropped = bool(contents.choice.dropped[row])
+    if contents.choice.made:
+        return "dropped" if dropped else "kept"
+    return "near" if dropped else "other"
+
+
+def _snippet(contents: Contents, row: int) -> Html:
+    turns = contents.read.texts[row].turns
+    said = next((turn.text for turn in reversed(turns) if turn.response), "")
+    return tag("bdi", text(" ".join(said.split()), _SNIPPET))
+
+
+def _body(contents: Contents, row: int) -> Html:
+    line = contents.lines[row]
+    explained = contents.explained.get(row)
+    parts = [_facts(line)]
+    if isinstance(explained, Explained):
+        parts += [
+            _conversation(contents.read.texts[row], _marked(explained.tokens)),
+            _woken(explained.woken) if explained.woken else EMPTY,
+        ]
+    else:
+        parts.append(_conversation(contents.read.texts[row], None))
+        if isinstance(explained, Problem):
+            parts.append(tag("p", f"No token can be named: {explained.reason}.", class_="note"))
+        if line.top_features:
+            parts.append(_features(contents, line))
+    return tag("div", *parts, class_="body")
+
+
+def _facts(line: ScoreRow) -> Html:
+    words = [f"row {line.row:,} (counted from 0)"]
+    if line.score is not None:
+        words.append(f"{line.n_tokens:,} response tokens")
+    if line.rejected_score is not None:
+        words.append(f"the rejected side scores {number(line.rejected_score, 4)}")
+    told = [tag("p", " · ".join(words), class_="note")]
+    if line.reason:
+        told.append(tag("p", text(line.reason, 300), class_="note"))
+    return join(*told)
+
+
+def _conversation(row: RowText, marked: Html | None) -> Html:
+    """The turns; `marked`, where there is any, stands for all that is response."""
+    turns: list[Html] = []
+    told = False
+    for turn in row.turns:
+        if marked is None or not turn.response:
+            turns.append(_turn(turn.role, prose(turn.text), turn, turn.cut))
+        elif not told:
+            turns.append(_turn("response, by tokens", marked, turn, False))
+            told = True
+    if marked is not None and not told:
+        turns.append(tag("div", marked, class_="said", dir="auto"))
+    if row.left_out_turns:
+        turns.append(tag("p", f"{row.left_out_turns:,} more turns are not shown.", class_="note"))
+    return join(*turns)
+
+
+def _turn(role: str, said: Html, turn: TurnText, cut: bool) -> Html:
+    more = tag("span", " … cut here", class_="cut") if cut else EMPTY
+    return tag(
+        "div",
+        tag("span", role, class_="role"),
+        tag("div", said, more, class_="said", dir="auto"),
+        class_="turn response" if turn.response else "turn",
+    )
+
+
+def _marked(tokens: Sequence[Token]) -> Html:
+    """The tokens in their order, each shaded by its part of the score where that is positive."""
+    # Word-level tokenizers decode a token without the blank before it.
+    glue = "" if any(token.text.startswith(" ") for token in tokens) else " "
+    greatest = max((token.part for token in tokens), default=0.0)
+    shown: list[object] = []
+    for token in tokens[:_TOKENS_SHOWN]:
+        gap = " ⋯ " if token.after_gap else glue if shown else ""
+        shown += [gap, _token(token, greatest)]
+    if len(tokens) > _TOKENS_SHOWN:
+        left = len(tokens) - _TOKENS_SHOWN
+        shown.append(tag("span", f" … {left:,} more tokens", class_="cut"))
+    return join(*shown)
+
+
+def _token(token: Token, greatest: float) -> Html:
+    share = token.part / greatest if greatest > 0 else 0.0
+    if share < _FAINT:
+        return prose(token.text)
+    body = token.text.lstrip(" ")
+    blank = token.text[: len(token.text) - len(body)]
+    shade = min(_SHADES, max(1, math.ceil(share * _SHADES)))
+    return join(prose(blank), tag("mark", prose(body), class_=f"h{shade}"))
+
+
+def _words(label: Sequence[str]) -> Html:
+    words = [tag("bdi", text(word, _WORD)) for word in label]
+    return join(*(part for word in words for part in (word, " "))) if words else EMPTY
+
+
+def _woken(woken: Sequence[Woken]) -> Html:
+    rows = [
+        tag(
+            "tr",
+            tag("th", str(one.feature), scope="row"),
+            tag("td", _words(one.label) or "no words", class_="words"),
+            tag("td", _words(one.tokens), class_="words"),
+            tag("td", number(one.part), class_="n"),
+            tag("td", f"{one.similarity:.2f}", class_="n"),
+        )
+        for one in woken
+    ]
+    head = ("toxic feature", "usually wakes at", "here by", "part", "cosine")
+    return _table("The toxic features that this row's strongest latents lie nearest to", head, rows)
+
+
+def _features(contents: Contents, line: ScoreRow) -> Html:
+    rows = [
+        tag(
+            "tr",
+            tag("th", str(one.feature), scope="row"),
+            tag("td", _words(contents.labels.get(one.feature, ()))),
+            tag("td", number(one.weight), class_="n"),
+            tag("td", number(one.proximity), class_="n"),
+        )
+        for one in line.top_features
+    ]
+    head = ("feature", "words, if toxic", "above benign by", "proximity to harm")
+    return _table("The features that raised this row's score most", head, rows)
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Html]) -> Html:
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("caption", caption),
+            tag("thead", tag("tr", *(tag("th", words, scope="col") for words in head))),
+            tag("tbody", *rows),
+        ),
+        class_="scroll",
+        role="region",
+        tabindex="0",
+        aria_label=caption,
+    )

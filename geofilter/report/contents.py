@@ -1,0 +1,171 @@
+"""All that a report says, gathered: columns of the table, one pass over the rows, the facts.
+
+This module decides nothing and draws nothing.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geofilter.errors import PackError, TableError
+from geofilter.layouts import Problem
+from geofilter.pack import load_pack
+from geofilter.report import facts, reading, tokens
+from geofilter.summary import warning_of
+from geofilter.table import ScoreRow, ScoreTable, from_arrow
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.rows import RowFile
+    from geofilter.run import Run
+    from geofilter.selection import Selection
+
+# Rows shown of each kind: nearest, at the cut, at random; and of those without a score.
+MOST_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The scores that another scorer gave the same rows, and how far the two agree."""
+
+    name: str
+    columns: facts.Columns
+    overlap: facts.Overlap
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the page is made of. `why_no_tokens` says why no row is explained."""
+
+    source: str
+    table: ScoreTable
+    columns: facts.Columns
+    choice: facts.Choice
+    shown: facts.Shown
+    lines: Mapping[int, ScoreRow]
+    read: reading.Read
+    explained: Mapping[int, tokens.Explained | Problem]
+    labels: Mapping[int, Sequence[str]]
+    length: facts.Range | None
+    baseline: Baseline | None
+    warning: str | None
+    why_no_tokens: str | None
+
+    @property
+    def scorer(self) -> str:
+        return scorer_of(self.table)
+
+
+def gather(
+    rows: "RowFile",
+    table: ScoreTable,
+    *,
+    chosen: "Selection | None" = None,
+    by: Sequence[str] = (),
+    baseline: ScoreTable | None = None,
+    run: "Run | None" = None,
+    explain: int = 0,
+    why_no_tokens: str | None = None,
+    most_shown: int = MOST_SHOWN,
+) -> Contents:
+    """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
+
+    `rows` are those that `table` was made from. Raises `TableError` for a `baseline` of
+    other data, `DataError` for a column of `by` that no row has.
+    """
+    columns = read_columns(table)
+    choice = facts.choice_of(chosen, columns)
+    shown = facts.shown(columns, choice, most_shown)
+    scored = columns.scored
+    compared = _compare(table, columns, choice, baseline) if baseline is not None else None
+    explained: Mapping[int, tokens.Explained | Problem] = {}
+    if run is not None and explain:
+        n_dropped = int(choice.dropped.sum())
+        wanted = facts.to_explain(shown, explain, columns.ranks, n_dropped)
+        explained = tokens.explain_rows(rows, run, wanted)
+    return Contents(
+        source=rows.source,
+        table=table,
+        columns=columns,
+        choice=choice,
+        shown=shown,
+        lines=_lines(table, shown.all),
+        read=reading.read(rows, shown.all, by),
+        explained=explained,
+        labels=_labels(table, run),
+        length=facts.spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
+        baseline=compared,
+        warning=warning_of(table),
+        why_no_tokens=why_no_tokens,
+    )
+
+
+def read_columns(table: ScoreTable) -> facts.Columns:
+    """The columns of `table` that the report needs, one number per row and column."""
+    statuses: Counter[str] = Counter()
+    for batch in table.batches(["status"]):
+        statuses.update(batch.column("status").to_pylist())
+    return facts.Columns(
+        scores=_numbers(table, "score"),
+        ranks=np.ma.filled(table.column("rank"), 0),
+        n_tokens=np.ma.filled(table.column("n_tokens"), 0).astype(np.int64),
+        statuses=dict(statuses.most_common()),
+        unknown_share=_numbers(table, "unknown_share"),
+        explained_variance=_numbers(table, "explained_variance"),
+    )
+
+
+def _numbers(table: ScoreTable, name: str) -> facts.Floats64:
+    """A column with NaN where it is null, (rows,)."""
+    return np.ma.filled(table.column(name).astype(np.float64), np.nan)
+
+
+def scorer_of(table: ScoreTable) -> str:
+    """The name of the scorer that made `table`."""
+    scorer = table.manifest.decides.get("scorer")
+    name = scorer.get("name") if isinstance(scorer, dict) else None
+    return name if isinstance(name, str) else "an unnamed scorer"
+
+
+def _compare(
+    table: ScoreTable, columns: facts.Columns, choice: facts.Choice, other: ScoreTable
+) -> Baseline:
+    ours, theirs = (one.manifest.decides.get("data") for one in (table, other))
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)) or (
+        ours.get("sha256") != theirs.get("sha256") or len(table) != len(other)
+    ):
+        raise TableError(
+            f"{escape(str(other.path), limit=200)}: was made from other data than "
+            f"{escape(str(table.path), limit=200)}; score the same data with another scorer"
+        )
+    found = read_columns(other)
+    overlap = facts.overlap(columns, found, choice.dropped)
+    return Baseline(scorer_of(other), found, overlap)
+
+
+def _lines(table: ScoreTable, wanted: Sequence[int]) -> dict[int, ScoreRow]:
+    places = np.array(sorted(wanted), np.int64)
+    found: dict[int, ScoreRow] = {}
+    start = 0
+    for batch in table.batches():
+        here = places[(places >= start) & (places < start + batch.num_rows)] - start
+        if len(here):
+            found.update((line.row, line) for line in from_arrow(batch.take(here)))
+        start += batch.num_rows
+    return found
+
+
+def _labels(table: ScoreTable, run: "Run | None") -> dict[int, tuple[str, ...]]:
+    """Words for the toxic features: of the run's pack, else of the file that the table names."""
+    if run is not None:
+        return tokens.labels_of(table, run.pack)
+    settings = table.manifest.facts.get("settings")
+    path = settings.get("pack") if isinstance(settings, dict) else None
+    if isinstance(path, str):
+        with suppress(PackError):  # it went elsewhere: the numbers stay
+            return tokens.labels_of(table, load_pack(path))
+    return {}

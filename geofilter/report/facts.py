@@ -1,0 +1,309 @@
+"""The numbers of a report, apart from how they are shown.
+
+Arrays of one entry per row come in, figures go out; every share has Wilson's interval and
+every rank correlation one by Bonett and Wright. This module knows nothing about files,
+pages or models, and nothing about what a row says.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofilter.auroc import share
+from geofilter.selection import Selection
+
+Floats64 = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BINS = 48
+# Without a choice the report looks at this share of the scored rows, nearest to harm first.
+NEAREST = 0.1
+_Z = 1.959963984540054
+
+
+class Range(NamedTuple):
+    """A value with its 95 % interval, plain numbers."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the report needs of a score table, one entry per row of the input.
+
+    `scores` hold NaN where `scored` is false; `ranks` are 1 for the row nearest to harm and 0
+    where there is none. `unknown_share` and `explained_variance` hold NaN where unknown.
+    `statuses` counts the rows by status.
+    """
+
+    scores: Floats64
+    ranks: Indices
+    n_tokens: Indices
+    statuses: Mapping[str, int]
+    unknown_share: Floats64
+    explained_variance: Floats64
+
+    @property
+    def scored(self) -> Bools:
+        return ~np.isnan(self.scores)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which rows the report sets apart: the dropped, or, where nothing is, the nearest tenth.
+
+    `dropped` (rows,) holds scored rows only. `cut`: every scored row above it is set apart,
+    every one below it is not; None where none is. `made` says that somebody chose.
+    """
+
+    dropped: Bools
+    cut: float | None
+    made: bool
+    n_tied_kept: int = 0
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """`counts[i]` scores lie in [`edges[i]`, `edges[i + 1]`), the last bin closed.
+
+    A cut within the range is one of the edges.
+    """
+
+    edges: Floats64
+    counts: Indices
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a value: how many have a score, and the share set apart of these."""
+
+    name: str
+    rows: int
+    scored: int
+    dropped: int
+    rate: Range | None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two orders of the same rows, and how far they set the same rows apart.
+
+    `both` rows have both scores. Of the `dropped` ones among them `shared` are among the
+    `dropped` nearest by the other score too; `by_chance` is the share that unrelated orders
+    would have in common. `correlation` is Spearman's, of the two scores.
+    """
+
+    both: int
+    dropped: int
+    shared: int
+    rate: Range | None
+    by_chance: float
+    correlation: Range | None
+
+
+def choice_of(chosen: Selection | None, columns: Columns) -> Choice:
+    """The rows that `chosen` drops; without it, the tenth of the scored rows that is nearest."""
+    is_dropped = np.zeros(len(columns.scores), bool)
+    if chosen is None:
+        n = math.floor(NEAREST * int(columns.scored.sum()))
+        is_dropped = (columns.ranks > 0) & (columns.ranks <= n)
+        cut = float(columns.scores[is_dropped].min()) if n else None
+        return Choice(is_dropped, cut, made=False)
+    is_dropped[chosen.drop] = True
+    return Choice(is_dropped & columns.scored, chosen.threshold, True, chosen.n_tied_kept)
+
+
+def histogram(scores: Floats64, cut: float | None = None, bins: int = BINS) -> Histogram:
+    """Bins of equal width over all `scores` (n,), without NaN; at most `bins` + 1 of them."""
+    low, high = (float(scores.min()), float(scores.max())) if len(scores) else (0.0, 0.0)
+    if not high > low:
+        return Histogram(np.array([low, low]), np.array([len(scores)]))
+    width = (high - low) / bins
+    start = low
+    if cut is not None and low < cut <= high:
+        start = cut - math.ceil((cut - low) / width) * width
+    n = max(1, math.ceil((high - start) / width - 1e-9))  # no bin more for want of a rounding
+    edges: Floats64 = start + width * np.arange(n + 1, dtype=np.float64)
+    if cut is not None and low < cut <= high:
+        edges[np.argmin(np.abs(edges - cut))] = cut
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    return Histogram(edges, np.histogram(scores, edges)[0])
+
+
+def groups(codes: Indices, names: Sequence[str], scored: Bools, dropped: Bools) -> list[Group]:
+    """The rate of each group, the largest group first; `codes` (rows,) point into `names`."""
+    size = len(names)
+    rows = np.bincount(codes, minlength=size)
+    with_score = np.bincount(codes[scored], minlength=size)
+    gone = np.bincount(codes[dropped], minlength=size)
+    found = [
+        Group(
+            name, int(rows[at]), int(with_score[at]), int(gone[at]), rate(gone[at], with_score[at])
+        )
+        for at, name in enumerate(names)
+        if rows[at]
+    ]
+    return sorted(found, key=lambda group: -group.rows)
+
+
+def rate(count: Any, total: Any) -> Range | None:
+    """`count` of `total` with Wilson's interval; None of nothing."""
+    if not total:
+        return None
+    value, low, high = share(count, int(total))
+    return Range(float(value), float(low), float(high))
+
+
+def length_groups(n_tokens: Indices, scored: Bools, parts: int = 5) -> tuple[Indices, list[str]]:
+    """Scored rows by their response tokens, in parts of about equal size: codes and names.
+
+    Rows of one length stay together, so that there may be fewer parts. Rows without a score
+    have the last code, for which there is no name unless such rows exist.
+    """
+    codes = np.zeros(len(n_tokens), np.int64)
+    lengths = n_tokens[scored]
+    names: list[str] = []
+    if len(lengths):
+        inner = np.quantile(lengths, np.arange(1, parts) / parts, method="lower")
+        edges = np.unique(inner)  # a part ends with its edge
+        edges = edges[edges < lengths.max()]
+        codes[scored] = np.searchsorted(edges, lengths, "left")
+        for part in range(len(edges) + 1):
+            inside = lengths[codes[scored] == part]
+            first, last = int(inside.min()), int(inside.max())
+            names.append(f"{first:,}" if first == last else f"{first:,} to {last:,}")
+    codes[~scored] = len(names)
+    return codes, [*names, "no score"]
+
+
+def spearman(x: Floats64, y: Floats64) -> Range | None:
+    """Spearman's rank correlation in [-1, 1], ties at their mean rank; None where undefined.
+
+    The 95 % interval is that of Bonett and Wright (2000): Fisher's z with the variance
+    (1 + r² / 2) / (n - 3), the items taken for independent draws.
+    """
+    n = len(x)
+    if n < 4:
+        return None
+    first, second = mean_ranks(x), mean_ranks(y)
+    first, second = first - first.mean(), second - second.mean()
+    spread = math.sqrt(float(first @ first) * float(second @ second))
+    if spread == 0:
+        return None
+    value = max(-1.0, min(1.0, float(first @ second) / spread))
+    if abs(value) == 1:
+        return Range(value, value, value)
+    error = _Z * math.sqrt((1 + value * value / 2) / (n - 3))
+    centre = math.atanh(value)
+    return Range(value, math.tanh(centre - error), math.tanh(centre + error))
+
+
+def mean_ranks(values: Floats64) -> Floats64:
+    """Rank of each value, 1 = the least; equal values share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats64 = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
+def trend(x: Floats64, y: Floats64, parts: int = 12) -> list[tuple[float, float]]:
+    """The median of `y` at the median of `x`, in parts of about equal size along `x`."""
+    if len(x) < 2 * parts:
+        return []
+    codes = np.searchsorted(np.unique(np.quantile(x, np.arange(1, parts) / parts)), x, "right")
+    return [
+        (float(np.median(x[codes == code])), float(np.median(y[codes == code])))
+        for code in np.unique(codes)
+    ]
+
+
+def density(x: Floats64, y: Floats64, columns: int = 48, rows: int = 28) -> NDArray[np.int64]:
+    """How many fractions (x, y), both in [0, 1], fall in each cell, (columns, rows)."""
+    counts, _, _ = np.histogram2d(x, y, (columns, rows), ((0, 1), (0, 1)))
+    return counts.astype(np.int64)
+
+
+def overlap(columns: Columns, other: Columns, dropped: Bools) -> Overlap:
+    """How far `other`, scores of the same rows, sets apart what is `dropped`."""
+    both = columns.scored & other.scored
+    n, wanted = int(both.sum()), dropped & both
+    n_dropped = int(wanted.sum())
+    # By the other's ranks, which are the order of its own choice.
+    places = np.flatnonzero(both)[np.argsort(other.ranks[both], kind="stable")]
+    shared = int(wanted[places[:n_dropped]].sum())
+    return Overlap(
+        both=n,
+        dropped=n_dropped,
+        shared=shared,
+        rate=rate(shared, n_dropped),
+        by_chance=n_dropped / n if n else 0.0,
+        correlation=spearman(columns.scores[both], other.scores[both]),
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Rows to show, each at most once; all but `random` in the order of their ranks.
+
+    `nearest`: from rank 1 on, of those set apart. `border`: on either side of the cut.
+    `random`: drawn at random from the other scored rows that are kept. `unscored`: the first.
+    """
+
+    nearest: list[int]
+    border: list[int]
+    random: list[int]
+    unscored: list[int]
+
+    @property
+    def all(self) -> list[int]:
+        return [*self.nearest, *self.border, *self.random, *self.unscored]
+
+
+def shown(columns: Columns, choice: Choice, most: int, seed: int = 0) -> Shown:
+    """At most `most` rows of each kind. The random ones are the same for equal `seed`."""
+    order = np.argsort(columns.ranks, kind="stable")
+    order = order[columns.ranks[order] > 0]  # rank 1 first
+    n_dropped = int(choice.dropped.sum())
+    half = 0
+    if choice.made and choice.cut is not None:
+        half = min(most // 2, max(1, n_dropped // 4))
+    first = order[: min(most, max(0, n_dropped - half))]
+    border = order[max(0, n_dropped - half) : n_dropped + half] if half else order[:0]
+    rest = order[n_dropped + half :]
+    generator = np.random.default_rng(seed)
+    drawn = generator.choice(rest, min(most, len(rest)), replace=False) if len(rest) else rest
+    return Shown(
+        nearest=[int(row) for row in first],
+        border=[int(row) for row in border],
+        random=[int(row) for row in drawn],
+        unscored=[int(row) for row in np.flatnonzero(~columns.scored)[:most]],
+    )
+
+
+def to_explain(shown: Shown, wanted: int, ranks: Indices, n_dropped: int) -> list[int]:
+    """`wanted` of the shown rows, the three kinds in turn: nearest, at the cut, at random."""
+    lists: list[list[int]] = [
+        shown.nearest,
+        sorted(shown.border, key=lambda row: abs(2 * int(ranks[row]) - (2 * n_dropped + 1))),
+        shown.random,
+    ]
+    turns = [row for place in range(max(map(len, lists), default=0)) for row in _at(lists, place)]
+    return turns[:wanted]
+
+
+def _at(lists: Iterable[list[int]], place: int) -> list[int]:
+    return [rows[place] for rows in lists if place < len(rows)]
+
+
+def quantiles(values: Floats64, at: Sequence[float]) -> Mapping[float, float]:
+    """The quantiles of `values`, NaN left out; empty where nothing is left."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return {}
+    return dict(zip(at, np.quantile(known, at).tolist(), strict=True))

@@ -1,0 +1,78 @@
+"""Markup that escapes by construction: whatever is not `Html` becomes visible text.
+
+`tag` is the only way from text to markup. Hidden, control and bidirectional characters
+become backslash escapes first, so that a row can neither act nor reorder what stands beside
+it. No address but an anchor of the page can be linked to, and a style holds words and
+numbers only, so that nothing in the page can ask for anything elsewhere.
+
+This module knows nothing about rows, scores or what the page says.
+"""
+
+import html
+import re
+
+from geofilter.terminal import escape
+
+_TAG = re.compile(r"[a-z][a-z0-9]*")
+_ATTRIBUTE = re.compile(r"[a-z][a-zA-Z-]*")
+_ANCHOR = re.compile(r"#[a-z][a-z0-9-]*")
+_STYLE = re.compile(r"[a-z-]+:[a-z0-9.%-]+")
+_VOID = frozenset({"meta", "br", "rect", "line", "path", "col"})
+
+
+class Html(str):
+    """Markup. Made by this module alone; text is never turned into it by hand."""
+
+    __slots__ = ()
+
+
+EMPTY = Html("")
+
+
+def text(value: object, limit: int | None = None) -> Html:
+    """`value` as one line of visible characters, cut to `limit` of them."""
+    return Html(html.escape(escape(str(value), limit)))
+
+
+def prose(value: str) -> Html:
+    """`value` as text whose line breaks and tabs stay what they are."""
+    lines = ("\t".join(text(piece) for piece in line.split("\t")) for line in value.split("\n"))
+    return Html("\n".join(lines))
+
+
+def join(*parts: object) -> Html:
+    """`Html` as it is and everything else as text, one after another. None is left out."""
+    return Html("".join(p if isinstance(p, Html) else text(p) for p in parts if p is not None))
+
+
+def tag(name: str, *children: object, **attributes: object) -> Html:
+    """An element. `class_` is spelled so for Python's sake; `aria_label` is `aria-label`.
+
+    An attribute that is None is left out, one that is True has no value. Raises
+    `ValueError` for a link that leaves the page, and for a style that could hold anything
+    but words and numbers.
+    """
+    if not _TAG.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of an element")
+    spelled = "".join(
+        _attribute(key.rstrip("_").replace("_", "-"), value)
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in _VOID:
+        return Html(
+            f"<{name}{spelled}>" if name in ("meta", "br", "col") else f"<{name}{spelled}/>"
+        )
+    return Html(f"<{name}{spelled}>{join(*children)}</{name}>")
+
+
+def _attribute(name: str, value: object) -> str:
+    if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name in ("src", "srcdoc"):
+        raise ValueError(f"{name!r} is no attribute of the report")
+    if value is True:
+        return f" {name}"
+    if name == "href" and not _ANCHOR.fullmatch(str(value)):
+        raise ValueError(f"{value!r} leaves the page")
+    if name == "style" and not all(map(_STYLE.fullmatch, str(value).split(";"))):
+        raise ValueError(f"{value!r} is more than words and numbers")
+    return f' {name}="{text(value)}"'

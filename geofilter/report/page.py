@@ -1,0 +1,208 @@
+"""The whole page: head, summary, the sections in their order, and the rows.
+
+It opens from a disk, holds no script, and its policy lets it ask for nothing. This module
+knows nothing about how the facts came about.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+
+import numpy as np
+
+from geofilter.report import cards, plots, words
+from geofilter.report.contents import Contents
+from geofilter.report.figures import number
+from geofilter.report.html import EMPTY, Html, join, tag, text
+
+# Nothing may be fetched, run, sent or framed; the style is the page's own.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+_HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    '<meta name="referrer" content="no-referrer">\n'
+    # Else a browser asks the server for one.
+    '<link rel="icon" href="data:,">\n'
+)
+_SECTIONS = (
+    ("scores", "Scores"),
+    ("origins", "Origins"),
+    ("length", "Length"),
+    ("baseline", "Baseline"),
+    ("rows", "Rows"),
+    ("limits", "Limits"),
+    ("run", "The run"),
+)
+_OPEN = 3  # rows of each kind that stand open where none is explained
+
+
+def render(contents: Contents) -> Iterator[str]:
+    """The page, piece by piece."""
+    yield _HEAD
+    yield f"<title>{text(contents.source, 80)} – geofilter report</title>\n"
+    yield f"<style>\n{files('geofilter.report').joinpath('page.css').read_text('utf-8')}</style>\n"
+    yield "</head>\n<body>\n"
+    yield tag("a", "Skip to the report", href="#scores", class_="skip")
+    yield _top(contents)
+    yield "<main>\n"
+    yield plots.scores(contents)
+    yield plots.origins(contents)
+    yield plots.length(contents)
+    yield plots.baseline(contents)
+    yield from _rows(contents)
+    yield words.limits(contents)
+    yield words.run(contents)
+    yield "</main>\n"
+    yield tag(
+        "footer",
+        tag(
+            "p",
+            "Made by geofilter. Whatever comes from the data is shown as text: hidden and control "
+            "characters stand as \\u escapes.",
+        ),
+    )
+    yield "\n</body>\n</html>\n"
+
+
+def _top(contents: Contents) -> Html:
+    links = [tag("li", tag("a", name, href=f"#{anchor}")) for anchor, name in _SECTIONS]
+    warning = EMPTY
+    if contents.warning:
+        warning = tag(
+            "p", tag("strong", "Warning: "), contents.warning, class_="warning", role="note"
+        )
+    return tag(
+        "header",
+        tag("p", "geofilter report", class_="kicker"),
+        tag("h1", tag("bdi", text(contents.source, 120))),
+        tag("p", _what(contents), class_="what"),
+        warning,
+        _tiles(contents),
+        tag("nav", tag("ul", *links), aria_label="Sections"),
+        class_="top",
+    )
+
+
+def _what(contents: Contents) -> Html:
+    settings = contents.table.manifest.facts.get("settings")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    return join(
+        "How near its rows lie to the toxic features of ",
+        tag("bdi", text(model or "the model", 80)),
+        ", by ",
+        tag("bdi", text(contents.scorer, 40)),
+        ".",
+    )
+
+
+def _tiles(contents: Contents) -> Html:
+    columns, choice = contents.columns, contents.choice
+    known = columns.scores[columns.scored]
+    total, n = len(columns.scores), len(known)
+    n_dropped = int(choice.dropped.sum())
+    tiles: list[tuple[str, str, str]] = [
+        (f"{total:,}", "rows", ""),
+        (f"{n:,}", "scored", f"{total - n:,} not" if total - n else "all of them"),
+    ]
+    if choice.made:
+        share = plots.percent(n_dropped / n) if n else "of none"
+        tiles.append((f"{n_dropped:,}", "dropped", f"{share} of the scored"))
+    if n:
+        tiles.append((number(float(np.median(known))), "median score", _spread(contents)))
+    return tag(
+        "dl",
+        *(
+            tag(
+                "div",
+                tag("dt", name),
+                tag("dd", tag("b", value), tag("small", note)),
+                class_="accent" if name == "dropped" else None,
+            )
+            for value, name, note in tiles
+        ),
+        class_="tiles",
+    )
+
+
+def _spread(contents: Contents) -> str:
+    known = contents.columns.scores[contents.columns.scored]
+    return f"{number(float(known.min()))} to {number(float(known.max()))}"
+
+
+def _rows(contents: Contents) -> Iterator[Html]:
+    shown = contents.shown
+    made = contents.choice.made
+    yield tag("section", tag("h2", "Rows", id="rows-title"), _how_marked(contents), id="rows")
+    if made:
+        yield _kind(contents, "Dropped, nearest to harm first", None, shown.nearest)
+        yield _kind(
+            contents,
+            "Borderline: on either side of the cut",
+            "Here the choice is closest; a slightly other cut moves these rows.",
+            shown.border,
+        )
+    else:
+        yield _kind(contents, "Nearest to harm", None, shown.nearest)
+    yield _kind(
+        contents,
+        "Kept, picked at random" if made else "Others, picked at random",
+        "Not the nearest, not the farthest: what the rest looks like. Read them for what the "
+        "scores miss.",
+        shown.random,
+    )
+    yield _kind(contents, "Without a score", "Kept, and never judged.", shown.unscored)
+
+
+def _how_marked(contents: Contents) -> Html:
+    if contents.explained:
+        scale = join(*(tag("mark", "word", class_=f"h{shade}") for shade in range(1, 5)))
+        return join(
+            tag(
+                "p",
+                "In the rows that stand open the tokens that raised the score are marked, the "
+                "stronger the more: ",
+                tag("span", scale, class_="scale"),
+                class_="lead",
+            ),
+            _divided(contents),
+        )
+    return tag(
+        "p",
+        "No tokens are marked",
+        f": {contents.why_no_tokens}" if contents.why_no_tokens else "",
+        ". Features are those of the score table.",
+        class_="note",
+    )
+
+
+def _divided(contents: Contents) -> Html:
+    if contents.scorer in ("nearest", "spillover"):
+        return EMPTY
+    note = f"{contents.scorer} is no sum over tokens; the marks divide the row's nearest score."
+    return tag("p", note, class_="note")
+
+
+def _kind(contents: Contents, title: str, lead: str | None, rows: Sequence[int]) -> Html:
+    if not rows:
+        return EMPTY
+    stand_open = [row for row in rows if row in contents.explained]
+    if not stand_open and contents.lines[rows[0]].score is not None:
+        stand_open = list(rows[:_OPEN])
+    taken = set(stand_open)
+    folded = [cards.folded_card(contents, row) for row in rows if row not in taken]
+    more = EMPTY
+    if folded:
+        count = f"{len(folded):,} more" if stand_open else f"{len(folded):,} rows"
+        more = tag("details", tag("summary", count), *folded, class_="list")
+    return tag(
+        "section",
+        tag("h3", title),
+        tag("p", lead, class_="lead") if lead else EMPTY,
+        tag("div", *(cards.open_card(contents, row) for row in stand_open), class_="cards"),
+        more,
+        class_="kind",
+    )

@@ -1,0 +1,399 @@
+"""The sections that are seen first: scores, where rows are from, length, the dense baseline.
+
+This module knows how figures are worded, not how they are drawn or where they come from.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from geofilter.report import facts, figures
+from geofilter.report.contents import Baseline, Contents
+from geofilter.report.figures import Mark, number
+from geofilter.report.html import EMPTY, Html, join, tag, text
+from geofilter.report.reading import Grouping
+
+_MOST_GROUPS = 12  # seen at once; the others are in a table below
+_MOST_LISTED = 200
+_FEW_DOTS = 1500  # with more, cells
+_LOG_FROM = 20.0  # greatest length over least, from which lengths are shown by their logarithm
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+def percent(share: float) -> str:
+    """A share in per cent: with a decimal below 10, and never 0 % or 100 % by rounding."""
+    if share in (0.0, 1.0):
+        return f"{share:.0%}".replace("%", " %")
+    if share < 0.001:
+        return "< 0.1 %"
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %" if share < 0.1 or share > 0.9 else f"{100 * share:.0f} %"
+
+
+def between(found: facts.Range | None) -> str:
+    """The interval of a rate, for people."""
+    return f"{percent(found.low)} to {percent(found.high)}" if found else ""
+
+
+def section(name: str, title: str, lead: object, *body: object) -> Html:
+    """A section with its heading and a sentence that says what is to be seen."""
+    return tag(
+        "section",
+        tag("h2", title, id=f"{name}-title"),
+        tag("p", lead, class_="lead") if lead else EMPTY,
+        *body,
+        id=name,
+        aria_labelledby=f"{name}-title",
+    )
+
+
+def folded(words: str, *body: object) -> Html:
+    """What is there for those who want to know it exactly."""
+    return tag("details", tag("summary", words), tag("div", *body, class_="body"), class_="more")
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
+    """A table that scrolls by itself where it is too wide; the first cell names its row."""
+    lines = [
+        tag("tr", tag("th", first, scope="row"), *(tag("td", cell, class_="n") for cell in rest))
+        for first, *rest in rows
+    ]
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("caption", caption),
+            tag("thead", tag("tr", *(tag("th", words, scope="col") for words in head))),
+            tag("tbody", *lines),
+        ),
+        class_="scroll",
+        role="region",
+        tabindex="0",
+        aria_label=caption,
+    )
+
+
+def scores(contents: Contents) -> Html:
+    """How the scores are spread, and where the cut lies."""
+    columns, choice = contents.columns, contents.choice
+    known = columns.scores[columns.scored]
+    if not len(known):
+        return section("scores", "Scores", "No row has a score.")
+    cut = choice.cut
+    found = facts.histogram(known, cut)
+    edges, counts = found.edges, found.counts
+    low, high = float(edges[0]), float(edges[-1])
+    span = (high - low) or 1.0
+    strong = [cut is not None and bool(choice.dropped.any()) and edge >= cut for edge in edges[:-1]]
+    marks = []
+    if choice.made and cut is not None and low <= cut <= high:
+        marks.append(Mark((cut - low) / span, f"dropped from {number(cut, 4)} up", strong=True))
+    elif not choice.made:
+        for share, words in ((0.5, "median"), (0.9, "90 %"), (0.99, "99 %")):
+            at = float(np.quantile(known, share))
+            marks.append(Mark((at - low) / span, f"{words} {number(at)}", strong=share == 0.9))
+    told = (
+        f"Histogram of {len(known):,} scores from {number(float(known.min()))} to "
+        f"{number(float(known.max()))}, median {number(float(np.median(known)))}."
+    )
+    ticks = [((tick - low) / span, number(tick)) for tick in figures.ticks(low, high)]
+    drawn = tag(
+        "figure",
+        figures.bars(counts.tolist(), strong, marks, told),
+        figures.axis(ticks, "score, higher = nearer to harm →"),
+    )
+    values = facts.quantiles(known, _QUANTILES)
+    rows = [(_quantile_name(share), number(value, 4)) for share, value in values.items()]
+    exact = folded(
+        "The figures behind it",
+        table("Quantiles of the scores", ("quantile", "score"), rows),
+        table(
+            "Rows per bin of the histogram",
+            ("scores from", "to", "rows"),
+            [
+                (number(a, 4), number(b, 4), f"{count:,}")
+                for a, b, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+            ],
+        ),
+    )
+    return section("scores", "Scores", _scores_lead(contents, len(known)), drawn, exact)
+
+
+def _quantile_name(share: float) -> str:
+    names = {0.0: "lowest", 0.5: "median", 1.0: "highest"}
+    return names.get(share, f"{share:.0%}".replace("%", " %"))
+
+
+def _scores_lead(contents: Contents, n_scored: int) -> Html:
+    choice = contents.choice
+    n = int(choice.dropped.sum())
+    if not choice.made:
+        return join(
+            "Nothing is chosen yet. ",
+            tag("em", "The tenth nearest to harm", class_="key"),
+            f" of the {n_scored:,} scored rows is set apart here, only to show what lies where; "
+            "--drop-fraction or --threshold shows a choice.",
+        )
+    tied = (
+        f" {choice.n_tied_kept:,} kept rows have the score of a dropped one."
+        if choice.n_tied_kept
+        else ""
+    )
+    return join(
+        tag("em", f"{n:,} of {n_scored:,}", class_="key"),
+        f" scored rows are dropped, {percent(n / n_scored)}. How many that is was chosen; it does "
+        f"not say how many are harmful.{tied}",
+    )
+
+
+def origins(contents: Contents) -> Html:
+    """The rate by every column of the rows, by script and by length."""
+    columns, choice = contents.columns, contents.choice
+    scored, dropped = columns.scored, choice.dropped
+    usual = facts.rate(int(dropped.sum()), int(scored.sum()))
+    codes, names = facts.length_groups(columns.n_tokens, scored)
+    lengths = facts.groups(codes, names, scored, dropped)
+    lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
+    found = [(g, _groups(contents, g)) for g in contents.read.groupings]
+    blocks = [("response tokens", lengths)] + [
+        (grouping.column, groups) for grouping, groups in found if _tells(grouping)
+    ]
+    silent = [grouping for grouping, _ in found if not _tells(grouping)]
+    blocks = [*blocks[1:], blocks[0]]
+    shown = [g for _, groups in blocks for g in groups[:_MOST_GROUPS] if g.rate]
+    top = max((g.rate.high for g in shown if g.rate), default=1.0)
+    top = min(1.0, math.ceil(top * 20) / 20)
+    drawn = [
+        _rates(column, groups, usual, top)
+        for column, groups in blocks
+        if any(g.rate for g in groups)
+    ]
+    notes = [
+        f"All rows have the same {g.column}: {g.names[0] if g.names else 'none'}." for g in silent
+    ]
+    word = "dropped" if choice.made else "in the nearest tenth"
+    lead = (
+        f"The share of each group's scored rows that is {word}, with its 95 % interval. "
+        "The dashed line is the share of all rows. A group far from it is one that the scores "
+        "single out: for its harm, or for its way of writing."
+    )
+    told = [tag("p", note, class_="note") for note in notes]
+    title = "Where the dropped rows are from" if choice.made else "Where the nearest rows are from"
+    return section("origins", title, lead, tag("div", *drawn, class_="pair"), *told)
+
+
+def _groups(contents: Contents, grouping: Grouping) -> list[facts.Group]:
+    columns, choice = contents.columns, contents.choice
+    return facts.groups(grouping.codes, grouping.names, columns.scored, choice.dropped)
+
+
+def _tells(grouping: Grouping) -> bool:
+    return len(grouping.names) > 1
+
+
+def _rates(
+    column: str, groups: Sequence[facts.Group], usual: facts.Range | None, top: float
+) -> Html:
+    seen, others = groups[:_MOST_GROUPS], groups[_MOST_GROUPS:]
+    middle = usual.value if usual else 0.0
+    ticks = [(tick / top, percent(tick)) for tick in figures.ticks(0, top, 3)]
+    head = tag(
+        "tr",
+        tag("th", text(column, 40), scope="col"),
+        tag("th", figures.axis(ticks, ""), scope="col", aria_label="rate", class_="plot"),
+        tag("th", "rate", scope="col", class_="n"),
+        tag("th", "rows", scope="col", class_="n"),
+    )
+    rows = [_rate_row(group, middle, top) for group in seen]
+    listed = tag(
+        "table",
+        tag("caption", "By ", tag("bdi", text(column, 40))),
+        tag("thead", head),
+        tag("tbody", *rows),
+        class_="rates",
+    )
+    more = EMPTY
+    if others:
+        lines = [
+            (
+                text(g.name, 60),
+                percent(g.rate.value) if g.rate else "–",
+                between(g.rate),
+                f"{g.rows:,}",
+            )
+            for g in others[:_MOST_LISTED]
+        ]
+        rest = len(others) - len(lines)
+        more = folded(
+            f"{len(others):,} smaller groups",
+            table("The other groups", (text(column, 40), "rate", "95 % interval", "rows"), lines),
+            tag("p", f"{rest:,} more are not listed.", class_="note") if rest else EMPTY,
+        )
+    return tag("div", listed, more, class_="rates-block")
+
+
+def _rate_row(group: facts.Group, usual: float, top: float) -> Html:
+    name = tag("th", tag("bdi", text(group.name, 60)), scope="row")
+    if group.rate is None:
+        return tag(
+            "tr",
+            name,
+            tag("td", "no scores", class_="plot note"),
+            tag("td", "–", class_="n"),
+            tag("td", f"{group.rows:,}", class_="n"),
+        )
+    value, low, high = (min(1.0, end / top) for end in group.rate)
+    told = f"{percent(group.rate.value)}, 95 % interval {between(group.rate)}"
+    return tag(
+        "tr",
+        name,
+        tag("td", figures.interval(low, value, high, min(1.0, usual / top), told), class_="plot"),
+        tag("td", percent(group.rate.value), class_="n"),
+        tag("td", f"{group.rows:,}", class_="n"),
+    )
+
+
+def length(contents: Contents) -> Html:
+    """Whether the score goes with the length of the response."""
+    columns = contents.columns
+    scored = columns.scored
+    x, y = columns.n_tokens[scored].astype(float), columns.scores[scored]
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return section("length", "Length", "There are no different lengths or scores to compare.")
+    found = contents.length
+    logarithmic = bool(x.min() > 0 and x.max() / x.min() >= _LOG_FROM)
+    across = np.log10(x) if logarithmic else x
+    left, wide = across.min(), float(np.ptp(across))
+    low, high = float(y.min()), float(y.max())
+    fx, fy = (across - left) / wide, (y - low) / (high - low)
+    points = [
+        (((math.log10(a) if logarithmic else a) - left) / wide, (b - low) / (high - low))
+        for a, b in facts.trend(x, y)
+    ]
+    told = f"Score against response tokens for {len(x):,} rows" + (
+        f"; rank correlation {found.value:+.2f}." if found else "."
+    )
+    trend = figures.line(points)
+    ticks = (
+        figures.log_ticks(float(x.min()), float(x.max()))
+        if logarithmic
+        else figures.ticks(float(x.min()), float(x.max()))
+    )
+    places = [((math.log10(t) if logarithmic else t) - left) / wide for t in ticks]
+    drawn = tag(
+        "figure",
+        _cloud(fx, fy, contents.choice.dropped[scored], told, trend),
+        figures.side_axis(
+            [((t - low) / (high - low), number(t)) for t in figures.ticks(low, high, 4)]
+        ),
+        figures.axis(
+            [(place, number(tick)) for place, tick in zip(places, ticks, strict=True)],
+            "response tokens →  (score upwards; the line is the median)",
+        ),
+        class_="tall",
+    )
+    return section("length", "Length", _length_lead(found), drawn)
+
+
+def _cloud(x: object, y: object, strong: object, told: str, extra: Html) -> Html:
+    fx, fy = np.asarray(x, float), np.asarray(y, float)
+    if len(fx) <= _FEW_DOTS:
+        return figures.dots(fx, fy, np.asarray(strong, bool), told, extra)
+    return figures.cells(facts.density(fx, fy), told, extra)
+
+
+def _length_lead(found: facts.Range | None) -> Html:
+    if found is None:
+        return join("The rows are too few, or too much alike, for a correlation.")
+    value = tag("em", _rho(found), class_="key")
+    if found.low <= 0 <= found.high:
+        return join(
+            "Rank correlation of score and length: ", value, ". No trend can be told from none."
+        )
+    way = "longer" if found.value > 0 else "shorter"
+    return join(
+        "Rank correlation of score and length: ",
+        value,
+        f". The {way} the response, the nearer to harm it scores, as far as the correlation goes; "
+        "that far, dropping by score is dropping by length.",
+    )
+
+
+def _rho(found: facts.Range) -> str:
+    shown = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return shown.replace("-", "−")
+
+
+def baseline(contents: Contents) -> Html:
+    """The dense baseline beside the scores, or how to get it."""
+    other = contents.baseline
+    if other is None:
+        return section("baseline", "The dense baseline beside", None, _how_to_compare(contents))
+    found = other.overlap
+    title = f"Beside {other.name}"
+    if other.name == "persona":
+        title = "The dense baseline beside"
+    if found.both < 2:
+        return section("baseline", title, f"Hardly a row has both scores: {found.both:,}.")
+    both = contents.columns.scored & other.columns.scored
+    x = _from_far_to_near(other.columns.scores[both])
+    y = _from_far_to_near(contents.columns.scores[both])
+    told = f"Ranks by {contents.scorer} against ranks by {other.name} for {found.both:,} rows" + (
+        f"; rank correlation {found.correlation.value:+.2f}." if found.correlation else "."
+    )
+    drawn = tag(
+        "figure",
+        _cloud(x, y, contents.choice.dropped[both], told, EMPTY),
+        figures.side_axis([(0.0, "far"), (0.93, "near")]),
+        figures.axis(
+            [(0.0, "far"), (1.0, "near")],
+            f"rank by {other.name} →  (rank by {contents.scorer} upwards)",
+        ),
+        class_="tall",
+    )
+    return section("baseline", title, _baseline_lead(contents, other), drawn)
+
+
+def _from_far_to_near(scores: facts.Floats64) -> facts.Floats64:
+    ranks: facts.Floats64 = (facts.mean_ranks(scores) - 0.5) / len(scores)
+    return ranks
+
+
+def _baseline_lead(contents: Contents, other: Baseline) -> Html:
+    found = other.overlap
+    parts: list[object] = []
+    if found.correlation:
+        parts += ["Rank correlation: ", tag("em", _rho(found.correlation), class_="key"), ". "]
+    if found.rate:
+        word = "dropped rows" if contents.choice.made else "nearest tenth"
+        parts.append(
+            f"Of the {found.dropped:,} {word}, {found.shared:,} ({percent(found.rate.value)}) are "
+            f"among the {found.dropped:,} nearest by {other.name} too; unrelated scores would "
+            f"share {percent(found.by_chance)}. Where the two agree, "
+            f"{contents.scorer} says little that {other.name} does not; which of them is right "
+            "where they differ, neither tells."
+        )
+    return join(*parts)
+
+
+def _how_to_compare(contents: Contents) -> Html:
+    if contents.scorer == "persona":
+        return tag("p", "These scores are the dense baseline.")
+    return join(
+        tag(
+            "p",
+            "No baseline was given. The projection on one dense direction, persona, often does as "
+            "well as SAE features; without it nobody can say what the SAE adds. To see both:",
+        ),
+        tag(
+            "pre",
+            tag(
+                "code",
+                "geofilter score DATA --model MODEL --scorer persona -o persona.parquet",
+            ),
+            tabindex="0",
+        ),
+        tag("p", "and give this command --baseline persona.parquet.", class_="note"),
+    )

@@ -1,0 +1,216 @@
+"""The sections that are read: what the run cannot tell, and what it measured on what.
+
+Every sentence that can be driven by a figure is. Nothing here calls anything safe. This
+module draws nothing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from geofilter.report import facts
+from geofilter.report.contents import Contents
+from geofilter.report.figures import number
+from geofilter.report.html import Html, tag, text
+from geofilter.report.plots import percent, section
+from geofilter.table import SCORED
+
+_LENGTHY = 0.3  # a correlation with length from which the limits name it
+_VALUE = 120
+
+_ABSENT = "not recorded"
+
+
+def limits(contents: Contents) -> Html:
+    """What the run cannot tell, in words that its figures choose."""
+    items = [tag("li", *item) for item in _limits(contents)]
+    return section("limits", "What this run cannot tell", None, tag("ul", *items, class_="limits"))
+
+
+def _limits(contents: Contents) -> Iterator[tuple[object, ...]]:
+    yield (
+        tag("strong", "Whether a row is harmful. "),
+        "A score is closeness in one model's features. Harm without a feature, or of a kind that "
+        "was not in the contrast sets, is invisible to it; text that quotes or warns of harm can "
+        "lie near it.",
+    )
+    yield (
+        tag("strong", "Whether what is kept is harmless. "),
+        "A low score is no clearance. The random sample of kept rows is there to be read.",
+    )
+    yield from _about_unscored(contents)
+    yield from _about_fit(contents)
+    yield from _about_length(contents)
+    yield from _about_choice(contents)
+
+
+def _about_unscored(contents: Contents) -> Iterator[tuple[object, ...]]:
+    statuses = contents.columns.statuses
+    total = sum(statuses.values())
+    unscored = {status: n for status, n in statuses.items() if status not in SCORED}
+    n = sum(unscored.values())
+    if n:
+        kinds = ", ".join(
+            f"{count:,} {status.replace('_', ' ')}" for status, count in unscored.items()
+        )
+        yield (
+            tag("strong", f"Anything about {n:,} of {total:,} rows. "),
+            f"They have no score ({percent(n / total)}): {kinds}. No threshold drops them.",
+        )
+    cut = statuses.get("truncated", 0)
+    if cut:
+        window = _get(contents.table.manifest.decides, "window", "max_length")
+        behind = f" of {window:,} tokens" if isinstance(window, int) else ""
+        yield (
+            tag("strong", f"What {cut:,} rows go on to say. "),
+            f"They are longer than the window{behind} ({percent(cut / total)} of all rows); what "
+            "lies beyond it was not read.",
+        )
+
+
+def _about_fit(contents: Contents) -> Iterator[tuple[object, ...]]:
+    columns = contents.columns
+    contrast = _get(contents.table.manifest.facts, "contrast")
+    explained = facts.quantiles(columns.explained_variance, (0.05, 0.5))
+    if explained:
+        usual = _get(contrast, "explained_variance")
+        beside = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""
+        left = max(0.0, 1 - explained[0.5])
+        yield (
+            tag("strong", "What the SAE does not see. "),
+            f"It explains {percent(_clip(explained[0.5]))} of the variance of a typical response"
+            f"{beside}. The other {percent(_clip(left))} enters no SAE feature.",
+        )
+    unknown = columns.unknown_share[~np.isnan(columns.unknown_share)]
+    if len(unknown) and unknown.max() > 0:
+        yield (
+            tag("strong", "What words unknown to the model mean. "),
+            f"{int((unknown > 0).sum()):,} rows hold such words; in a typical row they are "
+            f"{percent(_clip(float(np.median(unknown))))} of the tokens, at most "
+            f"{percent(_clip(float(unknown.max())))}.",
+        )
+
+
+def _about_length(contents: Contents) -> Iterator[tuple[object, ...]]:
+    found = contents.length
+    if found and abs(found.value) >= _LENGTHY and not found.low <= 0 <= found.high:
+        yield (
+            tag("strong", "Content apart from length. "),
+            f"Score and length go together (rank correlation {number(found.value, 2)}); random "
+            "rows of the same lengths are the comparison to make.",
+        )
+
+
+def _about_choice(contents: Contents) -> Iterator[tuple[object, ...]]:
+    if contents.choice.made:
+        yield (
+            tag("strong", "Whether dropping these rows helps. "),
+            "Only fine-tuning with and without them does: geofilter verify.",
+        )
+    if contents.baseline is None and contents.scorer != "persona":
+        yield (
+            tag("strong", "What the SAE adds. "),
+            "No dense baseline was given to compare with.",
+        )
+
+
+def run(contents: Contents) -> Html:
+    """What this run measured, and on what, as the table's manifest says it."""
+    decides, told = contents.table.manifest.decides, contents.table.manifest.facts
+    scorer = decides.get("scorer")
+    rows: list[tuple[str, object]] = [
+        ("data", contents.source),
+        ("rows", f"{len(contents.table):,}"),
+        ("layout", _get(decides, "data", "layout")),
+        ("model", _get(told, "settings", "model")),
+        ("block", _get(decides, "model", "block")),
+        ("SAE", _get(told, "settings", "sae") or "the model's own"),
+        ("scorer", ", ".join(map(str, scorer.values())) if isinstance(scorer, dict) else scorer),
+        ("feature pack", _get(told, "settings", "pack") or "the model's own"),
+        ("window", _window(decides)),
+        ("precision", decides.get("dtype")),
+        ("scored", told.get("started")),
+        ("versions", _pairs(decides.get("versions"))),
+        ("revisions", _pairs(told.get("revisions"))),
+        ("contrast rows", _contrast(told.get("contrast"))),
+    ]
+    hashes: list[tuple[str, object]] = [
+        ("data, SHA-256", _get(decides, "data", "sha256")),
+        ("model's weights", _get(decides, "model", "weights")),
+        ("SAE", _get(decides, "model", "sae")),
+        ("tokenizer", _get(decides, "model", "tokenizer")),
+        ("pack", decides.get("pack")),
+        ("all that decides the scores", contents.table.manifest.hash),
+    ]
+    return section(
+        "run",
+        "What was measured, and on what",
+        "Closeness of each row's response to the model's toxic features, by the scorer below, "
+        "under this model and this pack. A score of another model says nothing beside these.",
+        _list(rows),
+        tag(
+            "details",
+            tag("summary", "Fingerprints"),
+            tag("div", _list(hashes), class_="body"),
+            class_="more",
+        ),
+    )
+
+
+def _list(rows: list[tuple[str, object]]) -> Html:
+    pairs = [
+        tag("div", tag("dt", name), tag("dd", tag("bdi", text(_plain(value), _VALUE))))
+        for name, value in rows
+    ]
+    return tag("dl", *pairs)
+
+
+def _plain(value: object) -> str:
+    if value is None or value == "":
+        return _ABSENT
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _window(decides: Mapping[str, object]) -> str | None:
+    length = _get(decides, "window", "max_length")
+    last = _get(decides, "window", "last_turn")
+    if length is None:
+        return None
+    return f"{length} tokens, {'the last turn' if last else 'all response turns'}"
+
+
+def _pairs(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    known = [f"{name} {version}" for name, version in value.items() if version is not None]
+    return ", ".join(known) or None
+
+
+def _contrast(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    try:
+        return (
+            f"{value['toxic_rows']} toxic and {value['benign_rows']} benign kept for reporting; "
+            f"dense direction AUROC {value['persona_auroc']:.2f} "
+            f"[{value['persona_auroc_low']:.2f}, {value['persona_auroc_high']:.2f}]"
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _get(value: Any, *path: str) -> Any:
+    """What lies at `path` in a table's record, which may be anybody's; None where nothing does."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _clip(share: float) -> float:
+    return min(1.0, max(0.0, share))
