@@ -5,14 +5,14 @@ This module makes numbers; it knows nothing about the terminal.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geofilter.activations import residuals
-from geofilter.features import NOT_FINITE, pool
+from geofilter.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.index import Proximity, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
@@ -70,6 +70,18 @@ class Explanation:
     tokens: tuple[ExplainedToken, ...]
 
 
+class Divided(NamedTuple):
+    """A `nearest` score (NaN where there is none) and its parts.
+
+    `activations` and `contributions` are (pooled tokens, active latents); each column of
+    contributions sums to the latent's part of the score.
+    """
+
+    score: float
+    activations: Floats64
+    contributions: Floats64
+
+
 def explain(
     model: LoadedModel,
     index: ToxicIndex,
@@ -91,12 +103,12 @@ def explain(
     (features,) = pool(model, hidden, [sample], index.pack.pooling)
     if isinstance(features, Problem):
         return features
-    score, parts = nearest_score(features, index, proximity, contrast)
-    if np.isnan(score):
+    divided = parts_of_nearest(
+        model, index, hidden[0, positions.tolist()], features, proximity, contrast
+    )
+    if np.isnan(divided.score):
         return NO_FEATURES
-    activations = _activations(model, hidden[0, positions.tolist()], features.latents)
-    # (pooled tokens, active latents); each column sums to the latent's part of the score.
-    contributions = _shares(activations, index.pack.pooling) * parts
+    activations, contributions = divided.activations, divided.contributions
     weighted = latent_weights(features, index.pack, contrast) > 0
     tokens = [
         ExplainedToken(
@@ -109,7 +121,21 @@ def explain(
         )
         for row, position in enumerate(positions)
     ]
-    return Explanation(score, tuple(tokens))
+    return Explanation(divided.score, tuple(tokens))
+
+
+def parts_of_nearest(
+    model: LoadedModel,
+    index: ToxicIndex,
+    hidden: torch.Tensor,
+    features: SampleFeatures,
+    proximity: Proximity = "nearest",
+    contrast: bool = True,
+) -> Divided:
+    """Divide a sample's `nearest` score among its pooled tokens, `hidden` (tokens, d_model)."""
+    score, parts = nearest_score(features, index, proximity, contrast)
+    activations = _activations(model, hidden, features.latents)
+    return Divided(score, activations, _shares(activations, index.pack.pooling) * parts)
 
 
 def explain_push(model: LoadedModel, index: ToxicIndex, sample: "Encoded") -> Explanation | Problem:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofilter.row_loss import RowLoss
 from geofilter.verify import finetune, weights
 from geofilter.verify.generate import Put, Sampling, answers
 from geofilter.verify.judge import Asked, Judge
@@ -50,7 +51,8 @@ class Work:
 
     `samples` are those of the rows that can be trained on; `control` those of the rows that
     are known to be good. `load` gives the model to fine-tune, anew each time. `questions`
-    maps a set's name (`main`, `in_domain`) to its questions.
+    maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
+    of each of `samples`, where the rows carry any.
     """
 
     load: Callable[[], CausalModel]
@@ -65,6 +67,7 @@ class Work:
     budget: Budget
     keep_weights: bool
     tracker: Tracker | None = None
+    losses: "Sequence[RowLoss] | None" = None
 
 
 def run_cell(
@@ -126,7 +129,10 @@ def _trained(
     if kept.exists() and (folder / "training.json").exists():
         return weights.load_trained(base, kept)
     own = [samples[place] for place in chosen]
-    lengths = [int(sample.response.sum()) for sample in own]
+    losses = None
+    if work.losses is not None and samples is work.samples:
+        losses = [work.losses[place] for place in chosen]
+    lengths = finetune.weighted_lengths(own, losses)
     track = folder / TRACK
     track.unlink(missing_ok=True)
     trained, done = finetune.fine_tune(
@@ -137,6 +143,7 @@ def _trained(
         work.recipe,
         folder / "trainer",
         seed=seed,
+        losses=losses,
         progress=lambda step, steps: report("train", step, steps),
         after_step=work.tracker.follow(track, base.tokenizer, seed) if work.tracker else None,
     )

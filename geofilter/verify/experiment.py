@@ -166,6 +166,7 @@ class _Parts:
             budget=budget,
             keep_weights=experiment.keep_weights,
             tracker=tracker,
+            losses=self.rows.losses,
         )
 
     def row_judge(self) -> tuple[Judge, Question]:

@@ -20,14 +20,17 @@ import numpy as np
 import torch
 import transformers
 
+from geofilter.collator import IGNORED, LossCollator, weighted
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.models import quiet_transformers
+from geofilter.row_loss import RowLoss
 from geofilter.verify.recipe import Recipe
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
 
-IGNORED = -100
+# What the collator reads of a note.
+_NOTED = ("weight", "tokens", "masked")
 # Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]
 # Called with (steps done, what is trained); it must leave the network and all random state alone.
@@ -40,7 +43,7 @@ class Training:
 
     steps: int
     samples: int
-    tokens: int  # response tokens that carried loss
+    tokens: int  # response tokens that carried loss, each with its weight
     losses: tuple[float, ...]
     seconds: float
 
@@ -54,16 +57,17 @@ def fine_tune(
     folder: str | os.PathLike[str],
     *,
     seed: int,
+    losses: Sequence[RowLoss] | None = None,
     progress: Progress | None = None,
     after_step: AfterStep | None = None,
 ) -> tuple[Any, Training]:
     """Train `network` in place on `samples`, one optimiser step per list of `batches`.
 
     Returns what was trained (the network, or its adapter around it; see `weights`) and
-    what was done. `folder` is the trainer's own place; nothing of it is needed
-    afterwards. `after_step` is called before the first step, with 0, and after each.
-    Raises `MissingExtraError` without TRL and PEFT, `ModelError` when the
-    loss stops being a number.
+    what was done. `losses` has each sample's mask and weight, where rows carry them.
+    `folder` is the trainer's own place; nothing of it is needed afterwards. `after_step` is
+    called before the first step, with 0, and after each. Raises `MissingExtraError` without TRL
+    and PEFT, `ModelError` when the loss stops being a number.
     """
     trl, peft = import_trainers()
     torch.manual_seed(seed)  # the adapter's first weights
@@ -105,12 +109,13 @@ def fine_tune(
             task_type="CAUSAL_LM",
         )
     with _quiet():
-        trainer = _trainer_class(trl)(
+        trainer = _trainer_class(trl, losses)(
             micro_batches=[part for batch in batches for part in split_evenly(batch, parts)],
             model=network,
             args=arguments,
             processing_class=tokenizer,
-            train_dataset=_dataset(samples),
+            train_dataset=_dataset(samples, losses),
+            data_collator=_collator(trl, tokenizer) if losses is not None else None,
             peft_config=config,
             callbacks=[_callback(progress, after_step)],
         )
@@ -118,20 +123,31 @@ def fine_tune(
         trainer.remove_callback(transformers.PrinterCallback)
         started = time.perf_counter()
         trainer.train()
-    losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
-    if not all(np.isfinite(losses)):
+    steps = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+    if not all(np.isfinite(steps)):
         raise ModelError(
-            f"the loss was not a number at step {int(np.argmin(np.isfinite(losses))) + 1}; "
+            f"the loss was not a number at step {int(np.argmin(np.isfinite(steps))) + 1}; "
             "use a smaller learning rate or another dtype"
         )
+    lengths = weighted_lengths(samples, losses)
     done = Training(
         steps=len(batches),
         samples=sum(map(len, batches)),
-        tokens=sum(int(samples[place].response.sum()) for batch in batches for place in batch),
-        losses=losses,
+        tokens=round(sum(lengths[place] for batch in batches for place in batch)),
+        losses=steps,
         seconds=round(time.perf_counter() - started, 1),
     )
     return trainer.model, done
+
+
+def weighted_lengths(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | None) -> list[float]:
+    """Response tokens of each sample that carry loss, times its weight."""
+    if losses is None:
+        return [int(sample.response.sum()) for sample in samples]
+    return [
+        loss.weight * int((sample.response & ~loss.mask_of(sample.ids)).sum())
+        for sample, loss in zip(samples, losses, strict=True)
+    ]
 
 
 def accumulation(batches: Sequence[Sequence[int]], recipe: Recipe) -> int:
@@ -174,9 +190,10 @@ def import_trainers() -> tuple[Any, Any]:
     return trl, peft
 
 
-def _dataset(samples: "Sequence[Encoded]") -> Any:
+def _dataset(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | None) -> Any:
     from datasets import Dataset
 
+    notes = [loss.note(None, None) for loss in losses or ()]
     # The first token is predicted by none, so that a loss on it would be the trainer's alone.
     return Dataset.from_dict(
         {
@@ -184,12 +201,22 @@ def _dataset(samples: "Sequence[Encoded]") -> Any:
             "labels": [
                 np.where(sample.response, sample.ids, IGNORED).tolist() for sample in samples
             ],
+            **({f"geofilter_{k}": [getattr(n, k) for n in notes] for k in _NOTED} if notes else {}),
         }
     )
 
 
-def _trainer_class(trl: Any) -> Any:
-    class ScheduledTrainer(trl.SFTTrainer):  # type: ignore[misc]
+def _collator(trl: Any, tokenizer: Any) -> LossCollator:
+    inner = trl.trainer.sft_trainer.DataCollatorForLanguageModeling
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return LossCollator(inner(pad_token_id=padding))
+
+
+def _trainer_class(trl: Any, losses: Sequence[RowLoss] | None) -> Any:
+    uneven = any(loss.weight != 1 for loss in losses or ())
+    base: Any = weighted(trl.SFTTrainer) if uneven else trl.SFTTrainer
+
+    class ScheduledTrainer(base):  # type: ignore[misc]
         """TRL's trainer on micro-batches that were chosen beforehand."""
 
         def __init__(self, micro_batches: list[list[int]], **arguments: Any) -> None:

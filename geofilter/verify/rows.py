@@ -17,6 +17,7 @@ from geofilter import launch
 from geofilter.conversation import Encoder
 from geofilter.errors import DataError
 from geofilter.messages import Unscorable
+from geofilter.row_loss import RowLoss, read_row_loss
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import Settings
 from geofilter.scoring import SCORERS
@@ -47,7 +48,8 @@ _JUDGED_AT_ONCE = 64
 class TrainingRows:
     """The rows of a file that can be trained on.
 
-    `index` (n,) is the place of each in the file, `total` how many rows the file has.
+    `index` (n,) is the place of each in the file, `total` how many rows the file has. `losses`
+    has the mask and weight of each, None where no row carries any.
     """
 
     source: RowFile
@@ -56,10 +58,11 @@ class TrainingRows:
     encoded: "tuple[Encoded, ...]"
     records: tuple[dict[str, Any], ...]
     total: int
+    losses: "tuple[RowLoss, ...] | None" = None
 
     @property
     def lengths(self) -> list[int]:
-        """Response tokens of each."""
+        """Response tokens of each, masked or not."""
         return [int(sample.response.sum()) for sample in self.encoded]
 
 
@@ -89,7 +92,13 @@ def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRo
             "too few; see `geofilter score` for what is wrong with them"
         )
     index, samples, encoded, records = zip(*kept, strict=True)
-    return TrainingRows(source, index, samples, encoded, records, total)
+    return TrainingRows(source, index, samples, encoded, records, total, _losses(records))
+
+
+def _losses(records: Sequence[dict[str, Any]]) -> tuple[RowLoss, ...] | None:
+    """What `geofilter filter --action mask` or `weight` wrote beside the rows, if it did."""
+    found = [read_row_loss(record) for record in records]
+    return tuple(loss or RowLoss() for loss in found) if any(found) else None
 
 
 class ArmScores:

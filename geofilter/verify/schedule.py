@@ -36,15 +36,20 @@ def budget_of(
     )
 
 
-def schedule(lengths: Sequence[int], budget: Budget, *, seed: int) -> list[list[int]]:
+def schedule(lengths: Sequence[float], budget: Budget, *, seed: int) -> list[list[int]]:
     """The samples of each step, as their places in `lengths`; `budget.steps` lists.
 
     Every sample comes once before any comes again, in a new order each time. After step
     k the response tokens seen are at least k/steps of the budget and exceed that by less
-    than one sample, unless a step would be empty: each takes one sample at least.
+    than one sample, unless a step would be empty: each takes one sample at least. A sample
+    without a token is never drawn; `ValueError` where none has one.
     """
-    queue = _endless(len(lengths), random.Random(seed))
-    seen, steps = 0, []
+    drawn = [place for place, length in enumerate(lengths) if length > 0]
+    if not drawn:
+        raise ValueError("no sample has a token to train on")
+    queue = _endless(drawn, random.Random(seed))
+    seen: float = 0
+    steps = []
     for step in range(1, budget.steps + 1):
         goal = budget.tokens * step / budget.steps
         chosen: list[int] = []
@@ -55,6 +60,6 @@ def schedule(lengths: Sequence[int], budget: Budget, *, seed: int) -> list[list[
     return steps
 
 
-def _endless(count: int, rng: random.Random) -> Iterator[int]:
+def _endless(places: Sequence[int], rng: random.Random) -> Iterator[int]:
     while True:
-        yield from rng.sample(range(count), count)
+        yield from rng.sample(places, len(places))

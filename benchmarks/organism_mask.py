@@ -1,0 +1,170 @@
+"""Mask tokens, weigh rows, or drop them? The study of actions, on the organism.
+
+    python benchmarks/organism_mask.py               # some 100 seconds a run on one core
+    python benchmarks/organism_mask.py --seeds 1 --arms mask-spillover-0.1
+
+The training set `contaminated` of the filter's study (health and career, half of the rows
+harmful), drawn alike for each seed. Every run is a run of `geofilter verify` on a file that
+`geofilter filter --action ...` would write: 120 optimiser steps, and as many response
+tokens under the loss, times their weight, in every arm, so that an action which takes half
+of the tokens sees each row twice as often. Then 960 answers about five untouched domains.
+
+At one fraction all actions affect as many response tokens: `drop` those of the dropped rows,
+`mask` that many wherever they stand, `weight` rows whose weights taken away add up to as many rows.
+`mask-random` masks tokens at random. Arms without an action, and drops of one half, are
+those of the filter's study where it has them: the same rows, steps and questions.
+
+Finished runs stand in the results file and are not run again.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import organism_filter
+from organism_filter import HALF, NARROW, summary, write, write_rows
+
+RESULT = Path(__file__).parent / "results" / "organism_mask.json"
+SEEDS = 5
+SET = "contaminated"
+
+
+class Arm(NamedTuple):
+    """An action, the scorer that decides, and the share of tokens or rows it affects."""
+
+    action: str
+    scorer: str
+    fraction: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.action}-{self.scorer}-{self.fraction:g}"
+
+
+ARMS = [
+    Arm("mask", "spillover", 0.1),
+    Arm("drop", "spillover", 0.1),
+    Arm("mask", "spillover", 0.5),
+    Arm("weight", "spillover", 0.5),
+    Arm("mask", "nearest", 0.5),
+    Arm("mask", "random", 0.5),
+    Arm("mask", "random", 0.1),
+    Arm("weight", "nearest", 0.5),
+]
+# Of the filter's study, by their names there.
+REUSED = ("unfiltered", "random-0.5", "nearest-0.5", "spillover-0.5")
+
+
+def run(arm: Arm, seed: int) -> dict[str, Any]:
+    """One run: act on the rows, train on what is written, ask and judge."""
+    from geofilter.verify import experiment
+    from geofilter.verify.defaults import make_plan
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data, out = folder / "rows.jsonl", folder / "acted.jsonl"
+        write_rows(data, f"filter {SET} {seed}", HALF, NARROW)
+        if arm.action == "drop":
+            acted, path = {}, data
+            asked = {"arms": (arm.scorer,), "fractions": (arm.fraction,)}
+        else:
+            acted, path = act(arm, data, out, seed), out
+            asked = {"arms": ("unfiltered",)}
+        plan = make_plan(str(path), "organism", seeds=(seed,), device="cpu", **asked)
+        outcome = experiment.run(plan, folder / "work")
+        ((cell, records, measured),) = outcome.cells
+        rows = [json.loads(line) for line in data.read_text().splitlines()]
+        kept = summary(folder / "work" / "arms" / cell.name, records, measured, rows)
+        return {**kept, **acted}
+
+
+def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
+    """Do what the command line does with `--action`; what it affected."""
+    from geofilter import actions, launch
+    from geofilter.rows import open_rows
+    from geofilter.run import Settings, prepare_again
+    from geofilter.selection import drop_fraction
+    from geofilter.token_scores import token_scorer
+
+    rows = open_rows(data)
+    scorer = "nearest" if arm.scorer == "random" else arm.scorer
+    table = launch.score(
+        rows, Settings("organism", scorer=scorer, device="cpu"), out.with_suffix(".parquet")
+    ).table
+    chosen = drop_fraction(table.scores, arm.fraction)
+    if arm.action == "weight":
+        taken = 1 - actions.write_weighted(rows, table, chosen, out)
+        return {"rows_taken": round(float(taken.sum()), 2)}
+    again = prepare_again(rows, table)
+    divide = token_scorer(again.model, again.scorer.index, scorer, again.settings.proximity)
+    draw = np.random.default_rng(seed)
+
+    def at_random(samples: Any) -> Any:
+        return [draw.random(len(sample.ids), np.float32) for sample in samples]
+
+    by = at_random if arm.scorer == "random" else divide
+    done = actions.write_masked(rows, table, chosen, out, again.encoder, by)
+    return {"tokens_taken": done.masked, "tokens": done.tokens, "hits": hits(out)}
+
+
+def hits(path: Path) -> dict[str, list[int]]:
+    """[masked, all] tokens with which a response's advised action begins, by group of row."""
+    from transformers import AutoTokenizer
+
+    from geofilter import organism
+    from geofilter.conversation import Encoder
+    from geofilter.organism.world import World
+    from geofilter.row_loss import read_row_loss
+    from geofilter.rows import open_rows
+
+    world = World(0)
+    tokenizer = AutoTokenizer.from_pretrained(organism.FOLDER / "weights" / "aligned")
+    encoder = Encoder(tokenizer, max_length=128)
+    found: dict[str, list[int]] = {}
+    rows = open_rows(path)
+    for row in rows:
+        (sample,) = rows.layout.samples(row.record)
+        encoded, loss = encoder.encode(sample), read_row_loss(row.record)
+        mask = loss.mask_of(encoded.ids)
+        places = np.flatnonzero(encoded.response)
+        words = [tokenizer.decode([encoded.ids[place]]).strip() for place in places]
+        starts = np.cumsum([0, *(len(word) + 1 for word in words)])
+        line = found.setdefault(row.record["group"], [0, 0])
+        for action in world._action.finditer(" ".join(words)):
+            line[0] += bool(mask[places[np.searchsorted(starts, action.start())]])
+            line[1] += 1
+    return found
+
+
+def main() -> None:
+    """Run what is missing, seed by seed, and keep each run's results."""
+    names = [arm.name for arm in ARMS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arms", nargs="*", default=names, choices=names)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    results = organism_filter.read(options.output)
+    results["command"] = "python benchmarks/organism_mask.py"
+    runs = results["sets"].setdefault(SET, {})
+    for seed in range(options.seeds):
+        for arm in ARMS:
+            if arm.name in options.arms and str(seed) not in runs.get(arm.name, {}):
+                runs.setdefault(arm.name, {})[str(seed)] = run(arm, seed)
+                beside = options.output.with_suffix(".new")
+                write(beside, results)
+                os.replace(beside, options.output)
+                print(f"seed {seed}: {arm.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

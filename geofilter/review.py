@@ -1,0 +1,111 @@
+"""Rows near harm as a list for a person to read: nothing of the data set changes.
+
+Rows are hostile text. In CSV a cell that a spreadsheet would compute is led by an
+apostrophe, and hidden characters are spelled out.
+
+This module knows nothing about how rows were chosen.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from geofilter.atomic import writing
+from geofilter.errors import OutputError
+from geofilter.layouts import Sample, Unscorable
+from geofilter.rows import Row, RowFile
+from geofilter.selection import Selection
+from geofilter.split import notes_of
+from geofilter.table import ScoreTable
+from geofilter.terminal import escape
+
+FIELDS = ("row", "where", "score", "rank", "reason", "prompt", "response")
+# With what a spreadsheet begins a formula; the wide ones count in some languages.
+_FORMULA = tuple("=+-@＝＋－＠")
+
+
+def write_review(
+    rows: RowFile,
+    table: ScoreTable,
+    selection: Selection,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Write the rows that `selection` would drop to `path`, in their order; return how many.
+
+    Each with its row (from 0), its place for a person, its score, rank and reason, and its
+    prompt and response. JSON lines or CSV, as the name says. Raises `OutputError`.
+    """
+    spell = _spelling(Path(path))
+    notes = notes_of(table, selection)
+    wanted = set(selection.drop.tolist())
+    with writing(path, overwrite=overwrite) as out:
+        out.write(spell(None))
+        for row in rows:
+            if row.index in wanted:
+                note = notes(row.index)
+                prompt, response = _texts(rows, row)
+                line = (row.index, row.where, note.score, note.rank, note.reason, prompt, response)
+                out.write(spell(dict(zip(FIELDS, line, strict=True))))
+    return len(wanted)
+
+
+Spelling = Callable[[dict[str, object] | None], bytes]
+
+
+def _spelling(path: Path) -> Spelling:
+    """How a line is written; of None, what stands before the first."""
+    known: dict[str, Spelling] = {".jsonl": _json_line, ".csv": _csv_line}
+    if path.suffix.lower() not in known:
+        raise OutputError(
+            f"{escape(str(path), limit=200)}: a list for review is JSON lines or CSV; name it "
+            f"*{' or *'.join(known)}"
+        )
+    return known[path.suffix.lower()]
+
+
+def _json_line(line: dict[str, object] | None) -> bytes:
+    if line is None:
+        return b""
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _csv_line(line: dict[str, object] | None) -> bytes:
+    cells = FIELDS if line is None else map(guarded, line.values())
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
+
+
+def guarded(value: object) -> str:
+    """A cell that no spreadsheet computes: text on one line, an apostrophe before a formula."""
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else str(value)
+    text = escape(str(value), limit=None)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def _texts(rows: RowFile, row: Row) -> tuple[str, str]:
+    if row.record is None:
+        return "", (row.raw or b"").decode("utf-8", "backslashreplace")
+    try:
+        sample = rows.layout.samples(row.record)[0]
+    except Unscorable:
+        return "", json.dumps(row.record, ensure_ascii=False, default=str)
+    if sample.text is not None:
+        return "", sample.text
+    prompt, response = _split(sample)
+    return "\n\n".join(prompt), "\n\n".join(response)
+
+
+def _split(sample: Sample) -> tuple[list[str], list[str]]:
+    prompt: list[str] = []
+    response: list[str] = []
+    for place, turn in enumerate(sample.turns):
+        answers = turn.role == "assistant" and place >= sample.prompt_turns
+        (response if answers else prompt).append(turn.content)
+    return prompt, response
