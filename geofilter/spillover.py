@@ -146,7 +146,7 @@ def token_pushes(
     def lean(_module: Any, _inputs: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         tangent = along.to(hidden.dtype).expand_as(hidden).contiguous()
-        dual = forward_ad.make_dual(hidden, tangent)
+        dual = forward_ad.make_dual(hidden, tangent)  # type: ignore[no-untyped-call]
         return (dual, *output[1:]) if isinstance(output, tuple) else dual
 
     handle = find_blocks(model.network).blocks[model.block].register_forward_hook(lean)
@@ -160,7 +160,7 @@ def token_pushes(
         ):
             logits = model.network(input_ids=ids, use_cache=False).logits[0].float()
             logs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
-            change = forward_ad.unpack_dual(logs).tangent
+            change = forward_ad.unpack_dual(logs).tangent  # type: ignore[no-untyped-call]
     finally:
         handle.remove()
     found = np.full(ids.shape, np.nan, np.float32)

@@ -1,11 +1,11 @@
 """`geofilter filter`: a data set and its score table in, kept and dropped rows out."""
 
-import os
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from geofilter.cli.options import json_option, scores_option
+from geofilter.cli import actions
+from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json
 from geofilter.terminal import escape
 
@@ -58,6 +58,21 @@ if TYPE_CHECKING:
     show_default=True,
     help="What becomes of rows without a score.",
 )
+@click.option(
+    "--action",
+    type=click.Choice(actions.ACTIONS),
+    default="drop",
+    show_default=True,
+    help="What becomes of the rows chosen. mask: as many response tokens as they hold, the "
+    "nearest of all rows, get no loss; this runs the model. weight: the loss falls with the rank. "
+    "review: they are listed, nothing changes.",
+)
+@click.option(
+    "--review",
+    metavar="FILE",
+    help="Where --action review lists rows: *.jsonl or *.csv.",
+)
+@trust_option
 @json_option
 def command(
     data: str,
@@ -70,13 +85,16 @@ def command(
     output: str | None,
     dropped: str | None,
     unscored: Literal["keep", "drop"],
+    action: str,
+    review: str | None,
+    trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Split DATA into kept and dropped rows, by the scores in TABLE.
+    """Split DATA into kept and dropped rows, by the scores in TABLE; or mask, weigh or list them.
 
-    The model is not run, but for a --reference that was never scored. Kept rows of JSONL,
-    JSON and CSV are byte-identical to the input. Rows without a score are kept unless you
-    say otherwise.
+    The model is not run, but for --action mask and a --reference that was never scored. Kept
+    rows of JSONL, JSON and CSV are byte-identical to the input. Rows without a score are kept
+    unless you say otherwise.
 
     \b
     Examples:
@@ -84,13 +102,15 @@ def command(
           --drop-fraction 0.2 -o kept.jsonl --dropped dropped.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --fdr 0.1 --reference clean.jsonl -o kept.jsonl
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
     from geofilter.cli import fdr as said
 
     choices = (drop_fraction, threshold, fdr)
     if curve:
-        if any(choice is not None for choice in choices) or output or dropped:
+        if any(choice is not None for choice in choices) or output or dropped or review:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
         said.print_curve(data, scores, reference, as_json)
         return
@@ -107,11 +127,9 @@ def command(
     from geofilter.summary import warning_of
     from geofilter.table import ScoreTable
 
-    check_output(output)
-    if dropped is not None:
-        check_output(dropped)
-        if _same_place(output, dropped):
-            raise click.UsageError("-o and --dropped name the same file")
+    actions.check(action, output, dropped, review, unscored)
+    for path in filter(None, (output, dropped, review)):
+        check_output(path)
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
     clean = None
@@ -124,16 +142,18 @@ def command(
     else:
         assert threshold is not None
         chosen = selection.threshold(table.scores, threshold, unscored=unscored)
-    write_split(rows, table, chosen, output, dropped)
-    n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
     bound = None if clean is None or fdr is None else said.Bound(clean, fdr, chosen)
-    _tell(chosen, n_unscored_kept, output, dropped, bound, as_json)
+    if action == "drop":
+        write_split(rows, table, chosen, output, dropped)
+        n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
+        _tell(chosen, n_unscored_kept, output, dropped, bound, as_json)
+    else:
+        done = actions.act(action, rows, table, chosen, output, review, trust_remote_code)
+        actions.tell(action, chosen, output, done, as_json)
+        if bound:
+            bound.warn()
     if warning := warning_of(table):
         note(f"warning: {warning}")
-
-
-def _same_place(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _tell(

@@ -1,0 +1,110 @@
+"""What `geofilter filter --action` does besides dropping, and what it says about it."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from geofilter.cli.output import note, print_json, progress
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.rows import RowFile
+    from geofilter.selection import Selection
+    from geofilter.table import ScoreTable
+
+ACTIONS = ("drop", "mask", "weight", "review")
+TRAINING = "train on it with geofilter.collator.LossCollator, or it changes nothing"
+
+
+def check(action: str, output: str, dropped: str | None, review: str | None, unscored: str) -> None:
+    """Refuse options that do not go with `action`."""
+    if (review is None) == (action == "review"):
+        raise click.UsageError("--review and --action review go together")
+    if action != "drop" and dropped is not None:
+        raise click.UsageError(f"--action {action} drops no row: leave --dropped out")
+    if action != "drop" and unscored == "drop":
+        raise click.UsageError(f"--action {action} drops no row: leave --unscored drop out")
+    beside = dropped or review
+    if beside is not None and os.path.realpath(output) == os.path.realpath(beside):
+        raise click.UsageError(f"-o and --{'dropped' if dropped else 'review'} name the same file")
+
+
+def act(
+    action: str,
+    rows: "RowFile",
+    table: "ScoreTable",
+    chosen: "Selection",
+    output: str,
+    review: str | None,
+    trust_remote_code: bool,
+) -> dict[str, object]:
+    """Write all rows to `output` as `action` says; what was done, for programs."""
+    if action == "weight":
+        from geofilter.actions import write_weighted
+
+        taken = float((1 - write_weighted(rows, table, chosen, output)).sum())
+        return {"weight_taken": round(taken, 3)}
+    if action == "mask":
+        return _mask(rows, table, chosen, output, trust_remote_code)
+    from geofilter.review import write_review
+
+    assert review is not None
+    listed = write_review(rows, table, chosen, review)
+    rows.write(output, range(chosen.n_rows))
+    return {"listed": listed, "review_file": review}
+
+
+def _mask(
+    rows: "RowFile",
+    table: "ScoreTable",
+    chosen: "Selection",
+    output: str,
+    trust_remote_code: bool,
+) -> dict[str, object]:
+    from geofilter.actions import write_masked
+    from geofilter.run import prepare_again
+    from geofilter.token_scores import token_scorer
+
+    run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
+    settings = run.settings
+    divide = token_scorer(run.model, run.scorer.index, settings.scorer, settings.proximity)
+    with progress() as report:
+        done = write_masked(
+            rows,
+            table,
+            chosen,
+            output,
+            run.encoder,
+            divide,
+            progress=lambda count, total: report("tokens of rows", count, total),
+        )
+    return {
+        "tokens": done.tokens,
+        "masked_tokens": done.masked,
+        "masked_rows": done.rows,
+        "lowest_masked": done.lowest,
+    }
+
+
+def tell(
+    action: str, chosen: "Selection", output: str, done: dict[str, object], as_json: bool
+) -> None:
+    """Say what was done."""
+    if as_json:
+        whole = {"rows": chosen.n_rows, "unscored": len(chosen.unscored), "output_file": output}
+        print_json({"action": action, **whole, **done, "threshold": chosen.threshold})
+        return
+    click.echo(f"All {chosen.n_rows:,} rows → {escape(output, None)}")
+    if action == "review":
+        listed = escape(done["review_file"], None)
+        click.echo(f"{done['listed']:,} of them are listed for review → {listed}")
+    elif action == "weight":
+        click.echo(f"{done['weight_taken']:,} rows' weight was taken away.")
+    else:
+        click.echo(
+            f"{done['masked_tokens']:,} of {done['tokens']:,} response tokens get no loss, in "
+            f"{done['masked_rows']:,} rows."
+        )
+    if action != "review":
+        note(TRAINING)
