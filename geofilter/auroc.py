@@ -3,6 +3,7 @@
 Plain arithmetic on arrays of scores. This module knows nothing about what is scored.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +21,15 @@ class Interval(NamedTuple):
     high: NDArray[np.float64]
 
 
-def auroc(positive: ArrayLike, negative: ArrayLike) -> Interval:
+def auroc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> Interval:
     """Chance that a positive scores above a negative; a tie counts half. In [0, 1].
 
     `positive` (n, ...) and `negative` (m, ...) hold the scores of n and m samples; the
     answer has the trailing shape. The interval is the score interval of Newcombe (2006,
     method 5), which stays inside [0, 1] and has a width even where no pair is out of
-    order. Raises `ValueError` when either side is empty.
+    order; `level` is its confidence. Raises `ValueError` when either side is empty.
     """
+    z = _Z if level == 0.95 else NormalDist().inv_cdf((1 + level) / 2)
     above, below = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     n, m = len(above), len(below)
     if n == 0 or m == 0:
@@ -38,13 +40,13 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> Interval:
         for upper, lower in columns
     ]
     value = np.mean(wins, axis=1).reshape(above.shape[1:]) / (2 * m)
-    low = _newcombe_bound(value, np.zeros_like(value), n, m)
-    high = _newcombe_bound(value, np.ones_like(value), n, m)
+    low = _newcombe_bound(value, np.zeros_like(value), n, m, z)
+    high = _newcombe_bound(value, np.ones_like(value), n, m, z)
     return Interval(value, low, high)
 
 
 def _newcombe_bound(
-    value: NDArray[np.float64], end: NDArray[np.float64], n: int, m: int
+    value: NDArray[np.float64], end: NDArray[np.float64], n: int, m: int, z: float
 ) -> NDArray[np.float64]:
     """The area between `value` and `end` that lies just z standard errors from `value`."""
     pairs, size = n * m, (n + m) / 2 - 1
@@ -54,7 +56,7 @@ def _newcombe_bound(
         middle = (inside + outside) / 2
         spread = 1 + size * ((1 - middle) / (2 - middle) + middle / (1 + middle))
         error = np.sqrt(middle * (1 - middle) * spread / pairs)
-        near = np.abs(middle - value) <= _Z * error
+        near = np.abs(middle - value) <= z * error
         inside, outside = np.where(near, middle, inside), np.where(near, outside, middle)
     return inside
 

@@ -40,7 +40,7 @@ def label_features(
     budget = budget or TokenBudget.for_device(model.device)
     greatest: list[dict[int, float]] = [{} for _ in ids]
     for tokens, activations in in_batches(
-        usable, lambda batch: _activations(model, ids, batch), budget
+        usable, lambda batch: token_activations(model, ids, batch), budget
     ):
         for token, place in np.argwhere(activations > 0):
             word, value = int(tokens[token]), float(activations[token, place])
@@ -48,10 +48,13 @@ def label_features(
     return tuple(_words(model, found) for found in greatest)
 
 
-def _activations(
+def token_activations(
     model: LoadedModel, ids: NDArray[np.int32], batch: "Sequence[Encoded]"
 ) -> list[tuple[NDArray[np.int32], Floats]]:
-    """Per sample its pooled tokens, (n,), and the latents `ids` at each of them, (n, k)."""
+    """Per sample its pooled tokens, (n,), and the latents `ids` at each of them, (n, k).
+
+    `batch` is one batch of the model; every sample has a pooled token.
+    """
     place_of = torch.full((model.d_sae,), -1, device=model.device)
     place_of[torch.as_tensor(ids, dtype=torch.long)] = torch.arange(len(ids), device=model.device)
     results = []

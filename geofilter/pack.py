@@ -24,6 +24,7 @@ from geofilter.errors import PackError
 from geofilter.features import POOLINGS, Pooling
 from geofilter.models import LoadedModel
 from geofilter.terminal import escape
+from geofilter.trials import Label, Trial, from_record
 
 Floats = NDArray[np.float32]
 
@@ -96,7 +97,9 @@ class FeaturePack:
     deviation of the toxic ones, never 0. `dense_direction` (d_model,) has length 1 and
     points from benign to toxic. `residual_mean` (d_model,) is the mean residual stream.
     `labels` holds, per feature, the tokens that wake it most (raw: escape before showing).
-    `provenance` says what the pack was made of; it enters no computation.
+    `provenance` says what the pack was made of; it enters no computation. Nor do
+    `trials`, which say whether features follow harm or words (see `falsify`): they cover
+    features that were left out for following words too, and are empty if nobody tried.
     """
 
     ids: NDArray[np.int32]
@@ -114,6 +117,7 @@ class FeaturePack:
     sae_name: str
     fingerprint: Mapping[str, str]
     provenance: Mapping[str, Any]
+    trials: tuple[Trial, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,15 +128,46 @@ class FeaturePack:
 
     @cached_property
     def digest(self) -> str:
-        """32 hex digits over all but the provenance: equal digests give equal scores."""
-        content = replace(self, provenance={}).to_bytes()
+        """32 hex digits over all but provenance and trials: equal ones give equal scores."""
+        content = replace(self, provenance={}, trials=()).to_bytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    @property
+    def verdicts(self) -> tuple[Label, ...]:
+        """For each feature whether it follows harm or words, or that nobody has tried it."""
+        known = {trial.feature: trial.verdict for trial in self.trials}
+        return tuple(known.get(int(feature), "untested") for feature in self.ids)
+
+    def without_lexical(self) -> "FeaturePack":
+        """The pack without the features that follow words; their trials stay on record.
+
+        The other weights keep their proportions. Raises `PackError` when none is left.
+        """
+        kept = np.flatnonzero([verdict != "lexical" for verdict in self.verdicts])
+        if len(kept) == 0:
+            raise PackError(
+                f"each of the {len(self)} features only follows its words; give toxic rows "
+                "whose harm does not lie in words, or take them all with --keep-lexical"
+            )
+        if len(kept) == len(self):
+            return self
+        weights = self.weights[kept].astype(np.float64)
+        statistics = {name: getattr(self.statistics, name)[kept] for name in _STATISTICS}
+        return replace(
+            self,
+            ids=self.ids[kept],
+            directions=self.directions[kept],
+            weights=(weights / weights.sum()).astype(np.float32),
+            benign_std=self.benign_std[kept],
+            statistics=FeatureStatistics(**statistics),
+            labels=tuple(self.labels[place] for place in kept),
+        )
 
     def to_bytes(self) -> bytes:
         """The pack as a safetensors file; equal packs give equal bytes."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {f"statistics.{name}": getattr(self.statistics, name) for name in _STATISTICS}
-        header = {
+        header: dict[str, object] = {
             "format": FORMAT,
             "pooling": self.pooling,
             "model_name": self.model_name,
@@ -142,6 +177,9 @@ class FeaturePack:
             "contrast": {field.name: getattr(self.contrast, field.name) for field in _CONTRAST},
             "provenance": dict(self.provenance),
         }
+        # Without trials a file stays, to the byte, what earlier versions wrote.
+        if self.trials:
+            header["trials"] = [trial.to_record() for trial in self.trials]
         text = json.dumps(header, sort_keys=True)
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return to_safetensors(contiguous, metadata={_HEADER: text})
@@ -229,6 +267,7 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         sae_name=str(header["sae_name"]),
         fingerprint=fingerprint,
         provenance=dict(header["provenance"]),
+        trials=tuple(from_record(record) for record in header.get("trials", ())),
     )
 
 
