@@ -5,9 +5,11 @@ Commands that name a real model are given the bundled one: the real names are se
 loopback in `test_first_use.py` and `test_examples.py`.
 """
 
+import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ NOT_RUN = {
 REPLACED = {
     "--engine ray --workers 16": "--workers 1",  # test_ray_engine.py starts a cluster
     "--workers 2": "--workers 1",  # test_engines.py
-    "gemma-2-9b --block 20": "organism --block 1",
+    "gemma-2-9b --block 20": "organism",  # another block wants another pack
     "gemma-2-9b": "organism",
     "gemma-2-2b": "organism",
     "llama-3.1-8b-instruct": "organism",
@@ -41,14 +43,14 @@ REPLACED = {
     "ORG/NAME --sae RELEASE/ID": "organism",  # test_first_use.py
     "./my-model --sae ./my-sae": "organism",  # test_cli_commands.py
     "geofilter verify": "geofilter verify --estimate",
-    "geofilter geometry": "geofilter geometry --permutations 100",
+    "geofilter geometry": "geofilter geometry --permutations 100 --blocks 2",
 }
 # One command fine-tunes, a little; test_examples.py does so at greater length.
 REPLACED_ON = {
     "docs/verification.md": {
         "geofilter verify train.jsonl --model organism -o study": "geofilter verify train.jsonl "
         "--steps 1 --batch 2 --samples-per-question 1 --max-new-tokens 4 --seeds 1 "
-        "--arms unfiltered,nearest --in-domain questions.yaml --questions questions.yaml "
+        "--arms nearest --in-domain questions.yaml --questions questions.yaml "
         "--model organism -o study",
         "gemma-2-2b --questions questions.yaml --judge http://localhost:8000/v1#judge": "organism "
         "--estimate",
@@ -167,6 +169,22 @@ def test_what_is_shown_has_to_be_what_is_printed() -> None:
 def test_the_reference_has_every_public_name_and_no_other() -> None:
     named = re.findall(r"^::: geofilter\.(\w+)$", text_of("docs/api.md"), flags=re.MULTILINE)
     assert sorted(named) == sorted(package.__all__)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*.ipynb")), ids=lambda p: p.name)
+def test_a_notebook_runs_from_top_to_bottom(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 3
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        assert cell["outputs"] == [], "what it printed once need not be what it prints now"
+        exec(compile("".join(cell["source"]), f"{path.name}:{number}", "exec"), names)
 
 
 @pytest.fixture(scope="module")
