@@ -28,6 +28,14 @@ class TableError(GeofilterError):
     """A score table is missing, damaged, or was made from other inputs."""
 
 
+class PolicyError(GeofilterError):
+    """The gate's policy is missing, or something in it is wrong."""
+
+
+class LockError(GeofilterError):
+    """The gate's lock cannot be read or written, or does not fit what is checked."""
+
+
 class OutputError(GeofilterError):
     """An output cannot be written, or exists and would be overwritten."""
 

@@ -28,10 +28,12 @@ COMMANDS = {
     "demo": ("demo", "Watch the whole story on the bundled organism, offline."),
     "models": ("models", "List the models and SAEs that geofilter knows by name."),
     "discover": ("discover", "Choose a model's toxic features and save them as a pack."),
+    "pack": ("pack", "Look at a pack's features; share it as a hub repository."),
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),
     "filter": ("filter", "Split a scored data set into kept and dropped rows."),
     "explain": ("explain", "Show which tokens and features gave one row its score."),
     "report": ("report", "Write one HTML file about a scored data set, plots first."),
+    "check": ("check", "Refuse rows near harm: the gate for commits and CI."),
     "verify": ("verify", "Fine-tune with and without the filter and compare the harm."),
     "geometry": ("geometry", "Test whether features of harmful rows lie nearer to toxic ones."),
 }

@@ -1,0 +1,114 @@
+"""`geofilter check`: files of rows in, findings out; exit 1 when there are any."""
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from geofilter.cli.options import device_option
+from geofilter.cli.output import note, progress
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from geofilter.findings import Format
+    from geofilter.gate import Verdict
+    from geofilter.gate_scorer import PolicyScorer
+    from geofilter.policy import Policy
+    from geofilter.rows import RowFile
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option(
+    "--no-model",
+    is_flag=True,
+    help="Never load the model: a row that the lock does not know is a finding.",
+)
+@click.option(
+    "--rescore",
+    is_flag=True,
+    help="Score all rows again, compare with the lock, and put the new scores into it.",
+)
+@click.option("--prune", is_flag=True, help="Leave out of the lock what is in none of the files.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "github", "sarif", "junit"]),
+    default="text",
+    show_default=True,
+    help="How findings are written to standard output.",
+)
+@click.option(
+    "--exit-non-zero-on-update",
+    is_flag=True,
+    help="Exit with 1 when the lock was written, so that a commit waits for it.",
+)
+@device_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    no_model: bool,
+    rescore: bool,
+    prune: bool,
+    style: "Format",
+    exit_non_zero_on_update: bool,
+    device: str,
+) -> None:
+    """Refuse rows that lie at or above the threshold of the policy.
+
+    The policy is [tool.geofilter] in the nearest pyproject.toml; without FILE, all files are
+    checked that it lists. Scores are kept in geofilter.lock, to be committed with the data:
+    a row is scored once. Findings go to standard output, and the exit code is then 1.
+
+    \b
+    Example:
+      geofilter check data/train.jsonl                 # scores new rows with the model
+      geofilter check --no-model --format github       # in CI, without it
+    """
+    if no_model and rescore:
+        raise click.UsageError("--rescore needs the model; leave --no-model out")
+    if prune and files:
+        raise click.UsageError("--prune looks at all files of the policy; name none")
+    from geofilter import gate
+    from geofilter.findings import render
+    from geofilter.policy import read_policy
+
+    policy = read_policy(files)
+    chosen = list(files) or policy.listed()
+    if not chosen:
+        raise click.UsageError(
+            f"name a FILE, or list files in [tool.geofilter] of {escape(str(policy.path), None)}"
+        )
+    with progress() as report:
+        load = None if no_model else partial(_load, policy, device)
+        verdict = gate.check(chosen, policy, load=load, rescore=rescore, prune=prune, report=report)
+    click.echo(render(verdict.findings, chosen, style), nl=False)
+    _summarise(verdict, policy)
+    if verdict.findings or (exit_non_zero_on_update and verdict.lock_changed):
+        ctx.exit(1)
+
+
+def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
+    from geofilter.gate_scorer import load_scorer
+
+    scorer = load_scorer(policy, rows, device=device)
+    for message in scorer.notes:
+        note(message)
+    return scorer
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _summarise(verdict: "Verdict", policy: "Policy") -> None:
+    known = f", {verdict.n_audited} locked ones compared" if verdict.n_audited else ""
+    note(
+        f"{_count(verdict.n_rows, 'row')} of {_count(len(verdict.files), 'file')}: "
+        f"{verdict.n_scored:,} scored now{known}; {_count(len(verdict.findings), 'finding')}"
+    )
+    if verdict.lock_changed:
+        lock = escape(os.path.relpath(policy.lock_path), limit=None)
+        note(f"{lock} was updated; commit it with the data (git add {lock})")

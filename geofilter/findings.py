@@ -1,0 +1,188 @@
+"""What the gate objects to, and how that is written: text, GitHub, SARIF or JUnit.
+
+A finding may hold what a hostile row or file name holds. In every format it is text and
+nothing else: one line, no escape sequence, no command of a build server, no link, no markup.
+
+This module knows nothing about how findings are made.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+from xml.sax.saxutils import escape as xml_text
+from xml.sax.saxutils import quoteattr
+
+from geofilter.manifest import library_versions
+from geofilter.terminal import escape
+
+Kind = Literal["near-harm", "unscored", "not-locked", "stale-lock", "edited-lock", "other-score"]
+Format = Literal["text", "github", "sarif", "junit"]
+
+# The rule of each kind, in one sentence.
+RULES: dict[Kind, str] = {
+    "near-harm": "The row's score is at or above the threshold of the policy.",
+    "unscored": "The row has no score, and the policy refuses such rows.",
+    "not-locked": "Rows of the file have no score in the lock.",
+    "stale-lock": "The lock was made with something else than the policy asks for.",
+    "edited-lock": "A line of the lock does not fit its check.",
+    "other-score": "The model gives another score than the lock states.",
+}
+_SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One objection. `file` is a path as it was given; `line` counts from 1.
+
+    `place` is the row's place for a person (`data.jsonl:17`, `data.parquet:row 17`), the
+    only one where the format has no lines.
+    """
+
+    kind: Kind
+    file: str
+    line: int | None
+    place: str
+    message: str
+
+
+def render(findings: Sequence[Finding], files: Sequence[str], style: Format) -> str:
+    """The findings as one text; nothing for `text` and `github` where there are none.
+
+    `files` are all that were looked at: a JUnit report names those without findings too.
+    """
+    if style == "sarif":
+        return _sarif(findings)
+    if style == "junit":
+        return _junit(findings, files)
+    write = _github_line if style == "github" else _text_line
+    return "".join(write(finding) + "\n" for finding in findings)
+
+
+def inert(text: str) -> str:
+    """One line of visible characters that no build server takes for a command.
+
+    GitHub, Azure and TeamCity look for `##[`, `##vso[` and `##teamcity[` anywhere in a line.
+    """
+    return escape(text, limit=None).replace("##", "#\\x23")
+
+
+def _text_line(finding: Finding) -> str:
+    line = f"{inert(finding.place)}: {inert(finding.message)}"
+    # GitHub takes a line that begins so for a command.
+    return f"./{line}" if line.startswith("::") else line
+
+
+def _github_line(finding: Finding) -> str:
+    """A workflow command; GitHub shows it at the line in the pull request."""
+    properties = {"file": inert(_posix(finding.file))}
+    if finding.line is not None:
+        properties["line"] = str(finding.line)
+    properties["title"] = f"geofilter: {finding.kind}"
+    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    message = finding.message if finding.line else f"{finding.place}: {finding.message}"
+    return f"::error {listed}::{_data(inert(message))}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _posix(path: str) -> str:
+    return path.replace(os.sep, "/")
+
+
+def _sarif(findings: Sequence[Finding]) -> str:
+    """A SARIF 2.1.0 log with one run, in ASCII."""
+    kinds = list(RULES)
+    driver = {
+        "name": "geofilter",
+        "version": str(library_versions(["geofilter"])["geofilter"] or "unknown"),
+        "rules": [
+            {
+                "id": kind,
+                "shortDescription": {"text": RULES[kind]},
+                "defaultConfiguration": {"level": "error"},
+            }
+            for kind in kinds
+        ],
+    }
+    results = [_sarif_result(finding, kinds.index(finding.kind)) for finding in findings]
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    log = {"version": "2.1.0", "$schema": _SCHEMA, "runs": [run]}
+    return json.dumps(log, indent=1) + "\n"
+
+
+def _sarif_result(finding: Finding, rule: int) -> dict[str, object]:
+    location: dict[str, object] = {"artifactLocation": {"uri": _uri(finding.file)}}
+    message = finding.message
+    if finding.line is not None:
+        location["region"] = {"startLine": finding.line}
+    else:
+        message = f"{finding.place}: {message}"
+    return {
+        "ruleId": finding.kind,
+        "ruleIndex": rule,
+        "level": "error",
+        "message": {"text": _sarif_text(inert(message))},
+        "locations": [{"physicalLocation": location}],
+    }
+
+
+def _sarif_text(text: str) -> str:
+    """A plain text message: braces are doubled (SARIF 3.11.5), and nothing is a link (3.11.6)."""
+    return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")
+
+
+def _uri(path: str) -> str:
+    """A relative path as a URI reference; a colon or // could pass for a scheme or a host."""
+    return quote(os.fsencode(_posix(path)), safe="/")
+
+
+# What XML 1.0 does not allow, even as a reference; `inert` has escaped most of it already.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _junit(findings: Sequence[Finding], files: Sequence[str]) -> str:
+    """A JUnit report: a suite with a test per finding, and one per file without any."""
+    refused = {finding.file for finding in findings}
+    passed = [file for file in files if file not in refused]
+    count = len(findings) + len(passed)
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites tests="{count}" failures="{len(findings)}">',
+        f'<testsuite name="geofilter" tests="{count}" failures="{len(findings)}" errors="0" '
+        'skipped="0">',
+        *_junit_failures(findings),
+        *(f"<testcase classname={_attribute(file)} name={_attribute(file)}/>" for file in passed),
+        "</testsuite>",
+        "</testsuites>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _junit_failures(findings: Iterable[Finding]) -> Iterable[str]:
+    for finding in findings:
+        text = f"{finding.place}: {finding.message}"
+        yield (
+            f"<testcase classname={_attribute(finding.file)} name={_attribute(finding.place)}>"
+            f"<failure type={_attribute(finding.kind)} message={_attribute(finding.message)}>"
+            f"{xml_text(_xml(text))}</failure></testcase>"
+        )
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_xml(text))
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub("?", inert(text))

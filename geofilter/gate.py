@@ -1,0 +1,386 @@
+"""The gate: which rows of which files the policy refuses, by the scores in the lock.
+
+Rows that the lock knows are not scored again. The others are scored where the caller can
+load the model, and refused as not locked where it cannot; this module loads no model and
+imports no model library, so that a check without one takes no longer than reading the rows.
+
+This module knows nothing about how a score is made or how findings are written.
+"""
+
+import os
+import random
+import re
+import shlex
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from geofilter.errors import LockError
+from geofilter.findings import Finding, Kind
+from geofilter.formats.streams import shown
+from geofilter.layouts import Layout
+from geofilter.lock import Entry, Header, Lock, read_lock, row_key, update_lock
+from geofilter.manifest import Manifest, difference
+from geofilter.policy import Policy
+from geofilter.rows import Row, RowFile, open_rows
+from geofilter.terminal import escape
+
+# Locked rows that are scored again whenever the model is loaded: a look at the lock's honesty.
+AUDITED = 20
+# How far a score may lie from the locked one, as a share of the greatest of the two scores
+# and the threshold: rounding of other machines and batches, which docs/gate.md measures.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+# Lines of a lock that are named one by one.
+_NAMED_LINES = 10
+_JOB_ROWS = 256
+_JOB_BYTES = 8 * 2**20
+# Seconds of scoring that a kill may cost.
+_SAVE_EVERY = 60.0
+
+# Called with the phase, the rows done in it, and the rows in all where that is known.
+Report = Callable[[str, int, int | None], None]
+
+
+class RowScorer(Protocol):
+    """A loaded model as the gate sees it."""
+
+    @property
+    def header(self) -> Header:
+        """What its scores are made with."""
+        ...
+
+    def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
+        """The score of each row, in order, or why it has none."""
+        ...
+
+
+# Loads the model; the first file of rows is what its run is described over.
+Load = Callable[[RowFile], RowScorer]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found. The gate says yes when there are no findings.
+
+    `n_rows` were looked at, `n_scored` different ones of them scored by the model now,
+    `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
+    """
+
+    files: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    n_rows: int = 0
+    n_scored: int = 0
+    n_audited: int = 0
+    lock_changed: bool = False
+
+
+def check(
+    files: Sequence[str],
+    policy: Policy,
+    *,
+    load: Load | None = None,
+    rescore: bool = False,
+    prune: bool = False,
+    report: Report = lambda phase, done, total: None,
+) -> Verdict:
+    """Hold every row of `files` against `policy` and bring its lock up to date.
+
+    `load` is called once, when there is something to score; without it nothing is scored,
+    and a file with rows that the lock does not know has a finding. `rescore` scores all rows
+    again and replaces what the lock says of them, naming rows whose locked score was another
+    one; a lock of other settings is thrown away. `prune` leaves only rows of `files` in it.
+
+    A lock that does not fit the policy, the model or its own checks is a finding, and then
+    nothing is written. Raises `DataError` for a file that cannot be read, `LockError` for a
+    lock that cannot be, and what `load` raises.
+    """
+    gate = _Gate(policy, tuple(files), report)
+    try:
+        old = read_lock(policy.lock_path)
+    except LockError:
+        if not rescore:
+            raise
+        old = None
+    if old is not None and not rescore and (objections := _objections(policy, old)):
+        return Verdict(gate.files, objections)
+    seen = gate.judge({} if rescore or old is None else old.entries)
+    if load is None or not seen.missing:
+        changed = old is not None and prune and gate.prune(old.header, seen.keys)
+        findings = (*seen.findings, *_not_locked(seen, policy))
+        return Verdict(gate.files, findings, seen.n_rows, lock_changed=changed)
+    scorer = load(gate.sources[0])
+    return gate.score(scorer, old, seen, rescore=rescore, prune=prune)
+
+
+@dataclass
+class _Seen:
+    """What one pass over the files found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    n_rows: int = 0
+    locked: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    # Per file with rows that are not locked: the first of them and their number.
+    first_missing: dict[str, tuple[Row, int]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> set[str]:
+        return self.locked | self.missing
+
+
+class _Gate:
+    """The files of one check, opened, and the policy that they are held against."""
+
+    def __init__(self, policy: Policy, files: tuple[str, ...], report: Report) -> None:
+        self.policy = policy
+        self.files = files
+        self.sources = [
+            open_rows(file, layout=policy.layout, columns=policy.columns) for file in files
+        ]
+        self._report = report
+
+    def judge(self, known: Mapping[str, Entry]) -> _Seen:
+        """Look at every row: is it known, and is it refused?"""
+        seen = _Seen()
+        refusal = partial(_refusal, self.policy, _cut(self.policy.threshold))
+        for source in self.sources:
+            for row in source:
+                seen.n_rows += 1
+                key = _key(row, source)
+                entry = known.get(key)
+                if entry is None:
+                    seen.missing.add(key)
+                    first, count = seen.first_missing.get(source.source, (row, 0))
+                    seen.first_missing[source.source] = first, count + 1
+                    continue
+                seen.locked.add(key)
+                if (finding := refusal(source, row, entry)) is not None:
+                    seen.findings.append(finding)
+        return seen
+
+    def prune(self, header: Header, keys: Collection[str]) -> bool:
+        return update_lock(self.policy.lock_path, header, {}, keep_only=keys)
+
+    def score(
+        self, scorer: RowScorer, old: Lock | None, seen: _Seen, *, rescore: bool, prune: bool
+    ) -> Verdict:
+        """Score what is missing, keep it in the lock, and judge again."""
+        comparable = old
+        if old is not None and (changed := difference(old.header.manifest, scorer.header.manifest)):
+            if not rescore:
+                return Verdict(self.files, (_stale(self.policy, changed),), seen.n_rows)
+            comparable = None
+        n_audited = 0
+        if comparable is not None and not rescore:
+            audited = random.SystemRandom().sample(
+                sorted(seen.locked), min(AUDITED, len(seen.locked))
+            )
+            n_audited = len(audited)
+            others = list(self._others(comparable, self._scored(audited, scorer)))
+            if others:
+                return Verdict(self.files, tuple(others), seen.n_rows, n_audited=n_audited)
+        fresh: dict[str, Entry] = {}
+        others = []
+        saver = _Saver(self.policy, scorer.header, replace=rescore)
+        with saver:
+            for source, row, key, entry in self._scored(seen.missing, scorer, self._report):
+                fresh[key] = saver.entries[key] = entry
+                saver.save_now_and_then()
+                if comparable is not None and rescore:
+                    others += self._others(comparable, [(source, row, key, entry)])
+        if prune:
+            saver.changed |= self.prune(scorer.header, seen.keys)
+        known = {} if rescore or comparable is None else comparable.entries
+        again = self.judge({**known, **fresh})
+        # A row that changed under our hands has no score yet.
+        findings = (*others, *again.findings, *_not_locked(again, self.policy))
+        return Verdict(self.files, findings, again.n_rows, len(fresh), n_audited, saver.changed)
+
+    def _scored(
+        self, wanted: Collection[str], scorer: RowScorer, report: Report | None = None
+    ) -> Iterator[tuple[RowFile, Row, str, Entry]]:
+        """The first row of each wanted key, with its score."""
+        left, total = set(wanted), len(wanted)
+        for source in self.sources:
+            for job in _jobs(source, left):
+                entries = scorer.score([row for row, _ in job], source.layout)
+                for (row, key), entry in zip(job, entries, strict=True):
+                    yield source, row, key, entry
+                if report is not None:
+                    report("score", total - len(left), total)
+            if not left:
+                return
+
+    def _others(
+        self, lock: Lock, scored: "Iterator[_Scored] | Sequence[_Scored]"
+    ) -> Iterator[Finding]:
+        """Findings for rows whose locked score is another one than the model gives."""
+        decides = lock.header.decides
+        tolerance = TOLERANCE.get(str(decides.get("dtype")), max(TOLERANCE.values()))
+        for source, row, key, entry in scored:
+            locked = lock.entries.get(key)
+            if locked is None or _agree(locked, entry, tolerance, self.policy.threshold):
+                continue
+            yield _finding(
+                "other-score",
+                source.source,
+                row,
+                f"{_name(self.policy)} states {_told(locked)}, and the model gives "
+                f"{_told(entry)}: the lock was changed by hand, or made with other versions than "
+                "these; score all rows again with geofilter check --rescore where you trust the "
+                "machine",
+            )
+
+
+_Scored = tuple[RowFile, Row, str, Entry]
+
+
+class _Saver:
+    """Keeps what is scored in the lock: now and then, and whatever ends the work."""
+
+    def __init__(self, policy: Policy, header: Header, *, replace: bool) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.changed = False
+        self._policy = policy
+        self._header = header
+        self._replace = replace
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> "_Saver":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._save()
+
+    def save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved > _SAVE_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        if not self.entries:
+            return
+        self.changed |= update_lock(
+            self._policy.lock_path, self._header, self.entries, replace=self._replace
+        )
+        self.entries.clear()
+        self._saved = time.monotonic()
+
+
+def _key(row: Row, source: RowFile) -> str:
+    return row_key(row.row_hash, source.layout.name, source.layout.columns)
+
+
+def _jobs(source: RowFile, left: set[str]) -> Iterator[list[tuple[Row, str]]]:
+    """Rows whose key is in `left`, which loses it, in jobs of bounded size."""
+    job: list[tuple[Row, str]] = []
+    size = 0
+    for row in source:
+        if not left:
+            break
+        key = _key(row, source)
+        if key in left:
+            left.discard(key)
+            job.append((row, key))
+            size += len(row.raw or b"")
+        if len(job) == _JOB_ROWS or size > _JOB_BYTES:
+            yield job
+            job, size = [], 0
+    if job:
+        yield job
+
+
+def _cut(threshold: float) -> float:
+    """The threshold in the type of the scores, as `selection.threshold` takes it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(threshold))
+
+
+def _refusal(policy: Policy, cut: float, source: RowFile, row: Row, entry: Entry) -> Finding | None:
+    if entry.score is None:
+        if policy.unscored == "pass":
+            return None
+        return _finding("unscored", source.source, row, _told(entry))
+    if entry.score < cut:
+        return None
+    note = f"; {entry.reason}" if entry.reason else ""
+    message = f"{_told(entry)} is at or above the threshold {policy.threshold:.6g} ({policy.scorer}"
+    return _finding("near-harm", source.source, row, f"{message}{note})")
+
+
+def _told(entry: Entry) -> str:
+    if entry.score is None:
+        return f"no score ({entry.status}: {entry.reason})"
+    return f"score {entry.score:.6g}"
+
+
+def _agree(locked: Entry, entry: Entry, tolerance: float, threshold: float) -> bool:
+    if locked.score is None or entry.score is None:
+        return (locked.score is None) == (entry.score is None)
+    scale = max(abs(locked.score), abs(entry.score), abs(threshold))
+    return abs(locked.score - entry.score) <= tolerance * scale
+
+
+_LINE = re.compile(r"(\d+)(?: \(row \d+\))?")
+
+
+def _finding(kind: Kind, file: str, row: Row, message: str) -> Finding:
+    place = _LINE.fullmatch(row.where.removeprefix(f"{shown(file)}:"))
+    return Finding(kind, file, int(place[1]) if place else None, row.where, message)
+
+
+def _not_locked(seen: _Seen, policy: Policy) -> Iterator[Finding]:
+    for file, (row, count) in seen.first_missing.items():
+        rows = "this row has" if count == 1 else f"{count:,} rows, this one first, have"
+        yield _finding(
+            "not-locked",
+            file,
+            row,
+            f"{rows} no score in {_name(policy)}; where the model can run, do `geofilter check "
+            f"{shlex.quote(escape(file, limit=None))}`, and commit {_name(policy)} with the data",
+        )
+
+
+def _objections(policy: Policy, lock: Lock) -> tuple[Finding, ...]:
+    """What can be held against the lock without the model."""
+    asked = Manifest({"asked": policy.asked()})
+    stated = Manifest({"asked": dict(lock.header.asked)})
+    if changed := difference(stated, asked):
+        return (_stale(policy, changed),)
+    return tuple(_edited(policy, lock))
+
+
+def _edited(policy: Policy, lock: Lock) -> Iterator[Finding]:
+    hidden = len(lock.edited) - _NAMED_LINES
+    for place, number in enumerate(lock.edited[:_NAMED_LINES]):
+        more = f" (and {hidden:,} more lines)" if hidden > 0 and place == _NAMED_LINES - 1 else ""
+        yield _of_lock(
+            "edited-lock",
+            policy,
+            number,
+            f"the line does not fit its check{more}: it was changed by hand, or belongs to a lock "
+            "of other settings; take the file of the last good commit, or score all rows again "
+            "with geofilter check --rescore",
+        )
+
+
+def _stale(policy: Policy, changed: Sequence[str]) -> Finding:
+    return _of_lock(
+        "stale-lock",
+        policy,
+        2,
+        f"the scores were made with something else ({'; '.join(changed)}); where the model can "
+        f"run, do `geofilter check --rescore`, and commit {_name(policy)}",
+    )
+
+
+def _of_lock(kind: Kind, policy: Policy, line: int, message: str) -> Finding:
+    path = os.path.relpath(policy.lock_path)
+    return Finding(kind, path, line, f"{shown(path)}:{line}", message)
+
+
+def _name(policy: Policy) -> str:
+    return escape(policy.lock, limit=200)
