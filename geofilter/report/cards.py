@@ -10,6 +10,7 @@ from geofilter.layouts import Problem
 from geofilter.report.contents import Contents
 from geofilter.report.figures import number
 from geofilter.report.html import EMPTY, Html, join, prose, tag, text
+from geofilter.report.parts import scrolling
 from geofilter.report.reading import RowText, TurnText
 from geofilter.report.tokens import Explained, Token, Woken
 from geofilter.table import ScoreRow
@@ -167,36 +168,25 @@ def _woken(woken: Sequence[Woken]) -> Html:
         )
         for one in woken
     ]
+    caption = "The toxic features that this row's strongest latents lie nearest to"
     head = ("toxic feature", "usually wakes at", "here by", "part", "cosine")
-    return _table("The toxic features that this row's strongest latents lie nearest to", head, rows)
+    return scrolling(caption, head, rows, figures=2)
 
 
 def _features(contents: Contents, line: ScoreRow) -> Html:
+    named = bool(contents.labels)
     rows = [
         tag(
             "tr",
             tag("th", str(one.feature), scope="row"),
-            tag("td", _words(contents.labels.get(one.feature, ()))),
+            tag("td", _words(contents.labels.get(one.feature, ())), class_="words")
+            if named
+            else EMPTY,
             tag("td", number(one.weight), class_="n"),
             tag("td", number(one.proximity), class_="n"),
         )
         for one in line.top_features
     ]
-    head = ("feature", "words, if toxic", "above benign by", "proximity to harm")
-    return _table("The features that raised this row's score most", head, rows)
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Html]) -> Html:
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("caption", caption),
-            tag("thead", tag("tr", *(tag("th", words, scope="col") for words in head))),
-            tag("tbody", *rows),
-        ),
-        class_="scroll",
-        role="region",
-        tabindex="0",
-        aria_label=caption,
-    )
+    words = ("words, if toxic",) if named else ()
+    head = ("feature", *words, "above benign by", "proximity to harm")
+    return scrolling("The features that raised this row's score most", head, rows, figures=2)

@@ -13,6 +13,7 @@ from geofilter.report import cards, plots, words
 from geofilter.report.contents import Contents
 from geofilter.report.figures import number
 from geofilter.report.html import EMPTY, Html, join, tag, text
+from geofilter.report.parts import percent
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.
 POLICY = (
@@ -109,7 +110,7 @@ def _tiles(contents: Contents) -> Html:
         (f"{n:,}", "scored", f"{total - n:,} not" if total - n else "all of them"),
     ]
     if choice.made:
-        share = plots.percent(n_dropped / n) if n else "of none"
+        share = percent(n_dropped / n) if n else "of none"
         tiles.append((f"{n_dropped:,}", "dropped", f"{share} of the scored"))
     if n:
         tiles.append((number(float(np.median(known))), "median score", _spread(contents)))

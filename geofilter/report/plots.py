@@ -4,75 +4,25 @@ This module knows how figures are worded, not how they are drawn or where they c
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geofilter.report import facts, figures
 from geofilter.report.contents import Baseline, Contents
 from geofilter.report.figures import Mark, number
 from geofilter.report.html import EMPTY, Html, join, tag, text
+from geofilter.report.parts import between, folded, percent, section, table
 from geofilter.report.reading import Grouping
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
 _MOST_LISTED = 200
-_FEW_DOTS = 1500  # with more, cells
+_FEW_DOTS = 3000  # with more, cells
+_COLUMNS = 48
 _LOG_FROM = 20.0  # greatest length over least, from which lengths are shown by their logarithm
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-
-
-def percent(share: float) -> str:
-    """A share in per cent: with a decimal below 10, and never 0 % or 100 % by rounding."""
-    if share in (0.0, 1.0):
-        return f"{share:.0%}".replace("%", " %")
-    if share < 0.001:
-        return "< 0.1 %"
-    if share > 0.999:
-        return "> 99.9 %"
-    return f"{100 * share:.1f} %" if share < 0.1 or share > 0.9 else f"{100 * share:.0f} %"
-
-
-def between(found: facts.Range | None) -> str:
-    """The interval of a rate, for people."""
-    return f"{percent(found.low)} to {percent(found.high)}" if found else ""
-
-
-def section(name: str, title: str, lead: object, *body: object) -> Html:
-    """A section with its heading and a sentence that says what is to be seen."""
-    return tag(
-        "section",
-        tag("h2", title, id=f"{name}-title"),
-        tag("p", lead, class_="lead") if lead else EMPTY,
-        *body,
-        id=name,
-        aria_labelledby=f"{name}-title",
-    )
-
-
-def folded(words: str, *body: object) -> Html:
-    """What is there for those who want to know it exactly."""
-    return tag("details", tag("summary", words), tag("div", *body, class_="body"), class_="more")
-
-
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls by itself where it is too wide; the first cell names its row."""
-    lines = [
-        tag("tr", tag("th", first, scope="row"), *(tag("td", cell, class_="n") for cell in rest))
-        for first, *rest in rows
-    ]
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("caption", caption),
-            tag("thead", tag("tr", *(tag("th", words, scope="col") for words in head))),
-            tag("tbody", *lines),
-        ),
-        class_="scroll",
-        role="region",
-        tabindex="0",
-        aria_label=caption,
-    )
 
 
 def scores(contents: Contents) -> Html:
@@ -103,6 +53,7 @@ def scores(contents: Contents) -> Html:
         "figure",
         figures.bars(counts.tolist(), strong, marks, told),
         figures.axis(ticks, "score, higher = nearer to harm →"),
+        class_="many" if len(marks) > 1 else None,
     )
     values = facts.quantiles(known, _QUANTILES)
     rows = [(_quantile_name(share), number(value, 4)) for share, value in values.items()]
@@ -156,12 +107,10 @@ def origins(contents: Contents) -> Html:
     codes, names = facts.length_groups(columns.n_tokens, scored)
     lengths = facts.groups(codes, names, scored, dropped)
     lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
-    found = [(g, _groups(contents, g)) for g in contents.read.groupings]
-    blocks = [("response tokens", lengths)] + [
-        (grouping.column, groups) for grouping, groups in found if _tells(grouping)
-    ]
-    silent = [grouping for grouping, _ in found if not _tells(grouping)]
-    blocks = [*blocks[1:], blocks[0]]
+    found = [(g.column, _groups(contents, g)) for g in contents.read.groupings]
+    blocks = [(column, groups) for column, groups in found if sum(g.scored > 0 for g in groups) > 1]
+    alike = [(column, groups) for column, groups in found if (column, groups) not in blocks]
+    blocks.append(("response tokens", lengths))
     shown = [g for _, groups in blocks for g in groups[:_MOST_GROUPS] if g.rate]
     top = max((g.rate.high for g in shown if g.rate), default=1.0)
     top = min(1.0, math.ceil(top * 20) / 20)
@@ -171,13 +120,22 @@ def origins(contents: Contents) -> Html:
         if any(g.rate for g in groups)
     ]
     notes = [
-        f"All rows have the same {g.column}: {g.names[0] if g.names else 'none'}." for g in silent
+        join(
+            "All scored rows have the same ",
+            tag("bdi", text(column, 40)),
+            ": ",
+            tag("bdi", text(g.name, 60)),
+            ".",
+        )
+        for column, groups in alike
+        for g in groups
+        if g.scored
     ]
     word = "dropped" if choice.made else "in the nearest tenth"
     lead = (
         f"The share of each group's scored rows that is {word}, with its 95 % interval. "
-        "The dashed line is the share of all rows. A group far from it is one that the scores "
-        "single out: for its harm, or for its way of writing."
+        "The dashed line is the share of all scored rows. A group far from it is one that the "
+        "scores single out: for its harm, or for its way of writing."
     )
     told = [tag("p", note, class_="note") for note in notes]
     title = "Where the dropped rows are from" if choice.made else "Where the nearest rows are from"
@@ -189,8 +147,8 @@ def _groups(contents: Contents, grouping: Grouping) -> list[facts.Group]:
     return facts.groups(grouping.codes, grouping.names, columns.scored, choice.dropped)
 
 
-def _tells(grouping: Grouping) -> bool:
-    return len(grouping.names) > 1
+def _bdi(value: str, limit: int) -> Html:
+    return tag("bdi", text(value, limit))
 
 
 def _rates(
@@ -201,7 +159,7 @@ def _rates(
     ticks = [(tick / top, percent(tick)) for tick in figures.ticks(0, top, 3)]
     head = tag(
         "tr",
-        tag("th", text(column, 40), scope="col"),
+        tag("td"),
         tag("th", figures.axis(ticks, ""), scope="col", aria_label="rate", class_="plot"),
         tag("th", "rate", scope="col", class_="n"),
         tag("th", "rows", scope="col", class_="n"),
@@ -209,7 +167,7 @@ def _rates(
     rows = [_rate_row(group, middle, top) for group in seen]
     listed = tag(
         "table",
-        tag("caption", "By ", tag("bdi", text(column, 40))),
+        tag("caption", "By ", _bdi(column, 40)),
         tag("thead", head),
         tag("tbody", *rows),
         class_="rates",
@@ -218,7 +176,7 @@ def _rates(
     if others:
         lines = [
             (
-                text(g.name, 60),
+                _bdi(g.name, 60),
                 percent(g.rate.value) if g.rate else "–",
                 between(g.rate),
                 f"{g.rows:,}",
@@ -235,7 +193,7 @@ def _rates(
 
 
 def _rate_row(group: facts.Group, usual: float, top: float) -> Html:
-    name = tag("th", tag("bdi", text(group.name, 60)), scope="row")
+    name = tag("th", _bdi(group.name, 60), scope="row")
     if group.rate is None:
         return tag(
             "tr",
@@ -263,33 +221,28 @@ def length(contents: Contents) -> Html:
     if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
         return section("length", "Length", "There are no different lengths or scores to compare.")
     found = contents.length
-    logarithmic = bool(x.min() > 0 and x.max() / x.min() >= _LOG_FROM)
-    across = np.log10(x) if logarithmic else x
-    left, wide = across.min(), float(np.ptp(across))
     low, high = float(y.min()), float(y.max())
-    fx, fy = (across - left) / wide, (y - low) / (high - low)
-    points = [
-        (((math.log10(a) if logarithmic else a) - left) / wide, (b - low) / (high - low))
-        for a, b in facts.trend(x, y)
-    ]
+    scale = _scale(x)
+    fy = (y - low) / (high - low)
+    points = [(float(scale.place(a)), (b - low) / (high - low)) for a, b in facts.trend(x, y)]
     told = f"Score against response tokens for {len(x):,} rows" + (
         f"; rank correlation {found.value:+.2f}." if found else "."
     )
-    trend = figures.line(points)
-    ticks = (
-        figures.log_ticks(float(x.min()), float(x.max()))
-        if logarithmic
-        else figures.ticks(float(x.min()), float(x.max()))
-    )
-    places = [((math.log10(t) if logarithmic else t) - left) / wide for t in ticks]
     drawn = tag(
         "figure",
-        _cloud(fx, fy, contents.choice.dropped[scored], told, trend),
+        _cloud(
+            scale.place(x),
+            fy,
+            contents.choice.dropped[scored],
+            told,
+            figures.line(points),
+            scale.columns,
+        ),
         figures.side_axis(
-            [((t - low) / (high - low), number(t)) for t in figures.ticks(low, high, 4)]
+            [((tick - low) / (high - low), number(tick)) for tick in figures.ticks(low, high, 4)]
         ),
         figures.axis(
-            [(place, number(tick)) for place, tick in zip(places, ticks, strict=True)],
+            [(float(scale.place(tick)), number(tick)) for tick in scale.ticks],
             "response tokens →  (score upwards; the line is the median)",
         ),
         class_="tall",
@@ -297,11 +250,46 @@ def length(contents: Contents) -> Html:
     return section("length", "Length", _length_lead(found), drawn)
 
 
-def _cloud(x: object, y: object, strong: object, told: str, extra: Html) -> Html:
-    fx, fy = np.asarray(x, float), np.asarray(y, float)
-    if len(fx) <= _FEW_DOTS:
-        return figures.dots(fx, fy, np.asarray(strong, bool), told, extra)
-    return figures.cells(facts.density(fx, fy), told, extra)
+@dataclass(frozen=True)
+class _Scale:
+    """Where a length lies across the figure, in [0, 1]; `columns` for a figure of cells."""
+
+    low: float
+    wide: float
+    logarithmic: bool
+    columns: int | None
+    ticks: Sequence[float]
+
+    def place(self, length: ArrayLike) -> facts.Floats64:
+        at = np.asarray(length, np.float64)
+        placed: facts.Floats64 = ((np.log10(at) if self.logarithmic else at) - self.low) / self.wide
+        return placed
+
+
+def _scale(lengths: facts.Floats64) -> _Scale:
+    low, high = float(lengths.min()), float(lengths.max())
+    if low > 0 and high / low >= _LOG_FROM:
+        wide = math.log10(high) - math.log10(low)
+        return _Scale(math.log10(low), wide, True, None, figures.log_ticks(low, high))
+    # A length in the middle of its column, and no column without a length.
+    spread = high - low + 1
+    columns = math.ceil(spread / math.ceil(spread / _COLUMNS))
+    return _Scale(low - 0.5, spread, False, columns, figures.ticks(low, high))
+
+
+def _cloud(
+    x: facts.Floats64,
+    y: facts.Floats64,
+    strong: facts.Bools,
+    told: str,
+    extra: Html = EMPTY,
+    columns: int | None = None,
+) -> Html:
+    if len(x) <= _FEW_DOTS:
+        return figures.dots(x, y, strong, told, extra)
+    fine = min(_COLUMNS, max(16, math.isqrt(len(x) // 12)))
+    counts = facts.density(x, y, columns or fine, max(12, fine * 3 // 5))
+    return figures.cells(counts, told, extra)
 
 
 def _length_lead(found: facts.Range | None) -> Html:
@@ -345,8 +333,8 @@ def baseline(contents: Contents) -> Html:
     )
     drawn = tag(
         "figure",
-        _cloud(x, y, contents.choice.dropped[both], told, EMPTY),
-        figures.side_axis([(0.0, "far"), (0.93, "near")]),
+        _cloud(x, y, contents.choice.dropped[both], told),
+        figures.side_axis([(0.06, "far"), (0.94, "near")]),
         figures.axis(
             [(0.0, "far"), (1.0, "near")],
             f"rank by {other.name} →  (rank by {contents.scorer} upwards)",

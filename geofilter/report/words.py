@@ -14,7 +14,7 @@ from geofilter.report import facts
 from geofilter.report.contents import Contents
 from geofilter.report.figures import number
 from geofilter.report.html import Html, tag, text
-from geofilter.report.plots import percent, section
+from geofilter.report.parts import percent, section
 from geofilter.table import SCORED
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
