@@ -100,7 +100,8 @@ def nearest_tokens(scores: Sequence[Floats], count: int) -> list[Mask]:
     able = np.flatnonzero(~np.isnan(flat))
     marked = np.zeros(len(flat), np.bool_)
     marked[able[np.argsort(-flat[able], kind="stable")[:count]]] = True
-    return np.split(marked, np.cumsum([len(one) for one in scores])[:-1])
+    ends = np.cumsum([len(one) for one in scores])
+    return [marked[end - len(one) : end] for one, end in zip(scores, ends, strict=True)]
 
 
 def write_masked(
