@@ -142,6 +142,12 @@ def all_commands() -> list[str]:
     return [c for block in found if block.language in SHELL for c in commands(block)]
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_pages_beside_the_site_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", text_of(page))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 @pytest.mark.parametrize("words", NOT_RUN)
 def test_what_is_not_run_is_on_a_page(words: str) -> None:
     assert any(command.startswith(words) for command in all_commands())
