@@ -69,7 +69,8 @@ def falsify(
     `toxic` and `benign` must be the sets that the pack was made of, or else nobody knows
     which rows chose the features: raises `PackError` for others. Of the `given` rows a
     feature is tried on those with its words, or without them; where fewer than ten are
-    left, on edited contrast rows. `progress` is called with (features done, in all).
+    left, on edited contrast rows. `progress` is called with (rows done, rows in all),
+    the rows of each feature counted apart.
     """
     pack.verify(model)
     for name, contrast in (("toxic", toxic), ("benign", benign)):
@@ -100,7 +101,8 @@ def falsify(
             alone = [side_peaks[:, column] for side_peaks in peaks]
             trials[place] = _trial(setting, rows, place, found[place], sides, alone)
         if progress:
-            progress(len(trials), len(pack))
+            each = len(above) + len(below)
+            progress(len(trials) * each, len(pack) * each)
     return replace(pack, trials=tuple(trials[place] for place in range(len(pack))))
 
 

@@ -8,6 +8,7 @@ others. This module knows nothing about how features are chosen or used.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from geofilter import hub
 from geofilter.atomic import writing
 from geofilter.errors import PackError
 from geofilter.features import POOLINGS, Pooling
@@ -29,6 +31,10 @@ from geofilter.trials import Label, Trial, from_record
 Floats = NDArray[np.float32]
 
 FORMAT = 1
+# What `hf://ORG/NAME` begins with, and the one file of such a repository that is read.
+HUB = "hf://"
+FILE = "pack.safetensors"
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _HEADER = "geofilter_pack"
 _REMEDY = "make it again with geofilter discover"
 
@@ -225,8 +231,15 @@ _ARRAYS = (
 
 
 def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
-    """Read a pack. Raises `PackError` for a missing, foreign, damaged or newer file."""
+    """Read a pack from a file, or from the hub repository of `hf://ORG/NAME[@REVISION]`.
+
+    Raises `PackError` for a missing, foreign, damaged or newer file, `ModelError` where the
+    hub does not give it.
+    """
     shown = escape(str(path), limit=200)
+    if str(path).startswith(HUB):
+        repo, _, revision = str(path).removeprefix(HUB).partition("@")
+        path = fetch_pack(repo, revision or None)
     if not Path(path).is_file():
         raise PackError(f"{shown}: no such pack; make one with geofilter discover")
     try:
@@ -243,6 +256,22 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
         raise PackError(f"{shown}: is a damaged feature pack ({reason}); {_REMEDY}") from error
+
+
+def fetch_pack(repo: str, revision: str | None = None) -> Path:
+    """The pack's file of a hub repository, in the hub's cache. Raises `ModelError`."""
+    check_repository(repo)
+    return hub.fetch(repo, FILE, revision=revision)
+
+
+def check_repository(repo: str) -> None:
+    """Raise `PackError` unless `repo` is of the form ORG/NAME."""
+    parts = repo.split("/")
+    if len(parts) != 2 or not all(map(_NAME.fullmatch, parts)):
+        raise PackError(
+            f"{escape(repo, limit=200)!r} is no hub repository; give ORG/NAME, such as "
+            "my-org/my-pack"
+        )
 
 
 def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FeaturePack:

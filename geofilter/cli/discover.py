@@ -1,5 +1,7 @@
 """`geofilter discover`: two contrast sets in, a feature pack and its statistics out."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +12,8 @@ from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from geofilter.contrast import Contrast
+    from geofilter.conversation import Encoded, Encoder
+    from geofilter.falsify import Given
     from geofilter.pack import FeaturePack
 
 _SHOWN = 10
@@ -20,6 +24,26 @@ _SHOWN = 10
 @click.option("--benign", required=True, metavar="FILE", help="Rows whose responses are not.")
 @model_options
 @click.option("-o", "--output", required=True, metavar="PACK", help="Where the pack goes.")
+@click.option(
+    "--falsify",
+    is_flag=True,
+    help="Try each feature on its words without harm; leave out those that only follow words.",
+)
+@click.option(
+    "--harmless-words",
+    metavar="FILE",
+    help="With --falsify: harmless rows that hold toxic words, such as quotes and reports.",
+)
+@click.option(
+    "--polite-harm",
+    metavar="FILE",
+    help="With --falsify: harm without toxic words, such as polite or paraphrased harm.",
+)
+@click.option(
+    "--keep-lexical",
+    is_flag=True,
+    help="With --falsify: label features that only follow words and keep them.",
+)
 @json_option
 def command(
     toxic: str,
@@ -30,6 +54,10 @@ def command(
     device: str,
     trust_remote_code: bool,
     output: str,
+    falsify: bool,
+    harmless_words: str | None,
+    polite_harm: str | None,
+    keep_lexical: bool,
     as_json: bool,
 ) -> None:
     """Choose the SAE features that are stronger in toxic than in benign responses.
@@ -37,10 +65,17 @@ def command(
     Features are chosen on one half of the rows; every figure that is printed comes from
     the other half. The pack belongs to this model and SAE only.
 
+    With --falsify each feature is tried on rows of the other half whose words changed
+    places: the feature's words in benign rows, and toxic rows without them. It is then
+    labelled harm, lexical or unclear, and lexical ones are left out. Rows that you give
+    with --harmless-words and --polite-harm are used instead where they fit a feature.
+
     \b
-    Example:
+    Examples:
       geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
           --model organism -o my.pack
+      geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
+          --model organism --falsify -o tried.pack
     """
     from geofilter import models
     from geofilter.atomic import check_output
@@ -48,17 +83,32 @@ def command(
     from geofilter.conversation import Encoder
     from geofilter.defaults import window
     from geofilter.discovery import discover
+    from geofilter.falsify import falsify as try_features
 
+    if not falsify and (harmless_words or polite_harm or keep_lexical):
+        raise click.UsageError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
     check_output(output)
     loaded = models.load(
         model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code
     )
     encoder = Encoder(loaded.tokenizer, max_length=window(loaded))
     toxic_set, benign_set = read_contrast(toxic, encoder), read_contrast(benign, encoder)
+    given = _given(polite_harm, harmless_words, encoder)
     with progress() as report:
         pack = discover(
             loaded, toxic_set, benign_set, progress=lambda done, of: report("discover", done, of)
         ).pack
+        if falsify:
+            pack = try_features(
+                loaded,
+                pack,
+                toxic_set,
+                benign_set,
+                given=given,
+                progress=lambda done, of: report("falsify", done, of),
+            )
+    if not keep_lexical:
+        pack = pack.without_lexical()
     pack.save(output)
     for contrast in (toxic_set, benign_set):
         _say_skipped(contrast)
@@ -66,6 +116,16 @@ def command(
         print_json(_summary(pack, output, toxic_set, benign_set))
     else:
         _print(pack, output, _as_given(model=model, sae=sae, block=block))
+
+
+def _given(polite_harm: str | None, harmless_words: str | None, encoder: "Encoder") -> "Given":
+    from geofilter.contrast import read_contrast
+    from geofilter.falsify import Given
+
+    def samples(path: str | None) -> "Sequence[Encoded]":
+        return read_contrast(path, encoder).samples if path else ()
+
+    return Given(harm=samples(polite_harm), words=samples(harmless_words))
 
 
 def _as_given(**options: str | int | None) -> str:
@@ -106,15 +166,29 @@ def _print(pack: "FeaturePack", output: str, given: str) -> None:
     click.echo(
         f"\nThe dense direction toxic − benign, for comparison: AUROC {contrast.persona_auroc:.2f} "
         f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n"
-        f"The SAE explains {contrast.explained_variance:.0%} of the variance of these rows.\n\n"
+        f"The SAE explains {contrast.explained_variance:.0%} of the variance of these rows.\n"
+        f"{_tried(pack)}\n"
         f"Next: geofilter score DATA {given} --pack {argument(output)}"
+    )
+
+
+def _tried(pack: "FeaturePack") -> str:
+    """One line about the trials, if there were any."""
+    if not pack.trials:
+        return ""
+    counts = Counter(trial.verdict for trial in pack.trials)
+    left_out = len(pack.trials) - len(pack)
+    return (
+        f"Tried on words without harm: {counts['harm']} follow harm, {counts['lexical']} only "
+        f"words (lexical), {counts['unclear']} are unclear; {left_out} left out.\n"
+        "`geofilter pack show` has the figures of each.\n"
     )
 
 
 def _summary(
     pack: "FeaturePack", output: str, toxic: "Contrast", benign: "Contrast"
 ) -> dict[str, object]:
-    statistics, contrast = pack.statistics, pack.contrast
+    statistics, contrast, verdicts = pack.statistics, pack.contrast, pack.verdicts
     return {
         "pack": output,
         "digest": pack.digest,
@@ -132,9 +206,11 @@ def _summary(
                 "toxic_firing": float(statistics.toxic_firing[k]),
                 "benign_firing": float(statistics.benign_firing[k]),
                 "woken_by": list(pack.labels[k]),
+                "label": verdicts[k],
             }
             for k in range(len(pack))
         ],
+        "left_out": sorted({trial.feature for trial in pack.trials} - set(pack.ids.tolist())),
         "report_rows": {"toxic": contrast.toxic_rows, "benign": contrast.benign_rows},
         "skipped": {"toxic": toxic.skipped, "benign": benign.skipped},
         "persona_auroc": contrast.persona_auroc,

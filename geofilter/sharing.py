@@ -1,0 +1,229 @@
+"""Share a feature pack as a hub repository: one safetensors file and a card about it.
+
+`huggingface_hub` does the work. A repository that holds something other than a pack is
+never written to. Files and folders of the maker's machine are published by their names,
+without the way to them. This module knows nothing about how packs are made or used.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geofilter import hub
+from geofilter.atomic import check_output
+from geofilter.errors import PackError
+from geofilter.pack import FILE, FeaturePack, check_repository, fetch_pack, load_pack
+from geofilter.terminal import escape
+
+_CARD = "README.md"
+# What the hub itself puts into a new repository.
+_NOTHING = {".gitattributes", _CARD}
+_LISTED = 20  # features in the card
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A pack of the hub, where it was written, and the commit it came from."""
+
+    pack: FeaturePack
+    path: Path
+    revision: str | None
+
+
+def push(pack: FeaturePack, repo: str, *, private: bool = False) -> str:
+    """Put the pack into the hub repository `repo` (ORG/NAME); returns the commit's address.
+
+    The repository is made unless it exists; an existing one gets a new commit if it holds
+    a pack already, or nothing. Raises `PackError` in one line for anything else, and where
+    the hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+
+    check_repository(repo)
+    if get_token() is None:
+        raise PackError(
+            f"{repo}: pushing a pack needs a token; run `hf auth login` or set HF_TOKEN"
+        )
+    shared = without_folders(pack)
+    api = HfApi()
+    try:
+        with hub.quiet_hub():
+            api.create_repo(repo, private=private or None, exist_ok=True)
+            info = api.model_info(repo)
+            _check_use(repo, {file.rfilename for file in info.siblings or ()})
+            if private and not info.private:
+                raise PackError(
+                    f"{repo}: exists and is public, while --private was given; make it private "
+                    f"in its settings at {constants.ENDPOINT}/{repo}/settings, or take another name"
+                )
+            files = {FILE: shared.to_bytes(), _CARD: card(shared, repo).encode("utf-8")}
+            done = api.create_commit(
+                repo,
+                [CommitOperationAdd(path, content) for path, content in files.items()],
+                commit_message=f"Feature pack {shared.digest}",
+                # Whoever pushed in between is not overwritten unseen.
+                parent_commit=info.sha,
+            )
+    except PackError:
+        raise
+    except Exception as error:  # of a dozen kinds, from several libraries
+        raise PackError(_refusal(error, repo)) from error
+    return str(done.commit_url)
+
+
+def pull(
+    repo: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+) -> Pulled:
+    """Write the pack of the hub repository `repo` to `output`, by default NAME.pack.
+
+    Raises `PackError` when the repository's file is no pack, `ModelError` when the hub
+    does not give it, `OutputError` when `output` exists and `overwrite` is not set.
+    """
+    check_repository(repo)
+    path = Path(output) if output is not None else Path(f"{repo.partition('/')[2]}.pack")
+    check_output(path, overwrite=overwrite)
+    fetched = fetch_pack(repo, revision)
+    pack = load_pack(fetched)
+    pack.save(path, overwrite=overwrite)
+    return Pulled(pack, path, hub.commit_of(fetched))
+
+
+def without_folders(pack: FeaturePack) -> FeaturePack:
+    """The pack as it is published: files and local folders by their last names alone.
+
+    The rest of a path tells about who made the pack, and nothing about it. Scores do not
+    depend on it; the digest does where the model or SAE was given as a local folder.
+    """
+    provenance = dict(pack.provenance)
+    for name in ("toxic", "benign"):
+        described = provenance.get(name)
+        if isinstance(described, Mapping) and "dataset" not in described:
+            provenance[name] = {**described, "source": _last(str(described.get("source")))}
+    names = {
+        field: _last(name) if Path(name).is_absolute() or Path(name).exists() else name
+        for field, name in (("model_name", pack.model_name), ("sae_name", pack.sae_name))
+    }
+    return replace(pack, provenance=provenance, **names)
+
+
+def _last(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").split("/")[-1]
+
+
+def neuronpedia(sae_name: str, feature: int) -> str | None:
+    """The page of an SAE's latent on Neuronpedia, where sae-lens lists one for its release."""
+    release, _, sae_id = sae_name.partition("/")
+    if not sae_id or Path(sae_name).exists():
+        return None  # the list takes seconds to read
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    listed = get_pretrained_saes_directory().get(release)
+    place = listed.neuronpedia_id.get(sae_id) if listed is not None else None
+    return f"https://neuronpedia.org/{place}/{feature}" if place else None
+
+
+def card(pack: FeaturePack, repo: str) -> str:
+    """The repository's README.md: what the pack is made of, and how it is used."""
+    contrast, counts = pack.contrast, Counter(pack.verdicts)
+    sets = [
+        f"| {name} | {_cell(described.get('source'))} | {_cell(described.get('rows'))} | "
+        f"`{_cell(str(described.get('sha256'))[:16])}` |"
+        for name in ("toxic", "benign")
+        if isinstance(described := pack.provenance.get(name), Mapping)
+    ]
+    features = [
+        f"| {feature} | {weight:.3f} | {label} | {area:.2f} | "
+        f"{' '.join(_cell(token, 16) for token in tokens)} |"
+        for feature, weight, label, area, tokens in zip(
+            pack.ids, pack.weights, pack.verdicts, pack.statistics.auroc, pack.labels, strict=True
+        )
+    ][:_LISTED]
+    left_out = len({trial.feature for trial in pack.trials} - set(pack.ids.tolist()))
+    return "\n".join(
+        [
+            "---",
+            "library_name: geofilter",
+            "tags:",
+            "- geofilter",
+            "- sparse-autoencoder",
+            "---",
+            "",
+            f"# {repo.partition('/')[2]}",
+            "",
+            f"A geofilter feature pack: {len(pack)} toxic features of one SAE, by which rows of a "
+            "fine-tuning data set are scored. It measures closeness to features, no more.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            f"| model | {_cell(pack.model_name)} |",
+            f"| SAE | {_cell(pack.sae_name)} |",
+            f"| block | {pack.block} |",
+            f"| pooling | {pack.pooling} |",
+            f"| digest | `{pack.digest}` |",
+            f"| rows for the report | {contrast.toxic_rows} toxic, {contrast.benign_rows} benign |",
+            f"| dense direction's AUROC | {contrast.persona_auroc:.2f} "
+            f"[{contrast.persona_auroc_low:.2f}, {contrast.persona_auroc_high:.2f}] |",
+            f"| labels | {', '.join(f'{n} {label}' for label, n in sorted(counts.items()))} |",
+            f"| left out as lexical | {left_out} |",
+            "",
+            "Made from these rows:",
+            "",
+            "| set | source | rows | SHA-256 |",
+            "| --- | --- | --- | --- |",
+            *sets,
+            "",
+            f"Its first {len(features)} features, with their AUROC on rows that had no part in "
+            "the choice:",
+            "",
+            "| feature | weight | label | AUROC | woken by |",
+            "| --- | --- | --- | --- | --- |",
+            *features,
+            "",
+            "Use it with the model and SAE above; others are refused:",
+            "",
+            "```",
+            f"geofilter score data.jsonl --model MODEL --pack hf://{repo}",
+            "```",
+            "",
+        ]
+    )
+
+
+def _cell(value: object, limit: int = 120) -> str:
+    """Text from elsewhere as nothing but text in a cell of a Markdown table."""
+    text = escape(value if isinstance(value, str) else str(value), limit=limit)
+    return "".join(
+        character if character.isalnum() or character in " -/.,:_" else f"&#{ord(character)};"
+        for character in text
+    ).replace("://", "&#58;//")
+
+
+def _refusal(error: Exception, repo: str) -> str:
+    """One line that says why nothing was pushed."""
+    response: Any = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status == 403:
+        return (
+            f"{repo}: the account of your token may not write there; take a name of your own "
+            "account or organisation, and a token with write access"
+        )
+    if status in (409, 412):
+        return f"{repo}: changed while the pack was being pushed; push it again"
+    text = escape(" ".join(str(error).split()), limit=200)
+    return hub.explain(error, repo) or f"{repo}: the pack cannot be pushed: {text}"
+
+
+def _check_use(repo: str, files: set[str]) -> None:
+    if FILE in files or not files - _NOTHING:
+        return
+    raise PackError(
+        f"{repo}: exists and holds no pack but {len(files - _NOTHING)} other files; take another "
+        "name, since a pack's card would replace its own"
+    )
