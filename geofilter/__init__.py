@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from geofilter.discovery import discover
     from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
+    from geofilter.filter import GeoFilter
     from geofilter.models import load
     from geofilter.pack import FeaturePack, load_pack
     from geofilter.rows import open_rows
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeaturePack",
+    "GeoFilter",
     "GeofilterError",
     "ScoreTable",
     "Settings",
@@ -52,6 +54,7 @@ _HOME = {
     "threshold": "selection",
     "fdr": "conformal",
     "write_split": "split",
+    "GeoFilter": "filter",
 }
 
 

@@ -6,16 +6,18 @@ user's cache under a name that changes with everything that decides it.
 This module knows nothing about the data that is scored or about the command line.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from geofilter import default_contrast
+from geofilter.catalogue import CatalogueEntry
 from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
@@ -68,6 +70,27 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "geofilter"
 
 
+def pack_recipe(entry: CatalogueEntry | None) -> dict[str, object]:
+    """All that decides a default pack beside the model, its tokenizer and the window.
+
+    `entry` is the model's in the catalogue. Nothing is loaded to find that out.
+    """
+    return {
+        "top_k": entry.top_k if entry else None,
+        "recipe": RECIPE,
+        "contrast": [open_rows(place).fingerprint() for place in _places(entry)]
+        or dict(default_contrast.RECIPE),
+        "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
+    }
+
+
+def _places(entry: CatalogueEntry | None) -> list[str]:
+    """The toxic and the benign file of the model's own; none for the default sets."""
+    if entry is None or entry.toxic is None or entry.benign is None:
+        return []
+    return [entry.path(entry.toxic), entry.path(entry.benign)]
+
+
 class DefaultPack:
     """The pack of a model and SAE, read from the cache or made of its contrast sets.
 
@@ -84,26 +107,14 @@ class DefaultPack:
 
     def _key(self) -> str:
         """16 hex digits over all that decides the pack."""
-        entry = self._model.entry
         decides = {
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
-            "top_k": entry.top_k if entry else None,
-            "recipe": RECIPE,
-            "contrast": [open_rows(place).fingerprint() for place in self._places()]
-            or dict(default_contrast.RECIPE),
-            "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
+            **pack_recipe(self._model.entry),
         }
         text = json.dumps(decides, sort_keys=True)
         return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
-
-    def _places(self) -> list[str]:
-        """The toxic and the benign file of the model's own; none for the default sets."""
-        entry = self._model.entry
-        if entry is None or entry.toxic is None or entry.benign is None:
-            return []
-        return [entry.path(entry.toxic), entry.path(entry.benign)]
 
     def cached(self) -> FeaturePack | None:
         """The pack from the cache; None where there is none, or only a damaged one."""
@@ -115,22 +126,48 @@ class DefaultPack:
     def make(self, progress: Progress | None = None) -> FeaturePack:
         """Discover the pack and keep it, unless the cache cannot be written.
 
-        `progress` is called with (rows done, rows in all). Raises `DataError` when the
-        default contrast sets cannot be fetched.
+        Of several processes that want the same pack at once, one makes it and the others
+        wait for it. `progress` is called with (rows done, rows in all). Raises `DataError`
+        when the default contrast sets cannot be fetched.
         """
-        toxic, benign = self._contrast()
-        pack = discover(self._model, toxic, benign, progress=progress).pack
-        # A cache is a convenience: a read-only home must not stop the work.
-        with suppress(OSError, OutputError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            pack.save(self.path, overwrite=True)
-        return pack
+        with _one_at_a_time(self.path):
+            if (pack := self.cached()) is not None:
+                return pack  # made while this process waited
+            toxic, benign = self._contrast()
+            pack = discover(self._model, toxic, benign, progress=progress).pack
+            # A cache is a convenience: a read-only home must not stop the work.
+            with suppress(OSError, OutputError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                pack.save(self.path, overwrite=True)
+            return pack
 
     def _contrast(self) -> tuple[Contrast, Contrast]:
-        if not (places := self._places()):
+        if not (places := _places(self._model.entry)):
             return default_contrast.read(default_contrast.fetch_prompts(), self._encoder)
         toxic, benign = (read_contrast(place, self._encoder) for place in places)
         return toxic, benign
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process is between here and the end, for the same `path`.
+
+    Where files cannot be written or locked everybody goes on: work is then done twice.
+    The lock's file stays, for whoever waits has it open.
+    """
+    locks = path.parent.with_name("locks")
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        handle = os.open(locks / path.name, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _file_name(model: str) -> str:

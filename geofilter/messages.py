@@ -10,7 +10,7 @@ This module knows nothing about layouts or files.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geofilter.terminal import escape
 
@@ -136,7 +136,18 @@ def _objects(value: object, path: str) -> tuple[dict[str, object], ...] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise malformed(f"{path} is {kind_of(value)}, a list of objects is needed: {quote(value)}")
-    return tuple(value)
+    return tuple(map(_without_nulls, value))
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without keys that hold null, in all objects within it.
+
+    Arrow gives each object of a column the keys of all, so that a null there mostly is a
+    key that the row never had; the two cannot be told apart. As TRL's `remove_none_values`.
+    """
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _optional_text(message: Mapping[str, object], name: str) -> str | None:
@@ -147,7 +158,9 @@ def _optional_text(message: Mapping[str, object], name: str) -> str | None:
 def _turn(message: object, path: str) -> Turn:
     if not isinstance(message, Mapping):
         raise malformed(f"{path} is {kind_of(message)}, an object is needed: {quote(message)}")
-    role_key, content_key = ("from", "value") if "from" in message else ("role", "content")
+    # Arrow gives each message of a column both spellings as soon as one row has the other.
+    spelled_from = "from" in message and (message["from"] is not None or "role" not in message)
+    role_key, content_key = ("from", "value") if spelled_from else ("role", "content")
     if role_key not in message:
         raise malformed(f"{path} has no role: {quote(message)}")
     given = message[role_key]

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from geofilter import fingerprint, models
@@ -89,18 +90,28 @@ class Run:
         return self.model.notes
 
 
-def prepare(
-    rows: RowFile,
+@dataclass(frozen=True)
+class Parts:
+    """What `Settings` name, loaded: all that makes scores, whatever the rows."""
+
+    model: LoadedModel
+    encoder: Encoder
+    pack: FeaturePack
+    scorer: BatchScorer
+    pack_path: str | None
+
+
+def load_parts(
     settings: Settings,
     *,
-    on_error: OnError = "keep",
+    before_pack: Callable[[Encoder], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Run:
-    """Load what `settings` name and describe a run over `rows`.
+) -> Parts:
+    """Load what `settings` name.
 
-    Where the model's own pack has to be made first, `progress` is called with (contrast
-    rows done, in all); with `on_error="stop"` the rows are looked at before that, so that
-    a bad one is not found minutes later. Raises `ModelError`, `PackError`, `DataError`.
+    Where the model's own pack has to be made first, `before_pack` is called before that,
+    and `progress` with (contrast rows done, in all). Raises `ModelError`, `PackError`, and
+    `DataError` where the contrast sets cannot be had.
     """
     # Read before the model is loaded: a wrong path is told at once.
     pack = load_pack(settings.pack) if settings.pack else None
@@ -123,13 +134,33 @@ def prepare(
         default = DefaultPack(model)
         pack = default.cached()
         if pack is None:
-            if on_error == "stop":
-                check_rows(rows, encoder)
+            if before_pack is not None:
+                before_pack(encoder)
             pack = default.make(progress)
         pack_path = str(default.path) if default.path.exists() else None
     scorer = BatchScorer(model, pack, scorer=settings.scorer, proximity=settings.proximity)
-    manifest = _describe(rows, settings, model, encoder, pack)
-    return Run(settings, model, encoder, pack, scorer, manifest, pack_path)
+    return Parts(model, encoder, pack, scorer, pack_path)
+
+
+def prepare(
+    rows: RowFile,
+    settings: Settings,
+    *,
+    on_error: OnError = "keep",
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Load what `settings` name and describe a run over `rows`.
+
+    Where the model's own pack has to be made first, `progress` is called with (contrast
+    rows done, in all); with `on_error="stop"` the rows are looked at before that, so that
+    a bad one is not found minutes later. Raises `ModelError`, `PackError`, `DataError`.
+    """
+    check = partial(check_rows, rows) if on_error == "stop" else None
+    parts = load_parts(settings, before_pack=check, progress=progress)
+    manifest = _describe(rows, settings, parts.model, parts.encoder, parts.pack)
+    return Run(
+        settings, parts.model, parts.encoder, parts.pack, parts.scorer, manifest, parts.pack_path
+    )
 
 
 def _describe(

@@ -1,0 +1,144 @@
+"""Rows as `datasets` hands them to a function, and columns as it takes them back.
+
+A function gets one row as a mapping of values, or a batch as a mapping of columns. Its
+columns are read from a copy, so that `datasets` passes on the Arrow data of the original as
+it is. What comes back states its Arrow type, since `datasets` else takes it from the first
+values that it writes, which may all be null.
+
+This module knows nothing about layouts, models or scores.
+"""
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets.formatting.formatting import LazyBatch, LazyRow
+
+from geofilter.formats.strict_json import MAX_DEPTH
+from geofilter.layouts import Problem
+from geofilter.rows import Row
+
+Columns = Mapping[str, Any]
+
+
+class TypedList(list[Any]):
+    """A list that Arrow reads as an array of the type `type`, even where it holds only None."""
+
+    def __init__(self, values: Sequence[Any], type: pa.DataType) -> None:
+        super().__init__(values)
+        self.type = type
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        return pa.array(list(self), type or self.type)
+
+
+def is_batch(given: Columns, read: Collection[str]) -> bool:
+    """Whether these are the columns of a batch; else they are the values of one row.
+
+    `datasets` says so by the type. Of a plain dictionary, the columns are lists of one
+    length, and those in `read` are no conversation: a list of messages alone is a row.
+    """
+    if isinstance(given, LazyBatch | LazyRow):
+        return isinstance(given, LazyBatch)
+    lengths = {_length(values) for values in given.values()}
+    if len(lengths) != 1 or None in lengths:
+        return False
+    return not any(_is_conversation(given[name]) for name in read if name in given)
+
+
+def rows_of(given: Columns, read: Collection[str], batched: bool) -> list[Row]:
+    """The rows, with the values of the columns in `read`; those of all others are None.
+
+    A row whose text is not UTF-8, or whose values are nested too deep, has a problem.
+    """
+    columns = {name: _values(given, name, batched) for name in read if name in given}
+    count = _count(given) if batched else 1
+    names = dict.fromkeys(given)
+    return [
+        _row(place, names | {name: values[place] for name, values in columns.items()})
+        for place in range(count)
+    ]
+
+
+def columns_from(
+    columns: Mapping[str, tuple[Sequence[Any], pa.DataType]], given: Columns, batched: bool
+) -> dict[str, Any]:
+    """The columns (values, type) as `datasets` takes them for what it had `given`."""
+    if batched:
+        return {name: TypedList(values, kind) for name, (values, kind) in columns.items()}
+    if isinstance(given, LazyRow):
+        # The one spelling in which the value of a row can state its type.
+        return {name: pa.array(values, kind) for name, (values, kind) in columns.items()}
+    return {name: values[0] for name, (values, _) in columns.items()}
+
+
+def _length(values: Any) -> int | None:
+    if isinstance(values, str | bytes | Mapping):
+        return None
+    try:
+        return len(values)
+    except TypeError:
+        return None
+
+
+def _is_conversation(values: Any) -> bool:
+    return bool(len(values)) and all(
+        isinstance(value, Mapping) and ("role" in value or "from" in value) for value in values
+    )
+
+
+def _count(given: Columns) -> int:
+    if isinstance(given, LazyBatch):
+        return int(given.pa_table.num_rows)
+    return next((len(values) for values in given.values()), 0)
+
+
+def _values(given: Columns, name: str, batched: bool) -> Sequence[Any]:
+    """A column, or the value of a row as a column of one."""
+    if not isinstance(given, LazyBatch | LazyRow):
+        return given[name] if batched else [given[name]]
+    try:
+        found = copy.copy(given)[name]
+        return found if batched else [found]
+    except UnicodeDecodeError:
+        return list(_one_by_one(given, name))
+
+
+def _one_by_one(given: LazyBatch | LazyRow, name: str) -> Iterator[Any]:
+    for place in range(given.pa_table.num_rows):
+        try:
+            yield LazyRow(given.pa_table.slice(place, 1), given.formatter)[name]
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            yield Problem("unreadable", f"not UTF-8: byte 0x{byte:02x}")
+
+
+class _TooDeep(Exception):
+    pass
+
+
+def _row(place: int, record: dict[str, Any]) -> Row:
+    problem = next((value for value in record.values() if isinstance(value, Problem)), None)
+    plain: dict[str, object] | None = None
+    if problem is None:
+        try:
+            plain = {name: _plain(value, 1) for name, value in record.items()}
+        except _TooDeep:
+            problem = Problem("unreadable", f"nested deeper than {MAX_DEPTH} levels")
+    # Nobody asks for the hash of a row here, and hashing takes time.
+    return Row(place, f"row {place + 1} of the batch", None, plain, problem, _digest="")
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """The value without arrays: as JSON would hold it. Data sets in other formats have some."""
+    if depth > MAX_DEPTH:
+        raise _TooDeep
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner, depth + 1) for inner in value]
+    return value

@@ -1,0 +1,281 @@
+"""GeoFilter: the scores of a model as columns of a `datasets` data set.
+
+A callable for `Dataset.map` and `IterableDataset.map`, and a predicate for their `filter`.
+It reads, encodes and scores rows as the command line does, with the same functions. It is
+pickled without its model: each process loads its own when it scores its first row. What is
+pickled, and therefore hashed by `datasets`, names everything that decides a score, so that
+the same call in another process is found in the cache and no other call is.
+
+This module knows nothing about files of rows, score tables, or how a score is made.
+"""
+
+import math
+import multiprocessing
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import multiprocess
+import numpy as np
+import pyarrow as pa
+import torch
+
+from geofilter import models, selection
+from geofilter.arrow_rows import columns_from, is_batch, rows_of
+from geofilter.engines.worker import Worker
+from geofilter.errors import DataError, GeofilterError, ModelError
+from geofilter.identity import Identity, identify, refuse_change
+from geofilter.index import PROXIMITIES, Proximity
+from geofilter.layouts import detect_layout
+from geofilter.messages import kind_of, quote
+from geofilter.run import Parts, Settings, load_parts
+from geofilter.scoring import SCORERS, ScorerName
+from geofilter.selection import Unscored
+from geofilter.table import SCHEMA, Column
+from geofilter.terminal import escape
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features, IterableDataset
+
+# The columns of the score table that are added, with their types there.
+_FIELDS = ("score", "status", "reason", "n_tokens", "nearest_feature", "nearest_similarity")
+COLUMNS: Mapping[str, pa.DataType] = {f"geofilter_{f}": SCHEMA.field(f).type for f in _FIELDS}
+SCORE = "geofilter_score"
+
+
+class GeoFilter:
+    """Adds a model's scores to a data set: `ds.map(geofilter, batched=True)`.
+
+    `model`, `sae`, `block`, `device`, `dtype`, `pack`, `scorer`, `proximity`, `max_length`,
+    `last_turn`, `trust_remote_code`: as in `Settings`. `layout` and `columns` as in
+    `open_rows`; without them the names of the columns decide. `threshold`: rows that score
+    this much or more are not kept by `keep`; without it, rows can only be scored. `unscored`
+    says what `keep` does with rows that have no score.
+
+    Six columns are added, and replaced where they exist: `geofilter_score` (float32, higher =
+    nearer to harm, None where the row is unscored), `geofilter_status`, `geofilter_reason`,
+    `geofilter_n_tokens`, `geofilter_nearest_feature` and `geofilter_nearest_similarity`, as
+    in the score table. A row that cannot be scored never raises.
+
+    Raises `GeofilterError` for settings that cannot be right. The model is loaded with the
+    first row, and its own pack made then if it has none yet: `ModelError`, `PackError` and
+    `DataError` may come there.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        threshold: float | None = None,
+        unscored: Unscored = "keep",
+        sae: str | os.PathLike[str] | None = None,
+        block: int | None = None,
+        pack: str | os.PathLike[str] | None = None,
+        scorer: ScorerName = "nearest",
+        proximity: Proximity = "nearest",
+        max_length: int | None = None,
+        last_turn: bool = False,
+        device: str = "auto",
+        dtype: str | None = None,
+        trust_remote_code: bool = False,
+        layout: str | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        _check_choice("scorer", scorer, SCORERS)
+        _check_choice("proximity", proximity, PROXIMITIES)
+        _check_choice("unscored", unscored, ("keep", "drop"))
+        if threshold is not None and math.isnan(threshold):
+            raise GeofilterError("threshold nan: is no number; give a score, such as 0.4")
+        if max_length is not None and max_length < 1:
+            raise GeofilterError(f"max_length {max_length}: give 1 or more")
+        detect_layout("the data set", [], name=layout, columns=columns)
+        self.settings = Settings(
+            model=os.fspath(model),
+            sae=None if sae is None else os.fspath(sae),
+            block=block,
+            device=device,
+            pack=None if pack is None else os.fspath(pack),
+            scorer=scorer,
+            proximity=proximity,
+            max_length=max_length,
+            last_turn=last_turn,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )
+        if self.settings.model not in models.CATALOGUE:
+            models.checked_source(self.settings.model)
+        self.layout = layout
+        self.columns = dict(columns or {})
+        self.threshold = threshold
+        self.unscored: Unscored = unscored
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"GeoFilter({self.settings.model!r}, threshold={self.threshold})"
+
+    def _forget(self) -> None:
+        self._identity: Identity | None = None
+        self._parts: Parts | None = None
+        self._process = 0
+
+    # What crosses to another process, and what `datasets` hashes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings, and what their files hold now; never a model.
+
+        Raises `ModelError` and `PackError` for files that are not there.
+        """
+        now = identify(self.settings)
+        if now != self._identity:
+            # Scores are filed under what was found now: what was loaded before is not that.
+            self._identity, self._parts = now, None
+        return {
+            "settings": asdict(self.settings),
+            "layout": self.layout,
+            "columns": self.columns,
+            "threshold": self.threshold,
+            "unscored": self.unscored,
+            "identity": now,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._forget()
+        self.settings = Settings(**state["settings"])
+        self.layout = state["layout"]
+        self.columns = state["columns"]
+        self.threshold = state["threshold"]
+        self.unscored = state["unscored"]
+        self._identity = state["identity"]
+
+    # Scoring
+
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The new columns of a batch (column -> values), or of one row (column -> value).
+
+        Raises `DataError` for rows in a format that is no mapping.
+        """
+        if not isinstance(rows, Mapping):
+            raise DataError(
+                f"the rows came as {kind_of(rows)}, not as columns by name; "
+                "take the data set's format off with ds.with_format(None)"
+            )
+        layout = detect_layout("the data set", [list(rows)], name=self.layout, columns=self.columns)
+        batched = is_batch(rows, layout.columns.values())
+        read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
+        parts = self._loaded()
+        worker = Worker(layout, parts.encoder, parts.scorer)
+        answers = worker.score(worker.encode(read), _nobody)
+        values = {
+            name: ([getattr(answer.line, field) for answer in answers], kind)
+            for field, (name, kind) in zip(_FIELDS, COLUMNS.items(), strict=True)
+        }
+        return columns_from(values, rows, batched)
+
+    def _loaded(self) -> Parts:
+        """The model and all that scores with it, loaded once in each process."""
+        if self._parts is None or self._process != os.getpid():
+            now = identify(self.settings)
+            if self._identity is not None:
+                refuse_change(self._identity, now)
+            _prepare_process(self.settings.device)
+            self._parts, self._process, self._identity = load_parts(self.settings), os.getpid(), now
+            for note in self._parts.model.notes:
+                warnings.warn(escape(note, limit=None), stacklevel=4)
+        return self._parts
+
+    # Choosing
+
+    def keep(self, row: Mapping[str, Any]) -> bool | list[bool]:
+        """Whether a row scores below `threshold`; of a batch, one answer for each row.
+
+        For `filter`, of a data set that `map` gave the scores. Raises `GeofilterError` where
+        there is no threshold, and `DataError` where there are no scores.
+        """
+        if self.threshold is None:
+            raise GeofilterError(
+                "this GeoFilter has no threshold; give one, as in GeoFilter(..., threshold=0.4), "
+                "or choose a fraction with drop_fraction(GeoFilter.scores(ds), 0.2)"
+            )
+        if SCORE not in row:
+            raise _not_scored(list(row))
+        found = row[SCORE]
+        batched = isinstance(found, list) or getattr(found, "ndim", 0) == 1
+        scores = _masked(found if batched else [found])
+        chosen = selection.threshold(scores, self.threshold, unscored=self.unscored)
+        kept = np.isin(np.arange(len(scores)), chosen.keep).tolist()
+        return kept if batched else bool(kept[0])
+
+    @staticmethod
+    def scores(scored: "Dataset") -> Column:
+        """Scores of a data set that was scored, float32, masked where unscored: (rows,).
+
+        For `drop_fraction`, `threshold` and `fdr`, whose `keep` goes to `Dataset.select`.
+        Raises `DataError` for a data set without scores, and for a stream, which has no
+        ranks.
+        """
+        names = scored.column_names or []
+        if not hasattr(scored, "select"):
+            raise DataError(
+                "a stream cannot be ranked as a whole; give GeoFilter a threshold and filter "
+                "with its keep"
+            )
+        if SCORE not in names:
+            raise _not_scored(names)
+        return _masked(scored.with_format("arrow")[:][SCORE].to_pylist())
+
+    @staticmethod
+    def features(dataset: "Dataset | IterableDataset") -> "Features":
+        """The columns of the data set once it is scored, for `map(..., features=...)`.
+
+        A stream has stated types only so. Raises `DataError` where its own are not known.
+        """
+        from datasets import Features, Value
+
+        if dataset.features is None:
+            raise DataError(
+                "the types of this stream's columns are not known; state them with "
+                "load_dataset(..., features=...), or map without features"
+            )
+        added = {
+            name: Value(str(kind).replace("float", "float32")) for name, kind in COLUMNS.items()
+        }
+        return Features({**dataset.features, **added})
+
+
+def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise GeofilterError(f"{what} {quote(value)} is not known; choose {' or '.join(known)}")
+
+
+def _not_scored(names: Sequence[str]) -> DataError:
+    return DataError(
+        f"no column {SCORE!r} among {', '.join(map(quote, names[:12])) or 'no columns'}; "
+        "score the data set first, with ds.map(geofilter, batched=True)"
+    )
+
+
+def _masked(values: Any) -> Column:
+    """Scores as the score table holds them; formats spell None as NaN."""
+    numbers = np.array([math.nan if value is None else value for value in values], np.float32)
+    return np.ma.MaskedArray(numbers, mask=np.isnan(numbers))
+
+
+def _prepare_process(device: str) -> None:
+    """Set a process of `num_proc` up to score: one thread, and a GPU that can be used.
+
+    Threads that the parent had started do not exist in a forked process, which then would
+    wait for them forever.
+    """
+    if torch.cuda._is_in_bad_fork() and device != "cpu":
+        raise ModelError(
+            "this process was forked from one that uses the GPU, and cannot use it; leave "
+            "num_proc out, or call multiprocess.set_start_method('spawn') at the start"
+        )
+    if multiprocess.parent_process() or multiprocessing.parent_process():
+        torch.set_num_threads(1)
+
+
+def _nobody(_: int) -> None:
+    """Is told how far scoring is: `datasets` shows its own progress."""

@@ -1,0 +1,104 @@
+"""What decides the scores of `Settings`, told from files alone, without loading a model.
+
+A cache of scores needs to know whether the model, its SAE or the pack is still the same,
+often and at once. Files say so more cheaply, and more strictly, than loaded weights do: the
+same model saved anew is another one here. `fingerprint` hashes what was loaded.
+
+This module knows nothing about rows, scores or what is cached.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from geofilter import models, saes
+from geofilter.catalogue import AXES
+from geofilter.checkpoint import open_checkpoint
+from geofilter.defaults import pack_recipe
+from geofilter.errors import ModelError
+from geofilter.pack import load_pack
+from geofilter.run import Settings, versions
+
+# What a model or an SAE is read from; logs and optimizer states beside it decide nothing.
+_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".py", ".safetensors"})
+# Bytes of a file that is read whole. A larger one is told by its size and time of change:
+# reading the weights of a large model would take as long as scoring many rows.
+_READ_WHOLE = 64 * 2**20
+
+Identity = Mapping[str, str]
+
+
+def identify(settings: Settings) -> Identity:
+    """What the run that `settings` describe is made of: hashes, commits and versions.
+
+    Keys: `model`, `sae`, `pack`, `dtype`, `versions`. Equal identities and settings give
+    equal scores. The value of `sae` is empty for an SAE of the hub that is not fetched yet.
+    No device is touched. Raises `ModelError` and `PackError` for what cannot be found.
+    """
+    # On no account a GPU: processes that are forked later could not use it any more.
+    chosen = models.choose(settings.model, settings.sae, settings.wanted_block, "cpu", None)
+    if settings.pack:
+        pack = load_pack(settings.pack).digest
+    else:
+        pack = _hash(json.dumps(pack_recipe(chosen.entry), sort_keys=True).encode())
+    return {
+        "model": _of_model(chosen),
+        "sae": _of_sae(chosen.sae),
+        "pack": pack,
+        "dtype": _dtype(settings, chosen),
+        "versions": json.dumps(versions(), sort_keys=True),
+    }
+
+
+def refuse_change(before: Identity, now: Identity) -> None:
+    """Raise `ModelError` when what scores now is not what was meant before."""
+    changed = [part for part, was in before.items() if was and now[part] and was != now[part]]
+    if changed:
+        raise ModelError(
+            f"the {' and the '.join(changed)} changed after this GeoFilter was handed on; "
+            "begin anew with a new one, so that no scores are mixed"
+        )
+
+
+def _of_model(chosen: models.Chosen) -> str:
+    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+    if checkpoint.folder is None:
+        return checkpoint.revision or ""
+    return _of_folder(checkpoint.folder)
+
+
+def _of_sae(source: str) -> str:
+    folder = Path(source).expanduser()
+    if source.startswith(AXES):
+        return source
+    return _of_folder(folder) if folder.is_dir() else saes.revision(source) or ""
+
+
+def _of_folder(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _SUFFIXES or not path.is_file():
+            continue
+        found = path.stat()
+        if found.st_size <= _READ_WHOLE:
+            content = _hash(path.read_bytes())
+        else:
+            content = str(found.st_mtime_ns)
+        digest.update(json.dumps([path.name, found.st_size, content]).encode())
+    return digest.hexdigest()
+
+
+def _dtype(settings: Settings, chosen: models.Chosen) -> str:
+    """The precision that the model will have; a GPU's presence is asked without starting it."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.device_count() else "cpu"
+    stated = settings.dtype or (chosen.entry.dtype if chosen.entry else None)
+    return str(models.find_dtype(stated, torch.device(device))).removeprefix("torch.")
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
