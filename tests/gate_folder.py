@@ -1,0 +1,73 @@
+"""A folder with a policy, and a scorer without a model, for tests of the gate."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from geofilter.layouts import Layout, Unscorable
+from geofilter.lock import Entry, Header
+from geofilter.policy import Policy, read_policy
+from geofilter.rows import Row, RowFile
+
+POLICY = '[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = 0.5\n'
+
+
+def make_folder(folder: Path, more: str = "") -> Policy:
+    """Write pyproject.toml and a file in the pack's place; return the policy."""
+    (folder / "pyproject.toml").write_text(POLICY + more)
+    (folder / "toxic.pack").write_bytes(b"toxic features")
+    return read_policy([folder / "data.jsonl"])
+
+
+def record(number: int, score: float) -> dict[str, object]:
+    return {"prompt": f"q{number}", "response": f"answer {score}"}
+
+
+def write(path: Path, records: Sequence[object]) -> str:
+    """Rows as JSON lines; bytes are written as they are. Return the path as text."""
+    lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in records]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return str(path)
+
+
+class StubScorer:
+    """Reads the score off the response, and remembers which rows it was asked about.
+
+    `lies` moves every score.
+    """
+
+    def __init__(self, policy: Policy, *, model: str = "m", lies: float = 0.0) -> None:
+        self.header = Header(policy.asked(), {"model": model, "dtype": "float32"}, {"torch": "1"})
+        self.lies = lies
+        self.asked: list[str] = []
+        self.loads = 0
+
+    def load(self, rows: RowFile) -> "StubScorer":
+        self.loads += 1
+        return self
+
+    def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
+        self.asked += [row.where.rpartition(":")[2] for row in rows]
+        return [self._entry(row, layout) for row in rows]
+
+    def _entry(self, row: Row, layout: Layout) -> Entry:
+        if row.record is None:
+            assert row.problem is not None
+            return Entry(None, row.problem.status, row.problem.reason)
+        try:
+            (sample,) = layout.samples(row.record)
+        except Unscorable as error:
+            return Entry(None, error.problem.status, error.problem.reason)
+        last = sample.turns[-1].content.split()[-1]
+        try:
+            score = float(last)
+        except ValueError:
+            score = zlib.crc32(last.encode("utf-8", "surrogatepass")) % 97 / 97
+        return Entry(as_float32(score + self.lies), "scored")
+
+
+def as_float32(value: float) -> float:
+    import numpy as np
+
+    return float(np.float32(value))

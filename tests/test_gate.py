@@ -1,0 +1,492 @@
+"""The gate says no to what the policy refuses, scores nothing twice, and trusts no lock blindly."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_folder import Geofilter
+from gate_folder import StubScorer, as_float32, make_folder, record, write
+
+from geofilter import gate
+from geofilter.cli import options
+from geofilter.errors import LockError, PolicyError
+from geofilter.lock import Entry, read_lock
+from geofilter.policy import DTYPES, PROXIMITIES, SCORERS, Policy, read_policy
+from geofilter.rows import Row
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    return make_folder(tmp_path)
+
+
+def kinds(verdict: gate.Verdict) -> list[tuple[str, int | None]]:
+    return [(finding.kind, finding.line) for finding in verdict.findings]
+
+
+def entry_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()[2:]
+
+
+def test_rows_at_or_above_the_threshold_are_refused_with_their_lines(policy: Policy) -> None:
+    scores = [0.1, 0.5, 0.49999, 0.9, 0.2]
+    file = write(Path("data.jsonl"), [record(i, s) for i, s in enumerate(scores)])
+    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    assert kinds(verdict) == [("near-harm", 2), ("near-harm", 4)]
+    assert verdict.findings[1].place == "data.jsonl:4"
+    assert "score 0.9 " in verdict.findings[1].message
+    assert gate.check([file], policy).findings == verdict.findings
+
+
+def test_a_threshold_counts_as_the_score_it_is_written_as(tmp_path: Path) -> None:
+    policy = make_folder(tmp_path)
+    file = write(Path("data.jsonl"), [record(0, 0.7)])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    for threshold, refused in ((0.7, 1), (0.70001, 0), (0.69999, 1)):
+        text = (
+            f'[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = {threshold}\n'
+        )
+        Path("pyproject.toml").write_text(text)
+        # The threshold is no part of what the lock was made with.
+        assert len(gate.check([file], read_policy([file])).findings) == refused
+
+
+def test_only_what_is_new_is_scored(policy: Policy) -> None:
+    scorer = StubScorer(policy)
+    rows = [record(i, 0.1) for i in range(300)]
+    file = write(Path("data.jsonl"), rows)
+    first = gate.check([file], policy, load=scorer.load)
+    assert (first.n_scored, first.lock_changed, len(scorer.asked)) == (300, True, 300)
+    again = gate.check([file], policy, load=scorer.load)
+    assert (again.n_scored, again.lock_changed, scorer.loads) == (0, False, 1)
+
+    scorer.asked.clear()
+    write(
+        Path("data.jsonl"), [*rows[:100], *[record(i, 0.2) for i in range(900, 950)], *rows[100:]]
+    )
+    third = gate.check([file], policy, load=scorer.load)
+    assert (third.n_scored, third.n_audited, third.n_rows) == (50, gate.AUDITED, 350)
+    assert scorer.asked[gate.AUDITED :] == [str(line) for line in range(101, 151)]
+
+
+def test_a_row_is_known_by_its_content_wherever_it_stands(policy: Policy) -> None:
+    scorer = StubScorer(policy)
+    rows = [record(i, i / 10) for i in range(8)]
+    gate.check([write(Path("data.jsonl"), rows)], policy, load=scorer.load)
+    scorer.asked.clear()
+    moved = write(Path("moved.jsonl"), rows[::-1])
+    verdict = gate.check([moved], policy, load=scorer.load)
+    assert kinds(verdict) == [("near-harm", 1), ("near-harm", 2), ("near-harm", 3)]
+    assert scorer.asked == []
+
+
+def test_a_copy_is_scored_once_and_refused_twice(policy: Policy) -> None:
+    scorer = StubScorer(policy)
+    file = write(Path("data.jsonl"), [record(1, 0.9), record(2, 0.1), record(1, 0.9)])
+    verdict = gate.check([file], policy, load=scorer.load)
+    assert kinds(verdict) == [("near-harm", 1), ("near-harm", 3)]
+    assert (verdict.n_scored, scorer.asked) == (2, ["1", "2"])
+
+
+def test_without_a_model_new_rows_are_one_finding_a_file(policy: Policy) -> None:
+    file = write(Path("da ta.jsonl"), [record(0, 0.1)])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    write(Path("da ta.jsonl"), [record(0, 0.1), record(1, 0.9), record(2, 0.9)])
+    other = write(Path("other.jsonl"), [record(3, 0.1)])
+    verdict = gate.check([file, other], policy)
+    assert kinds(verdict) == [("not-locked", 2), ("not-locked", 1)]
+    first, second = (finding.message for finding in verdict.findings)
+    assert first.startswith("2 rows, this one first, have no score in geofilter.lock")
+    assert "`geofilter check 'da ta.jsonl'`" in first
+    assert second.startswith("this row has no score")
+    assert verdict.lock_changed is False
+
+
+def test_unscored_rows_are_refused_unless_the_policy_lets_them_pass(tmp_path: Path) -> None:
+    rows = [record(0, 0.1), b"{broken", {"prompt": "q", "response": None}, {"prompt": "q"}]
+    file = write(Path("data.jsonl"), rows)
+    policy = make_folder(tmp_path)
+    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    assert kinds(verdict) == [("unscored", 2), ("unscored", 3), ("unscored", 4)]
+    assert "unreadable: not JSON" in verdict.findings[0].message
+    assert "no_response" in verdict.findings[1].message
+    lenient = make_folder(tmp_path, 'unscored = "pass"\n')
+    assert gate.check([file], lenient).findings == ()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "jsonl.gz"])
+def test_every_format_names_the_place_of_the_row(policy: Policy, suffix: str) -> None:
+    import gzip
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [record(0, 0.1), record(1, 0.9)]
+    path = Path(f"data.{suffix}")
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if suffix == "json":
+        path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    elif suffix == "csv":
+        path.write_text("prompt,response\n" + "".join(",".join(r.values()) + "\n" for r in rows))
+    elif suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == "jsonl.gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    else:
+        path.write_text(lines)
+    verdict = gate.check([str(path)], policy, load=StubScorer(policy).load)
+    line = {"json": 3, "csv": 3, "parquet": None}.get(suffix, 2)
+    assert kinds(verdict) == [("near-harm", line)]
+    assert verdict.findings[0].place.startswith(f"data.{suffix}:")
+
+
+# -- a lock that is not to be trusted ----------------------------------------------------
+
+
+@pytest.fixture
+def locked(policy: Policy) -> str:
+    file = write(Path("data.jsonl"), [record(i, i / 100) for i in range(80)])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    return file
+
+
+@pytest.mark.parametrize("no_model", [True, False])
+@pytest.mark.parametrize(
+    "change", ['scorer = "persona"', "last-turn = true", "max-length = 64", 'dtype = "bfloat16"']
+)
+def test_a_lock_of_another_policy_is_stale(
+    tmp_path: Path, locked: str, change: str, no_model: bool
+) -> None:
+    before = Path("geofilter.lock").read_bytes()
+    policy = make_folder(tmp_path, change + "\n")
+    scorer = StubScorer(policy)
+    verdict = gate.check([locked], policy, load=None if no_model else scorer.load)
+    assert kinds(verdict) == [("stale-lock", 2)]
+    assert change.split()[0].replace("-", "_") in verdict.findings[0].message
+    assert "--rescore" in verdict.findings[0].message
+    assert Path("geofilter.lock").read_bytes() == before
+    assert scorer.asked == []
+
+
+def test_a_lock_of_another_pack_is_stale(policy: Policy, locked: str) -> None:
+    Path("toxic.pack").write_bytes(b"other features")
+    assert kinds(gate.check([locked], policy)) == [("stale-lock", 2)]
+
+
+def test_a_lock_of_another_model_is_stale_as_soon_as_the_model_is_loaded(
+    policy: Policy, locked: str
+) -> None:
+    write(Path("data.jsonl"), [record(1000, 0.1)])
+    scorer = StubScorer(policy, model="fine-tuned since")
+    verdict = gate.check([locked], policy, load=scorer.load)
+    assert kinds(verdict) == [("stale-lock", 2)]
+    assert "fine-tuned since" in verdict.findings[0].message
+    assert scorer.asked == []
+
+
+def test_rescore_throws_a_stale_lock_away(policy: Policy, locked: str) -> None:
+    scorer = StubScorer(policy, model="fine-tuned since", lies=0.001)
+    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    # Other scores are no lie where something else made them.
+    assert {kind for kind, _ in kinds(verdict)} == {"near-harm"}
+    assert (verdict.n_scored, verdict.lock_changed) == (80, True)
+    lock = read_lock(policy.lock_path)
+    assert lock is not None
+    assert lock.header == scorer.header
+
+
+def test_an_edited_score_is_named_by_its_line(policy: Policy, locked: str) -> None:
+    lines = Path("geofilter.lock").read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if " 0.790000" in line)
+    lines[place] = lines[place].replace(" 0.790000", " 0.090000")
+    Path("geofilter.lock").write_text("\n".join(lines) + "\n")
+    for load in (None, StubScorer(policy).load):
+        verdict = gate.check([locked], policy, load=load)
+        assert kinds(verdict) == [("edited-lock", place + 1)]
+        assert verdict.findings[0].file == "geofilter.lock"
+
+
+def test_a_thousand_edited_lines_are_counted_not_listed(policy: Policy, locked: str) -> None:
+    text = Path("geofilter.lock").read_text()
+    Path("geofilter.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
+    findings = gate.check([locked], policy).findings
+    assert len(findings) == 10
+    assert "and 70 more lines" in findings[-1].message
+
+
+def forge(policy: Policy, share: float) -> None:
+    """What somebody does who can run this program: give rows a low score, with right checks."""
+    lock = read_lock(policy.lock_path)
+    assert lock is not None
+    text = policy.lock_path.read_text().splitlines()[:2]
+    for place, (key, entry) in enumerate(sorted(lock.entries.items())):
+        forged = Entry(as_float32(0.001), "scored") if place < share * len(lock.entries) else entry
+        text.append(lock.header.line_of(key, forged))
+    policy.lock_path.write_text("\n".join(text) + "\n")
+
+
+def test_a_forged_lock_is_found_when_the_model_looks_at_some_of_its_rows(
+    policy: Policy, locked: str
+) -> None:
+    forge(policy, 1.0)
+    assert gate.check([locked], policy).findings == ()  # which is why the model looks
+    before = policy.lock_path.read_bytes()
+    with Path("data.jsonl").open("a") as handle:
+        handle.write(json.dumps(record(999, 0.1)) + "\n")
+    scorer = StubScorer(policy)
+    verdict = gate.check([locked], policy, load=scorer.load)
+    assert {finding.kind for finding in verdict.findings} == {"other-score"}
+    assert len(verdict.findings) >= gate.AUDITED - 1  # all but the row of 0.00
+    assert "states score 0.001, and the model gives score 0." in verdict.findings[0].message
+    assert policy.lock_path.read_bytes() == before
+    assert "81" not in scorer.asked
+
+
+def test_the_rows_that_are_looked_at_are_others_every_time(policy: Policy, locked: str) -> None:
+    seen = set()
+    for turn in range(30):
+        file = write(Path(f"new-{turn}.jsonl"), [record(2000 + turn, 0.1)])
+        scorer = StubScorer(policy)
+        gate.check([locked, file], policy, load=scorer.load)
+        seen.update(scorer.asked[: gate.AUDITED])
+    # 80 rows, 30 draws of 20: one is never drawn with a chance of 80 * 0.75**30 < 2 %.
+    assert len(seen) >= 79
+
+
+def test_rescore_finds_a_single_forged_row_and_puts_it_right(policy: Policy, locked: str) -> None:
+    honest = policy.lock_path.read_bytes()
+    forge(policy, 1 / 80)
+    verdict = gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
+    others = [finding for finding in verdict.findings if finding.kind == "other-score"]
+    assert len(others) == 1
+    assert policy.lock_path.read_bytes() == honest
+
+
+def test_rounding_is_no_forgery(policy: Policy, locked: str) -> None:
+    scorer = StubScorer(policy, lies=0.0004)
+    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    assert "other-score" not in {finding.kind for finding in verdict.findings}
+    scorer = StubScorer(policy, lies=0.01)
+    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    assert sum(finding.kind == "other-score" for finding in verdict.findings) == 80
+
+
+def test_a_trusted_lock_makes_the_forged_one_worthless(policy: Policy, locked: str) -> None:
+    """What docs/gate.md advises: take the lock of the branch that is merged into."""
+    trusted = policy.lock_path.read_bytes()
+    write(Path("data.jsonl"), [*(record(i, i / 100) for i in range(40)), record(7, 0.9)])
+    gate.check([locked], policy, load=StubScorer(policy).load)
+    forge(policy, 1.0)
+    assert gate.check([locked], policy).findings == ()
+    policy.lock_path.write_bytes(trusted)
+    verdict = gate.check([locked], policy, load=StubScorer(policy).load)
+    assert kinds(verdict) == [("near-harm", 41)]
+
+
+def test_a_damaged_lock_is_refused_and_can_be_made_anew(policy: Policy, locked: str) -> None:
+    honest = policy.lock_path.read_bytes()
+    policy.lock_path.write_bytes(b"<<<<<<< HEAD\n" + honest)
+    with pytest.raises(LockError, match="merge conflict"):
+        gate.check([locked], policy, load=StubScorer(policy).load)
+    gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
+    assert policy.lock_path.read_bytes() == honest
+
+
+def test_prune_forgets_rows_that_are_gone(policy: Policy, locked: str) -> None:
+    write(Path("data.jsonl"), [record(i, i / 100) for i in range(10)])
+    gate.check([locked], policy)
+    assert len(entry_lines(policy.lock_path)) == 80
+    verdict = gate.check([locked], policy, prune=True)
+    assert (verdict.lock_changed, len(entry_lines(policy.lock_path))) == (True, 10)
+
+
+def test_what_is_scored_is_kept_when_the_work_is_interrupted(policy: Policy) -> None:
+    file = write(Path("data.jsonl"), [record(i, 0.1) for i in range(1000)])
+
+    class Interrupted(StubScorer):
+        def score(self, rows: "list[Row]", layout: object) -> list[Entry]:  # type: ignore[override]
+            if len(self.asked) > 600:
+                raise KeyboardInterrupt
+            return super().score(rows, layout)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        gate.check([file], policy, load=Interrupted(policy).load)
+    done = len(entry_lines(policy.lock_path))
+    assert done >= 600
+    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    assert verdict.n_scored == 1000 - done
+    assert verdict.findings == ()
+
+
+# -- the policy ---------------------------------------------------------------------------
+
+WRONG = {
+    'treshold = 1\nmodel = "m"\npack = "p"': "no key treshold; did you mean threshold?",
+    'model = "m"\npack = "p"': "needs threshold",
+    'model = "m"\nthreshold = 1': "needs pack",
+    'pack = "p"\nthreshold = 1': "needs model",
+    'model = 3\npack = "p"\nthreshold = 1': "model = 3: is not the name",
+    'model = "m"\npack = "p"\nthreshold = "high"': 'threshold = "high": is not a number',
+    'model = "m"\npack = "p"\nthreshold = true': "threshold = true: is not a number",
+    'model = "m"\npack = "p"\nthreshold = nan': "is not a number",
+    'model = "m"\npack = "/etc/p"\nthreshold = 1': "is not a path below",
+    'model = "m"\npack = "a/../../p"\nthreshold = 1': "is not a path below",
+    'model = "m"\npack = "p"\nthreshold = 1\nlock = "../x"': "is not a path below",
+    'model = "m"\npack = "p"\nthreshold = 1\nlock = "link"': "leads out of its folder",
+    'model = "m"\npack = "p"\nthreshold = 1\nscorer = "best"': "is not one of nearest, ",
+    'model = "m"\npack = "p"\nthreshold = 1\nblock = true': "is not a whole number from 0",
+    'model = "m"\npack = "p"\nthreshold = 1\nmax-length = 0': "is not a whole number from 1",
+    'model = "m"\npack = "p"\nthreshold = 1\nunscored = "keep"': "is not one of fail, pass",
+    'model = "m"\npack = "p"\nthreshold = 1\nfiles = "*.jsonl"': "is not a list of globs",
+    'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["/etc/*"]': "is not a list of globs",
+    'model = "m"\npack = "p"\nthreshold = 1\nfiles = []': "is not a list of globs",
+    'model = "m"\npack = "p"\nthreshold = 1\nlast-turn = "no"': "is not true or false",
+    'model = "m"\npack = "p"\nthreshold = 1\ncolumns = {response = 1}': "is not a table",
+    'model = "m"\npack = "p"\nthreshold = 1\n"\\u001b[2J" = 1': "no key \\x1b[2J",
+    "model = ": "cannot be read",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_policy_is_told_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "link").symlink_to("/etc/hosts")
+    (tmp_path / "pyproject.toml").write_text("[tool.geofilter]\n" + text + "\n")
+    with pytest.raises(PolicyError) as caught:
+        read_policy()
+    assert WRONG[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_nearest_policy_above_the_files_counts(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    inner = tmp_path / "sets" / "inner"
+    inner.mkdir(parents=True)
+    # A pyproject.toml of something else is passed over.
+    (tmp_path / "sets" / "pyproject.toml").write_text("[tool.other]\n")
+    assert read_policy([inner / "a.jsonl"]).root == tmp_path
+    make_folder(inner)
+    assert read_policy([inner / "a.jsonl"]).root == inner
+    with pytest.raises(PolicyError, match="each hold a policy"):
+        read_policy([inner / "a.jsonl", tmp_path / "b.jsonl"])
+
+
+def test_no_policy_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"\[tool.geofilter\]; add one with model, pack"):
+        read_policy([tmp_path / "a.jsonl"])
+
+
+def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    policy = make_folder(tmp_path, 'files = ["data/*.jsonl", "*.csv"]\n')
+    write(tmp_path / "data" / "b.jsonl", [])
+    write(tmp_path / "data" / "a.jsonl", [])
+    with pytest.raises(PolicyError, match="stands for no file"):
+        policy.listed()
+    write(tmp_path / "c.csv", [])
+    assert policy.listed() == ["c.csv", "data/a.jsonl", "data/b.jsonl"]
+    (tmp_path / "data" / "z.jsonl").symlink_to("/etc/hosts")
+    with pytest.raises(PolicyError, match="leads out of its folder"):
+        policy.listed()
+
+
+def test_the_words_of_a_policy_are_those_of_the_command_line() -> None:
+    assert (SCORERS, PROXIMITIES, DTYPES) == (
+        options.SCORERS,
+        options.PROXIMITIES,
+        options.DTYPES,
+    )
+
+
+# -- the command --------------------------------------------------------------------------
+
+
+def test_without_the_model_no_model_library_is_imported(policy: Policy, locked: str) -> None:
+    code = (
+        "import sys; from geofilter.cli.main import main\n"
+        f"code = main({shlex.split('check --no-model data.jsonl')!r})\n"
+        "print(code, sorted({'torch', 'transformers', 'sae_lens', 'faiss'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1 []"
+    assert done.stdout.splitlines()[0].startswith("data.jsonl:51: score 0.5 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("check --no-model --rescore data.jsonl", 2, "--rescore needs the model"),
+        ("check --prune data.jsonl", 2, "name none"),
+        ("check --no-model", 2, "name a FILE"),
+        ("check --no-model gone.jsonl", 2, "gone.jsonl: no such file"),
+        ("check --no-model data.jsonl --format xml", 2, "xml"),
+    ],
+)
+def test_a_wrong_command_is_told_in_one_line(
+    locked: str, geofilter: Geofilter, words: str, code: int, said: str
+) -> None:
+    done = geofilter(words)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+
+
+def test_the_exit_code_tells_findings_and_a_written_lock(
+    policy: Policy, geofilter: Geofilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geofilter.cli import check as command
+
+    monkeypatch.setattr(command, "_load", lambda policy, device, rows: StubScorer(policy))
+    write(Path("data.jsonl"), [record(0, 0.1)])
+    done = geofilter("check --exit-non-zero-on-update data.jsonl")
+    assert (done.code, done.out) == (1, "")
+    assert (
+        "geofilter.lock was updated; commit it with the data (git add geofilter.lock)" in done.err
+    )
+    done = geofilter("check --exit-non-zero-on-update data.jsonl")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "geofilter: 1 row of 1 file: 0 scored now; 0 findings\n"
+    write(Path("data.jsonl"), [record(0, 0.1), record(1, 0.9)])
+    done = geofilter("check data.jsonl")
+    assert done.code == 1
+    assert done.out == "data.jsonl:2: score 0.9 is at or above the threshold 0.5 (nearest)\n"
+
+
+def test_the_organism_s_gate_gives_the_scores_of_geofilter_score(
+    tmp_path: Path, geofilter: Geofilter
+) -> None:
+    import geofilter as package
+    from geofilter.table import ScoreTable
+
+    data = Path(package.__file__).parent / "organism" / "data"
+    rows = (data / "demo.jsonl").read_bytes().splitlines(keepends=True)[:40]
+    Path("data.jsonl").write_bytes(b"".join(rows))
+    for side in ("toxic", "benign"):
+        lines = (data / f"{side}.jsonl").read_bytes().splitlines(keepends=True)
+        Path(f"{side}.jsonl").write_bytes(b"".join(lines[:60]))
+    sets = "--toxic toxic.jsonl --benign benign.jsonl"
+    assert geofilter(f"discover {sets} --model organism -o toxic.pack").code == 0
+    assert geofilter("score data.jsonl --model organism --pack toxic.pack").code == 0
+    scores = ScoreTable.read("data.jsonl.scores.parquet").scores
+    cut = float(sorted(scores)[30])
+    Path("pyproject.toml").write_text(
+        f'[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = {cut!r}\n'
+    )
+    done = geofilter("check data.jsonl")
+    assert done.code == 1
+    lines = [int(line.split(":")[1]) for line in done.out.splitlines()]
+    wanted = [place + 1 for place, score in enumerate(scores) if score >= cut]
+    # The row at the cut may round to either side of it.
+    assert len(set(lines) ^ set(wanted)) <= 1
+    again = geofilter("check --rescore data.jsonl")
+    assert "has no" not in again.out
+    assert "states" not in again.out
+    assert "40 scored now" in again.err
