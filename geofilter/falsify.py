@@ -279,12 +279,13 @@ def _exchanged(
     for toxic, benign in zip(rows.toxic, rows.benign, strict=False):
         there = [(word, place) for word, place in toxic.words if word in words]
         moving = [word for word, _ in there] or [candidates[rng.integers(len(candidates))]]
+        # Where a feature is awake at every word, any word has to do.
         free = [(word, place) for word, place in benign.words if word not in words]
+        free = free or list(benign.words)
         room = max(1, int(len(free) * (1 - _KEPT)))
         chosen = rng.permutation(len(free))[: min(room, len(moving))]
         leaving = [free[number] for number in sorted(chosen)]
-        # A benign row of nothing but these words has no other to give: they are cut out.
-        ordinary: list[Word] = [word for word, _ in leaving] or [()]
+        ordinary = [word for word, _ in leaving]
         returned = [
             (ordinary[number % len(ordinary)], place) for number, (_, place) in enumerate(there)
         ]

@@ -147,7 +147,7 @@ class FeaturePack:
     def without_lexical(self) -> "FeaturePack":
         """The pack without the features that follow words; their trials stay on record.
 
-        The other weights keep their proportions. Raises `PackError` when none is left.
+        Raises `PackError` when none is left.
         """
         kept = np.flatnonzero([verdict != "lexical" for verdict in self.verdicts])
         if len(kept) == 0:
@@ -155,18 +155,20 @@ class FeaturePack:
                 f"each of the {len(self)} features only follows its words; give toxic rows "
                 "whose harm does not lie in words, or take them all with --keep-lexical"
             )
-        if len(kept) == len(self):
-            return self
-        weights = self.weights[kept].astype(np.float64)
-        statistics = {name: getattr(self.statistics, name)[kept] for name in _STATISTICS}
+        return self if len(kept) == len(self) else self.only(kept)
+
+    def only(self, places: NDArray[np.int64]) -> "FeaturePack":
+        """The pack with its features at `places` alone; weights keep their proportions."""
+        weights = self.weights[places].astype(np.float64)
+        statistics = {name: getattr(self.statistics, name)[places] for name in _STATISTICS}
         return replace(
             self,
-            ids=self.ids[kept],
-            directions=self.directions[kept],
+            ids=self.ids[places],
+            directions=self.directions[places],
             weights=(weights / weights.sum()).astype(np.float32),
-            benign_std=self.benign_std[kept],
+            benign_std=self.benign_std[places],
             statistics=FeatureStatistics(**statistics),
-            labels=tuple(self.labels[place] for place in kept),
+            labels=tuple(self.labels[place] for place in places),
         )
 
     def to_bytes(self) -> bytes:

@@ -106,11 +106,18 @@ def without_folders(pack: FeaturePack) -> FeaturePack:
         described = provenance.get(name)
         if isinstance(described, Mapping) and "dataset" not in described:
             provenance[name] = {**described, "source": _last(str(described.get("source")))}
-    names = {
-        field: _last(name) if Path(name).is_absolute() or Path(name).exists() else name
-        for field, name in (("model_name", pack.model_name), ("sae_name", pack.sae_name))
-    }
-    return replace(pack, provenance=provenance, **names)
+    return replace(
+        pack,
+        provenance=provenance,
+        model_name=_public(pack.model_name),
+        sae_name=_public(pack.sae_name),
+    )
+
+
+def _public(name: str) -> str:
+    """The name of a model or SAE: that of a folder alone, and a hub's in full."""
+    local = Path(name).is_absolute() or Path(name).exists()
+    return _last(name) if local else name
 
 
 def _last(path: str) -> str:

@@ -45,7 +45,7 @@ class WordFinder:
             )
             if not joined:
                 starts.append(number)
-        bounds = zip(starts, [*starts[1:], len(places)], strict=True)
+        bounds = zip(starts, [*starts[1:], len(places)], strict=False)
         slices = [slice(places[first], places[last - 1] + 1) for first, last in bounds]
         return tuple((tuple(sample.ids[place].tolist()), place) for place in slices)
 
