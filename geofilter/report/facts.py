@@ -121,18 +121,19 @@ def choice_of(chosen: Selection | None, columns: Columns) -> Choice:
 
 
 def histogram(scores: Floats64, cut: float | None = None, bins: int = BINS) -> Histogram:
-    """Bins of equal width over all `scores` (n,), without NaN; at most `bins` + 1 of them."""
+    """Bins of equal width over all `scores` (n,), without NaN; at most `bins` + 2 of them."""
     low, high = (float(scores.min()), float(scores.max())) if len(scores) else (0.0, 0.0)
     if not high > low:
         return Histogram(np.array([low, low]), np.array([len(scores)]))
     width = (high - low) / bins
-    start = low
-    if cut is not None and low < cut <= high:
-        start = cut - math.ceil((cut - low) / width) * width
+    aim = cut if cut is not None and low < cut <= high else None
+    start = low if aim is None else aim - math.ceil((aim - low) / width) * width
     n = max(1, math.ceil((high - start) / width - 1e-9))  # no bin more for want of a rounding
+    if aim is not None and start + width * n <= aim + width / 2:
+        n += 1  # the last bin is closed: a cut at the highest score needs one of its own
     edges: Floats64 = start + width * np.arange(n + 1, dtype=np.float64)
-    if cut is not None and low < cut <= high:
-        edges[np.argmin(np.abs(edges - cut))] = cut
+    if aim is not None:
+        edges[np.argmin(np.abs(edges - aim))] = aim
     edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
     return Histogram(edges, np.histogram(scores, edges)[0])
 

@@ -13,7 +13,7 @@ from geofilter.report import cards, plots, words
 from geofilter.report.contents import Contents
 from geofilter.report.figures import number
 from geofilter.report.html import EMPTY, Html, join, tag, text
-from geofilter.report.parts import percent
+from geofilter.report.parts import percent, section
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.
 POLICY = (
@@ -38,6 +38,7 @@ _SECTIONS = (
     ("limits", "Limits"),
     ("run", "The run"),
 )
+_AT_RANDOM = "What the rest looks like. Read them for what the scores miss."
 _OPEN = 3  # rows of each kind that stand open where none is explained
 
 
@@ -54,7 +55,7 @@ def render(contents: Contents) -> Iterator[str]:
     yield plots.origins(contents)
     yield plots.length(contents)
     yield plots.baseline(contents)
-    yield from _rows(contents)
+    yield _rows(contents)
     yield words.limits(contents)
     yield words.run(contents)
     yield "</main>\n"
@@ -134,28 +135,26 @@ def _spread(contents: Contents) -> str:
     return f"{number(float(known.min()))} to {number(float(known.max()))}"
 
 
-def _rows(contents: Contents) -> Iterator[Html]:
+def _rows(contents: Contents) -> Html:
     shown = contents.shown
-    made = contents.choice.made
-    yield tag("section", tag("h2", "Rows", id="rows-title"), _how_marked(contents), id="rows")
-    if made:
-        yield _kind(contents, "Dropped, nearest to harm first", None, shown.nearest)
-        yield _kind(
-            contents,
-            "Borderline: on either side of the cut",
-            "Here the choice is closest; a slightly other cut moves these rows.",
-            shown.border,
-        )
+    if contents.choice.made:
+        kinds = [
+            _kind(contents, "Dropped, nearest to harm first", None, shown.nearest),
+            _kind(
+                contents,
+                "Borderline: on either side of the cut",
+                "Here the choice is closest; a slightly other cut moves these rows.",
+                shown.border,
+            ),
+            _kind(contents, "Kept, picked at random", _AT_RANDOM, shown.random),
+        ]
     else:
-        yield _kind(contents, "Nearest to harm", None, shown.nearest)
-    yield _kind(
-        contents,
-        "Kept, picked at random" if made else "Others, picked at random",
-        "Not the nearest, not the farthest: what the rest looks like. Read them for what the "
-        "scores miss.",
-        shown.random,
-    )
-    yield _kind(contents, "Without a score", "Kept, and never judged.", shown.unscored)
+        kinds = [
+            _kind(contents, "Nearest to harm", None, shown.nearest),
+            _kind(contents, "Others, picked at random", _AT_RANDOM, shown.random),
+        ]
+    kinds.append(_kind(contents, "Without a score", "Kept, and never judged.", shown.unscored))
+    return section("rows", "Rows", None, _how_marked(contents), *kinds)
 
 
 def _how_marked(contents: Contents) -> Html:
@@ -200,7 +199,7 @@ def _kind(contents: Contents, title: str, lead: str | None, rows: Sequence[int])
         count = f"{len(folded):,} more" if stand_open else f"{len(folded):,} rows"
         more = tag("details", tag("summary", count), *folded, class_="list")
     return tag(
-        "section",
+        "div",
         tag("h3", title),
         tag("p", lead, class_="lead") if lead else EMPTY,
         tag("div", *(cards.open_card(contents, row) for row in stand_open), class_="cards"),
