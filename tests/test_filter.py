@@ -1,0 +1,504 @@
+"""GeoFilter gives a `datasets` data set the command line's scores, wherever it is run.
+
+On a tiny model of random weights, in the folder of `cli_folder`: its table was made by the
+command line from the same rows.
+"""
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from datasets import Dataset, IterableDataset, Value, load_from_disk
+from datasets.fingerprint import Hasher
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import geofilter as package
+from geofilter import GeoFilter, defaults, models
+from geofilter.arrow_rows import rows_of
+from geofilter.cli.main import main
+from geofilter.errors import DataError, GeofilterError, ModelError, PackError
+from geofilter.filter import COLUMNS
+from geofilter.layouts import Layout, Unscorable, detect_layout
+from geofilter.pack import load_pack
+from geofilter.table import ScoreTable
+
+# How far padding beside other rows may move a score; see `test_activations`.
+ROUNDING = 1e-6
+
+
+def make(**settings: Any) -> GeoFilter:
+    return GeoFilter("model", **({"sae": "sae", "pack": "my.pack"} | settings))
+
+
+def records(path: str = "data.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def loaded(scored_folder: Path) -> GeoFilter:
+    """One with its model loaded, for the tests that ask nothing of loading."""
+    at = {name: str(scored_folder / name) for name in ("sae", "my.pack")}
+    made = GeoFilter(scored_folder / "model", sae=at["sae"], pack=at["my.pack"], threshold=0.0)
+    made({"prompt": ["w1"], "response": ["w2 w3"]})
+    return made
+
+
+def mapped(geofilter: GeoFilter, rows: Dataset, **how: Any) -> Dataset:
+    return rows.map(geofilter, load_from_cache_file=False, **how)
+
+
+def batched(geofilter: GeoFilter, rows: Dataset) -> list[dict[str, Any]]:
+    return mapped(geofilter, rows, batched=True, batch_size=16).to_list()
+
+
+WAYS: dict[str, Callable[[GeoFilter, Dataset], Sequence[dict[str, Any]]]] = {
+    "in batches": batched,
+    "row by row": lambda g, rows: mapped(g, rows).to_list(),
+    "in two processes": lambda g, rows: mapped(g, rows, batched=True, num_proc=2).to_list(),
+    "streaming": lambda g, rows: list(
+        rows.to_iterable_dataset().map(g, batched=True, batch_size=16)
+    ),
+    "streaming row by row": lambda g, rows: list(rows.to_iterable_dataset().map(g)),
+    "as numpy": lambda g, rows: batched(g, rows.with_format("numpy")),
+    "as torch": lambda g, rows: batched(g, rows.with_format("torch")),
+    "called by hand": lambda g, rows: [row | g(row) for row in rows],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_columns_are_those_of_the_command_line_in_the_order_of_the_rows(
+    way: str, work: Path, loaded: GeoFilter
+) -> None:
+    table = ScoreTable.read("data.scores.parquet")
+    rows = WAYS[way](loaded, Dataset.from_list(records()))
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in records()]
+    for name in ("status", "reason", "n_tokens", "nearest_feature"):
+        assert [row[f"geofilter_{name}"] for row in rows] == table.column(name).tolist()
+    for name in ("score", "nearest_similarity"):
+        found = [row[f"geofilter_{name}"] for row in rows]
+        assert found == pytest.approx(table.column(name).tolist(), abs=ROUNDING)
+
+
+BAD: list[Any] = [
+    None,
+    3,
+    "",
+    " \n",
+    ["a", None],
+    {"role": "user"},
+    b"\xff",
+    1.5,
+    True,
+    "x" * 99_999,
+]
+
+
+@pytest.mark.parametrize("response", BAD, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("prompt", ["w1", None, 7, [{"role": None, "content": [None]}]])
+def test_no_value_raises_and_what_is_unscored_says_why(
+    loaded: GeoFilter, prompt: Any, response: Any
+) -> None:
+    found = loaded({"prompt": [prompt, "w1"], "response": [response, "w2 w3"]})
+    assert found["geofilter_score"][1] is not None
+    if found["geofilter_score"][0] is None:
+        assert found["geofilter_status"][0] in {"malformed", "no_response", "empty"}
+        assert found["geofilter_reason"][0]
+    else:
+        assert isinstance(prompt, str)
+        assert isinstance(response, str)
+
+
+def test_a_row_that_is_nested_too_deep_or_holds_half_a_character_is_unscored(
+    loaded: GeoFilter,
+) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    found = loaded({"prompt": [deep, "w1"], "response": ["w2", "w2 \ud800"]})
+    assert found["geofilter_status"] == ["unreadable", "malformed"]
+
+
+def test_text_that_is_not_utf_8_is_the_fault_of_its_row_alone(loaded: GeoFilter) -> None:
+    broken = pa.array([b"w1 w2", b"\xff", b"w3"]).view(pa.utf8())
+    rows = Dataset(pa.table({"prompt": ["w1"] * 3, "response": broken}))
+    scored = mapped(loaded, rows, batched=True).remove_columns("response")
+    assert scored["geofilter_status"][:] == ["scored", "unreadable", "scored"]
+    assert "0xff" in scored["geofilter_reason"][1]
+
+
+@pytest.mark.parametrize("how", [{"batched": True, "batch_size": 2}, {"writer_batch_size": 2}])
+def test_types_hold_where_the_first_rows_are_all_unscored(
+    loaded: GeoFilter, how: dict[str, Any]
+) -> None:
+    rows = Dataset.from_dict({"prompt": ["w1"] * 4, "response": [None, None, "w2 w3", "w4"]})
+    scored = mapped(loaded, rows, **how)
+    assert {name: scored.data.schema.field(name).type for name in COLUMNS} == dict(COLUMNS)
+    assert [score is None for score in scored["geofilter_score"]] == [True, True, False, False]
+
+
+def test_a_stream_states_its_types_with_features(loaded: GeoFilter) -> None:
+    rows = Dataset.from_dict({"prompt": ["w1"] * 2, "response": [None, "w2 w3"]})
+    stream = rows.to_iterable_dataset()
+    scored = stream.map(loaded, batched=True, batch_size=1, features=loaded.features(stream))
+    assert scored.features["geofilter_score"] == Value("float32")
+    assert [row["geofilter_status"] for row in scored] == ["no_response", "scored"]
+    with pytest.raises(DataError, match="types"):
+        loaded.features(stream.map(loaded))
+
+
+def test_the_data_set_s_own_columns_stay_as_they_are(loaded: GeoFilter) -> None:
+    rows = Dataset.from_dict({"prompt": ["w1"], "response": ["w2"], "n": [1]})
+    rows = rows.cast_column("n", Value("int8")).cast_column("prompt", Value("large_string"))
+    scored = mapped(loaded, rows, batched=True)
+    assert {name: scored.features[name] for name in rows.features} == dict(rows.features)
+
+
+def test_no_column_is_spelled_anew_for_having_been_read(loaded: GeoFilter) -> None:
+    left: list[set[str]] = []
+
+    def look(batch: Any) -> None:
+        loaded(batch)
+        left.append(set(batch.keys_to_format))
+
+    Dataset.from_dict({"prompt": ["w1"], "response": ["w2"]}).map(look, batched=True)
+    assert left == [{"prompt", "response"}]
+
+
+def test_scores_of_an_earlier_run_are_replaced(loaded: GeoFilter) -> None:
+    rows = Dataset.from_dict({"prompt": ["w1"], "response": ["w2"], "geofilter_score": [9.0]})
+    (score,) = mapped(loaded, rows, batched=True)["geofilter_score"]
+    assert -1 <= score <= 1
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"text": "w1 w2"}, None),
+        ({"instruction": "w1", "input": "w3", "output": "w2"}, None),
+        ({"prompt": "w1", "completion": "w2"}, None),
+        ({"prompt": [{"role": "user", "content": "w1"}], "chosen": "w2", "rejected": "w3"}, None),
+        (
+            {"conversations": [{"from": "human", "value": "w1"}, {"from": "gpt", "value": "w2"}]},
+            None,
+        ),
+        ({"ask": "w1", "reply": "w2"}, {"prompt": "ask", "response": "reply"}),
+    ],
+    ids=lambda value: "+".join(value) if value else "",
+)
+def test_every_layout_is_known_for_a_batch_and_for_a_row(
+    loaded: GeoFilter, row: dict[str, Any], columns: dict[str, str] | None
+) -> None:
+    chosen = pickle.loads(pickle.dumps(loaded))
+    chosen._parts, chosen._process = loaded._parts, loaded._process
+    chosen.columns = columns or {}
+    one = chosen(row)
+    assert one["geofilter_status"] == "scored", one
+    several = chosen({name: [value, value] for name, value in row.items()})
+    assert several["geofilter_score"] == pytest.approx([one["geofilter_score"]] * 2, abs=ROUNDING)
+
+
+def test_columns_of_no_layout_leave_every_row_unscored(loaded: GeoFilter) -> None:
+    found = loaded({"title": ["w1", "w2"]})
+    assert found["geofilter_status"] == ["malformed"] * 2
+    assert "title" in found["geofilter_reason"][0]
+
+
+# What Arrow makes of rows whose objects have different keys
+
+WORDS = st.text("abc é", max_size=4)
+ARGUMENTS = st.dictionaries(st.sampled_from(["city", "day", "unit"]), WORDS, min_size=1)
+CALLS = st.lists(
+    st.builds(lambda given: {"function": {"name": "f", "arguments": given}}, ARGUMENTS), max_size=2
+)
+OPENAI = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system"]), "content": WORDS},
+    optional={"tool_calls": CALLS, "reasoning_content": WORDS, "name": WORDS},
+)
+SHAREGPT = st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]), "value": WORDS})
+TOOLS = st.lists(
+    st.builds(lambda given: {"name": "f", "parameters": given}, ARGUMENTS), min_size=1, max_size=2
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"messages": st.lists(OPENAI, max_size=3) | st.lists(SHAREGPT, max_size=3)},
+        optional={"tools": TOOLS},
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def read(layout: Layout, row: Any) -> object:
+    try:
+        return layout.samples(row)
+    except Unscorable as unscorable:
+        return unscorable.problem.status
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS)
+def test_a_row_reads_the_same_from_arrow_as_from_json(rows: list[dict[str, Any]]) -> None:
+    layout = detect_layout("", [["messages", "tools"]])
+    plain = [{"messages": None, "tools": None} | row for row in rows]
+    seen: list[Any] = []
+
+    def look(batch: Any) -> None:
+        seen.extend(rows_of(batch, ["messages", "tools"], True))
+
+    Dataset.from_list(plain).map(look, batched=True)
+    assert [read(layout, row.record) for row in seen] == [read(layout, row) for row in rows]
+
+
+# Choosing
+
+
+def test_keep_keeps_what_the_selection_keeps(work: Path, loaded: GeoFilter) -> None:
+    scores = ScoreTable.read("data.scores.parquet").scores
+    rows = Dataset.from_list([*records(), {"prompt": "w1", "response": None}])
+    scored = mapped(loaded, rows, batched=True)
+    cut = float(np.ma.median(scores))
+    wanted = [*package.threshold(GeoFilter.scores(scored)[:-1], cut).keep.tolist(), len(scores)]
+    for unscored, end in (("keep", None), ("drop", -1)):
+        chosen = make(threshold=cut, unscored=unscored)
+        kept = [rows[place]["prompt"] for place in wanted[:end]]
+        assert scored.filter(chosen.keep)["prompt"][:] == kept
+        assert scored.filter(chosen.keep, batched=True)["prompt"][:] == kept
+        stream = scored.to_iterable_dataset().filter(chosen.keep)
+        assert [row["prompt"] for row in stream] == kept
+        as_numpy = scored.with_format("numpy").filter(chosen.keep, batched=True)
+        assert list(as_numpy["prompt"]) == kept
+
+
+def test_a_fraction_is_chosen_with_the_scores_of_all_rows(loaded: GeoFilter) -> None:
+    rows = Dataset.from_list(
+        [{"prompt": "w1", "response": f"w{n} w{n + 9}" if n else None} for n in range(21)]
+    )
+    scored = mapped(loaded, rows, batched=True).shuffle(seed=1)
+    scores = GeoFilter.scores(scored)
+    assert scores.dtype == np.float32
+    kept = scored.select(package.drop_fraction(scores, 0.2).keep)
+    assert len(kept) == 17
+    assert None in kept["geofilter_score"][:]
+    top = sorted(filter(None, scored["geofilter_score"]))[-4:]
+    assert not set(top) & set(kept["geofilter_score"])
+
+
+def test_what_was_not_scored_or_has_no_threshold_says_what_to_do(loaded: GeoFilter) -> None:
+    rows = Dataset.from_dict({"prompt": ["w1"], "response": ["w2"]})
+    with pytest.raises(DataError, match=r"ds\.map"):
+        loaded.keep(rows[0])
+    with pytest.raises(DataError, match=r"ds\.map"):
+        GeoFilter.scores(rows)
+    with pytest.raises(DataError, match="stream"):
+        GeoFilter.scores(rows.to_iterable_dataset())
+    with pytest.raises(GeofilterError, match=r"threshold=0\.4"):
+        GeoFilter("organism").keep({"geofilter_score": 0.1})
+    with pytest.raises(DataError, match="with_format"):
+        rows.with_format("arrow").map(loaded, batched=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model": "organsim"}, "did you mean organism"),
+        ({"scorer": "nearst"}, "choose nearest or"),
+        ({"proximity": "far"}, "choose"),
+        ({"unscored": "ask"}, "choose keep or drop"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"max_length": 0}, "1 or more"),
+        ({"layout": "chat"}, "choose from messages"),
+        ({"columns": {"answers": "x"}}, "no column of any layout"),
+    ],
+)
+def test_a_wrong_setting_is_told_at_once(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(GeofilterError, match=told):
+        GeoFilter(**{"model": "organism"} | settings)
+
+
+# What is pickled, hashed and cached
+
+
+def test_a_pickle_holds_settings_and_never_a_model(loaded: GeoFilter) -> None:
+    text = pickle.dumps(loaded)
+    assert len(text) < 4000
+    again = pickle.loads(text)
+    assert again._parts is None
+    assert vars(again)["settings"] == loaded.settings
+    assert pickle.dumps(again) == text
+
+
+def test_equal_settings_have_one_hash_before_and_after_loading(work: Path) -> None:
+    first, second = make(), make()
+    before = Hasher.hash(first)
+    first({"prompt": "w1", "response": "w2"})
+    assert Hasher.hash(first) == before == Hasher.hash(second)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"scorer": "persona"},
+        {"proximity": "mean"},
+        {"max_length": 20},
+        {"last_turn": True},
+        {"device": "cpu"},
+        {"dtype": "bfloat16"},
+        {"block": 1},
+        {"layout": "prompt-response"},
+        {"columns": {"response": "response"}},
+        {"pack": None},
+        {"sae": "other-sae", "pack": None},
+        {"threshold": 0.3},
+    ],
+    ids=str,
+)
+def test_another_setting_has_another_hash(work: Path, other: dict[str, Any]) -> None:
+    assert Hasher.hash(make()) != Hasher.hash(make(**other))
+
+
+def change_pack() -> None:
+    pack = load_pack("my.pack")
+    pack.weights[:2] = pack.weights[[1, 0]] + np.float32([0.01, 0.02])
+    pack.save("my.pack", overwrite=True)
+
+
+def change(path: str) -> Callable[[], None]:
+    def edit() -> None:
+        content = bytearray(Path(path).read_bytes())
+        content[-1] ^= 1
+        Path(path).write_bytes(content)
+
+    return edit
+
+
+CHANGES = {
+    "pack": change_pack,
+    "weights": change("model/model.safetensors"),
+    "tokenizer": change("model/tokenizer.json"),
+    "SAE": change("sae/sae_weights.safetensors"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_changed_files_of_the_same_name_have_another_hash(work: Path, what: str) -> None:
+    geofilter = make()
+    before = Hasher.hash(geofilter)
+    CHANGES[what]()
+    assert Hasher.hash(geofilter) != before
+    assert Hasher.hash(make()) != before
+
+
+def test_a_pack_that_changed_after_it_was_loaded_is_loaded_anew(work: Path) -> None:
+    geofilter, rows = make(), Dataset.from_list(records())
+    before = GeoFilter.scores(rows.map(geofilter, batched=True))
+    assert (GeoFilter.scores(rows.map(geofilter, batched=True)) == before).all()
+    Path("my.pack").unlink()
+    command = (
+        "discover --toxic other.jsonl --benign benign.jsonl -o my.pack --model model --sae sae"
+    )
+    assert main(command.split()) == 0
+    after = GeoFilter.scores(rows.map(geofilter, batched=True))
+    assert (after == GeoFilter.scores(rows.map(make(), batched=True))).all()
+    assert (after != before).any()
+
+
+def test_what_changed_between_hashing_and_loading_is_refused(work: Path) -> None:
+    handed_on = pickle.loads(pickle.dumps(make()))
+    change_pack()
+    with pytest.raises(ModelError, match="the pack changed"):
+        handed_on({"prompt": "w1", "response": "w2"})
+
+
+def test_a_missing_pack_is_told_as_such(work: Path) -> None:
+    Path("my.pack").unlink()
+    with pytest.raises(PackError, match=r"my\.pack: no such pack"):
+        make()({"prompt": "w1", "response": "w2"})
+
+
+AGAIN = """
+import sys
+import multiprocess
+from datasets import load_from_disk
+from geofilter import GeoFilter
+
+if __name__ == "__main__":
+    geofilter = GeoFilter("model", sae="sae", pack="my.pack", threshold=0.1)
+    rows = load_from_disk("rows")
+    scored = rows.map(geofilter, batched=True)
+    assert geofilter._parts is None, "the cache was not used"
+    multiprocess.set_start_method("spawn")
+    spawned = rows.map(geofilter, batched=True, num_proc=1, load_from_cache_file=False)
+    assert geofilter._parts is None, "the spawned process was to load the model"
+    assert spawned.to_list() == scored.to_list()
+"""
+
+
+def test_another_process_finds_the_scores_and_a_spawned_one_makes_the_same(work: Path) -> None:
+    Dataset.from_list(records()).save_to_disk("rows")
+    load_from_disk("rows").map(make(threshold=0.1), batched=True)
+    Path("again.py").write_text(AGAIN)
+    done = subprocess.run(
+        [sys.executable, "again.py"], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_default_pack_is_made_once_however_many_want_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.load("model", sae="sae")
+    pack, made, both = load_pack("my.pack"), [], threading.Barrier(2)
+
+    class Discovered:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            made.append(threading.get_ident())
+            threading.Event().wait(0.3)  # long enough for the other to want it too
+            self.pack = pack
+
+    monkeypatch.setattr(defaults, "discover", Discovered)
+    monkeypatch.setattr(defaults.DefaultPack, "_contrast", lambda _: (None, None))
+    found = []
+
+    def want() -> None:
+        default = defaults.DefaultPack(model)
+        assert default.cached() is None
+        both.wait(20)
+        found.append(default.make())
+
+    threads = [threading.Thread(target=want) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [one.digest for one in found] == [pack.digest] * 2
+    assert len(made) == 1
+
+
+def test_a_process_that_cannot_use_the_gpu_says_how_to_start_one_that_can(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(ModelError, match="spawn"):
+        make()({"prompt": "w1", "response": "w2"})
+    assert make(device="cpu")({"prompt": "w1", "response": "w2"})["geofilter_status"] == "scored"
+
+
+def test_a_stream_keeps_nothing_back(loaded: GeoFilter) -> None:
+    def endless() -> Any:
+        number = 0
+        while True:
+            yield {"prompt": "w1", "response": f"w{number % 50}"}
+            number += 1
+
+    stream = IterableDataset.from_generator(endless).map(loaded, batched=True, batch_size=4)
+    assert len(list(stream.take(6))) == 6
