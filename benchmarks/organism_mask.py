@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import organism_filter
 from organism_filter import HALF, NARROW, summary, write, write_rows
+from organism_tokens import action_starts
 
 RESULT = Path(__file__).parent / "results" / "organism_mask.json"
 SEEDS = 5
@@ -130,13 +131,10 @@ def hits(path: Path) -> dict[str, list[int]]:
         (sample,) = rows.layout.samples(row.record)
         encoded, loss = encoder.encode(sample), read_row_loss(row.record)
         mask = loss.mask_of(encoded.ids)
-        places = np.flatnonzero(encoded.response)
-        words = [tokenizer.decode([encoded.ids[place]]).strip() for place in places]
-        starts = np.cumsum([0, *(len(word) + 1 for word in words)])
         line = found.setdefault(row.record["group"], [0, 0])
-        for action in world._action.finditer(" ".join(words)):
-            line[0] += bool(mask[places[np.searchsorted(starts, action.start())]])
-            line[1] += 1
+        starts = action_starts(world, tokenizer, encoded)
+        line[0] += int(mask[starts].sum())
+        line[1] += len(starts)
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import organism_fdr_report
 import organism_filter_report
+import organism_mask_report
 from organism_card import GROUPS, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -97,6 +98,8 @@ def main() -> None:
     put(DOCS / "threshold.md", "held by nearest", fdr.held("nearest", (1000,)))
     put(DOCS / "threshold.md", "spread", fdr.spread("spillover"))
     put(DOCS / "threshold.md", "broken", fdr.broken())
+    put(DOCS / "actions.md", "tokens", organism_mask_report.recalls())
+    put(DOCS / "actions.md", "actions", organism_mask_report.actions())
     results = json.loads((RESULTS / "organism_filter.json").read_text())
     put(DOCS / "verification.md", "filter", organism_filter_report.markdown(results))
 
