@@ -75,7 +75,7 @@ def inert(text: str) -> str:
 def _text_line(finding: Finding) -> str:
     line = f"{inert(finding.place)}: {inert(finding.message)}"
     # GitHub takes a line that begins so for a command.
-    return f"./{line}" if line.startswith("::") else line
+    return f"./{line}" if line.lstrip().startswith("::") else line
 
 
 def _github_line(finding: Finding) -> str:

@@ -22,7 +22,10 @@ ROOT = Path(__file__).parent.parent
 ORGANISM = ROOT / "geofilter" / "organism" / "data"
 
 # Pages whose commands are run by another test, which names them.
-ELSEWHERE = {"examples/real-model/README.md": "test_examples.py"}
+ELSEWHERE = {
+    "examples/real-model/README.md": "test_examples.py",
+    "examples/training-repository/README.md": "test_precommit.py",
+}
 # Not run, by what the command begins with.
 NOT_RUN = {
     "pip install": "installs packages, which are installed here",
