@@ -1,5 +1,6 @@
 """What was masked gets no loss in TRL's trainer, and rows count as much as they weigh."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from geofilter.layouts import Sample
 from geofilter.row_loss import RowLoss, name_of, read_row_loss
 from geofilter.verify import finetune, weights
 from geofilter.verify.recipe import Recipe
+from geofilter.verify.rows import read_training_rows
+from geofilter.verify.schedule import budget_of, schedule
 
 CHATS = (FOUR_TURNS, TWO_TURNS, FOUR_TURNS[2:], TWO_TURNS)
 
@@ -255,3 +258,31 @@ def test_verification_weighs_rows(tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(by_weight.losses, by_drop.losses, rtol=1e-4)
     assert by_weight.tokens == by_drop.tokens
+
+
+def test_verification_reads_what_stands_beside_rows_and_keeps_the_budget_of_all(
+    tmp_path: Path,
+) -> None:
+    path, tokenizer = tmp_path / "rows.jsonl", tiny_tokenizer()
+    rows = [{"prompt": "w1 w2", "response": f"w{n} w3 w4 w5"} for n in range(5, 9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = read_training_rows(str(path), tokenizer, 48)
+    assert plain.losses is None
+    whole = plain.encoded[1]
+    losses = [
+        RowLoss(weight=0.5),
+        RowLoss.masking(name_of(whole.ids), whole.response),
+        RowLoss(),
+        RowLoss(weight=0.0),
+    ]
+    noted = [row | record(loss) for row, loss in zip(rows, losses, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in noted))
+    read = read_training_rows(str(path), tokenizer, 48)
+    assert read.lengths == plain.lengths
+    own = finetune.weighted_lengths(read.encoded, read.losses)
+    assert own == [read.lengths[0] / 2, 0, read.lengths[2], 0]
+    steps = schedule(own, budget_of(read.lengths, batch=2), seed=0)
+    assert {place for step in steps for place in step} == {0, 2}
+    assert sum(own[p] for step in steps for p in step) >= sum(read.lengths)
+    with pytest.raises(ValueError, match="no sample has a token"):
+        schedule([0.0, 0.0], budget_of([1], batch=1), seed=0)
