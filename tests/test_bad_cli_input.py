@@ -19,6 +19,7 @@ from geofilter.cli import main as cli
 TINY = "--model model --sae sae"
 SCORE = f"score data.jsonl {TINY} --pack my.pack -o new.parquet"
 FILTER = "filter data.jsonl --scores data.scores.parquet -o kept.jsonl"
+REPORT = "report data.jsonl --scores data.scores.parquet --no-model -o new.html"
 EXPLAIN = "explain data.jsonl --scores data.scores.parquet"
 GEOMETRY = f"geometry --inducing data.jsonl --benign other.jsonl {TINY} -o new"
 VERIFY = (
@@ -284,6 +285,22 @@ CASES = {
     "threshold NaN": Case(f"{FILTER} --threshold nan", ("nan", "no number")),
     "row beyond the end": Case(f"{EXPLAIN} --row 40", ("row 40", "rows 0 to 39")),
     "row below 0": Case(f"{EXPLAIN} --row -1", ("row -1", "rows 0 to 39")),
+    "report with two choices": Case(
+        REPORT + " --drop-fraction 0.1 --threshold 0.2",
+        ("give one of --drop-fraction, --threshold and --fdr, or none",),
+    ),
+    "report --fdr alone": Case(REPORT + " --fdr 0.1", ("--fdr and --reference go together",)),
+    "report by no column": Case(
+        REPORT + " --by topics", ("data.jsonl: no row has a column topics; give --by a column",)
+    ),
+    "report with a baseline of other data": Case(
+        REPORT + " --baseline other.parquet",
+        ("other.parquet: was made from other data than", "score the same data"),
+        lambda: score_other(""),
+    ),
+    "report over a file": Case(
+        REPORT, ("new.html: exists already; remove it",), replace("new.html", b"x")
+    ),
     "explain other data": Case(
         EXPLAIN.replace("explain data.jsonl", "explain other.jsonl") + " --row 0",
         ("was made from other data",),

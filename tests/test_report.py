@@ -408,7 +408,7 @@ def test_report_marks_tokens_and_names_what_was_measured(work, geofilter):
     assert page.count("response, by tokens") == 3
     assert "<mark" in page
     assert "10 of 40" in page
-    assert "nearest, nearest" in page
+    assert "nearest, proximity nearest" in page
 
 
 def test_report_does_without_the_model_and_says_why(work, geofilter):
@@ -440,3 +440,10 @@ def test_the_package_ships_the_style_of_the_page():
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert project["tool"]["setuptools"]["package-data"]["geofilter.report"] == ["page.css"]
+
+
+def test_report_shows_a_bounded_choice_with_its_promise(work, geofilter):
+    asked = "--fdr 0.5 --reference other.jsonl --no-model -o r.html"
+    assert geofilter(f"{REPORT} {asked}").code == 0
+    page = Seen(Path("r.html").read_text("utf-8")).text
+    assert "a share of at most 0.5 is clean, on average over references" in page

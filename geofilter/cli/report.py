@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     "--threshold", type=float, metavar="X", help="Show what dropping from this score up would do."
 )
 @click.option(
+    "--fdr",
+    type=float,
+    metavar="Q",
+    help="Show what `geofilter filter --fdr Q` would drop, 0 to 1. Needs --reference.",
+)
+@click.option(
+    "--reference", metavar="CLEAN", help="Clean rows for --fdr: data, or its score table."
+)
+@click.option(
     "--by",
     multiple=True,
     metavar="COLUMN",
@@ -63,6 +72,8 @@ def command(
     output: str,
     drop_fraction: float | None,
     threshold: float | None,
+    fdr: float | None,
+    reference: str | None,
     by: tuple[str, ...],
     baseline: str | None,
     explain: int,
@@ -83,9 +94,11 @@ def command(
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --baseline persona.parquet --by topic --no-model -o report.html
     """
-    if drop_fraction is not None and threshold is not None:
-        raise click.UsageError("give one of --drop-fraction and --threshold, or neither")
-    from geofilter import report
+    if sum(choice is not None for choice in (drop_fraction, threshold, fdr)) > 1:
+        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
+    if (fdr is None) != (reference is None):
+        raise click.UsageError("--fdr and --reference go together")
+    from geofilter import report, selection
     from geofilter.atomic import check_output
     from geofilter.report.contents import gather
     from geofilter.run import open_scored
@@ -95,18 +108,26 @@ def command(
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     rows = open_scored(data, table)
+    chosen, promise = None, None
+    if fdr is not None and reference is not None:
+        chosen, promise = _bounded(table, fdr, reference)
+    elif drop_fraction is not None:
+        chosen = selection.drop_fraction(table.scores, drop_fraction)
+    elif threshold is not None:
+        chosen = selection.threshold(table.scores, threshold)
     run, why = None, "the model was not loaded"
     if explain and not no_model:
         run, why = _load(rows, table, trust_remote_code)
     contents = gather(
         rows,
         table,
-        chosen=_choose(table, drop_fraction, threshold),
+        chosen=chosen,
         by=by,
         baseline=other,
         run=run,
         explain=explain,
         why_no_tokens=why,
+        promise=promise,
     )
     size = report.write(contents, output)
     n_dropped = int(contents.choice.dropped.sum()) if contents.choice.made else None
@@ -127,14 +148,16 @@ def command(
         note(f"warning: {contents.warning}")
 
 
-def _choose(
-    table: "ScoreTable", drop_fraction: float | None, threshold: float | None
-) -> "Selection | None":
-    from geofilter import selection
+def _bounded(table: "ScoreTable", fdr: float, reference: str) -> "tuple[Selection, str]":
+    """The selection of `filter --fdr`, and what it promises; doubts go to standard error."""
+    from geofilter import conformal
+    from geofilter.cli import fdr as said
 
-    if drop_fraction is not None:
-        return selection.drop_fraction(table.scores, drop_fraction)
-    return selection.threshold(table.scores, threshold) if threshold is not None else None
+    clean = said.read(reference, table, fdr)
+    chosen = conformal.fdr(table.scores, clean.scores, fdr)
+    bound = said.Bound(clean, fdr, chosen)
+    bound.warn()
+    return chosen, " ".join(bound.in_words().split())
 
 
 def _load(

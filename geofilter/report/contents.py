@@ -39,7 +39,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the page is made of. `why_no_tokens` says why no row is explained."""
+    """What the page is made of.
+
+    `why_no_tokens` says why no row is explained, `promise` what the choice of rows
+    guarantees and under what condition.
+    """
 
     source: str
     table: ScoreTable
@@ -54,6 +58,7 @@ class Contents:
     baseline: Baseline | None
     warning: str | None
     why_no_tokens: str | None
+    promise: str | None
 
     @property
     def scorer(self) -> str:
@@ -70,6 +75,7 @@ def gather(
     run: "Run | None" = None,
     explain: int = 0,
     why_no_tokens: str | None = None,
+    promise: str | None = None,
     most_shown: int = MOST_SHOWN,
 ) -> Contents:
     """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
@@ -101,6 +107,7 @@ def gather(
         baseline=compared,
         warning=warning_of(table),
         why_no_tokens=why_no_tokens,
+        promise=promise,
     )
 
 

@@ -164,7 +164,7 @@ def _how_marked(contents: Contents) -> Html:
             tag(
                 "p",
                 "In the rows that stand open the tokens that raised the score are marked, the "
-                "stronger the more: ",
+                "stronger the more, measured within each row: ",
                 tag("span", scale, class_="scale"),
                 class_="lead",
             ),

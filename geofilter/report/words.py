@@ -104,6 +104,11 @@ def _about_length(contents: Contents) -> Iterator[tuple[object, ...]]:
 
 
 def _about_choice(contents: Contents) -> Iterator[tuple[object, ...]]:
+    if contents.promise:
+        yield (
+            tag("strong", "How many of the dropped rows are clean in this draw. "),
+            contents.promise,
+        )
     if contents.choice.made:
         yield (
             tag("strong", "Whether dropping these rows helps. "),
@@ -119,7 +124,6 @@ def _about_choice(contents: Contents) -> Iterator[tuple[object, ...]]:
 def run(contents: Contents) -> Html:
     """What this run measured, and on what, as the table's manifest says it."""
     decides, told = contents.table.manifest.decides, contents.table.manifest.facts
-    scorer = decides.get("scorer")
     rows: list[tuple[str, object]] = [
         ("data", contents.source),
         ("rows", f"{len(contents.table):,}"),
@@ -127,7 +131,7 @@ def run(contents: Contents) -> Html:
         ("model", _get(told, "settings", "model")),
         ("block", _get(decides, "model", "block")),
         ("SAE", _get(told, "settings", "sae") or "the model's own"),
-        ("scorer", ", ".join(map(str, scorer.values())) if isinstance(scorer, dict) else scorer),
+        ("scorer", _scorer(decides.get("scorer"))),
         ("feature pack", _get(told, "settings", "pack") or "the model's own"),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
@@ -179,6 +183,13 @@ def _window(decides: Mapping[str, object]) -> str | None:
     if length is None:
         return None
     return f"{length} tokens, {'the last turn' if last else 'all response turns'}"
+
+
+def _scorer(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    settings = [f"{name} {value[name]}" for name in value if name != "name"]
+    return ", ".join([str(value.get("name")), *settings])
 
 
 def _pairs(value: object) -> str | None:
