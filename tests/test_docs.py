@@ -25,6 +25,7 @@ ORGANISM = ROOT / "geofilter" / "organism" / "data"
 ELSEWHERE = {
     "examples/real-model/README.md": "test_examples.py",
     "examples/training-repository/README.md": "test_precommit.py",
+    "examples/trl-sft/README.md": "test_trl_sft_example.py",
 }
 # Not run, by what the command begins with.
 NOT_RUN = {
