@@ -32,6 +32,9 @@ NOT_RUN = {
     "pip install": "installs packages, which are installed here",
     "make test": "runs these tests",
     "make demo": "`geofilter demo`, in an environment of its own",
+    "geofilter pack push": "writes to the hub; test_pack_sharing.py does, to one on loopback",
+    "geofilter pack pull": "reads from the hub; test_pack_sharing.py",
+    "geofilter score train.jsonl --model organism --pack hf://": "test_pack_sharing.py",
     "geofilter demo": "takes minutes; test_demo.py runs it",
 }
 # What a page says, and what is run in its place, in this order.
