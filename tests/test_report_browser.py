@@ -1,6 +1,7 @@
 """The report in a real browser: nothing of a row runs, nothing is asked for, all can be read."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from report_tables import score_by_hand, write_jsonl
 
 from geofilter import report
 from geofilter.report.contents import gather
+from geofilter.report.tokens import Explained, Token, Woken
 from geofilter.selection import drop_fraction
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
@@ -54,6 +56,15 @@ def hostile(folder: Path) -> Path:
         why_no_tokens=PAYLOADS[5],
     )
     assert set(contents.read.texts) == set(range(2 * n))
+    tokens = tuple(Token(payload, row / n, row % 5 == 0) for row, payload in enumerate(PAYLOADS))
+    woken = tuple(Woken(row, PAYLOADS[row::4], 0.5, 0.5, PAYLOADS[row::3]) for row in range(4))
+    contents = replace(
+        contents,
+        explained={contents.shown.nearest[0]: Explained(1.0, tokens, woken)},
+        labels={7: PAYLOADS},
+        warning=PAYLOADS[6],
+        promise=PAYLOADS[7],
+    )
     report.write(contents, folder / "hostile.html")
     return folder / "hostile.html"
 
