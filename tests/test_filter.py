@@ -259,6 +259,33 @@ def test_a_row_reads_the_same_from_arrow_as_from_json(rows: list[dict[str, Any]]
     assert [read(layout, row.record) for row in seen] == [read(layout, row) for row in rows]
 
 
+def test_objects_of_mixed_types_read_the_same_from_every_file_and_stream(tmp_path: Path) -> None:
+    def row(arguments: dict[str, Any]) -> dict[str, Any]:
+        call = {"function": {"name": "go", "arguments": arguments}}
+        asked = {"role": "user", "content": "w1"}
+        return {"messages": [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+
+    rows = [row({"a": 1}), row({"a": "x", "b": [1, "y"]}), row({"c": {"d": 2}})]
+    Path(tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    layout = detect_layout("", [["messages"]])
+    wanted = [layout.samples(one) for one in rows]
+    arrow = Dataset.from_json(str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path / "cache"))
+    arrow.to_parquet(tmp_path / "rows.parquet")
+    arrow.save_to_disk(tmp_path / "saved")
+    for name in ("rows.jsonl", "rows.parquet", "saved"):
+        file = package.open_rows(tmp_path / name)
+        assert [file.layout.samples(one.record) for one in file] == wanted, name
+    for source in (arrow, arrow.to_iterable_dataset()):
+        seen: list[Any] = []
+
+        def look(batch: Any, seen: list[Any] = seen) -> dict[str, Any]:
+            seen.extend(rows_of(batch, ["messages"], True))
+            return {"n": [0] * len(batch["messages"])}
+
+        list(source.map(look, batched=True))
+        assert [layout.samples(one.record) for one in seen] == wanted
+
+
 # Choosing
 
 

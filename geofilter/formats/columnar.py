@@ -8,6 +8,7 @@ This module knows nothing about layouts and scores.
 """
 
 import contextlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -50,8 +51,40 @@ _NOTE_TYPES = {
 } | {"geofilter_rank": pa.int64()}
 
 
+def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What reads the JSON text within values of a type; None where there is none in it.
+
+    `datasets` keeps objects so whose values differ in type from row to row.
+    """
+    if isinstance(kind, pa.JsonType):
+        return lambda text: None if text is None else json.loads(text)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = _json_decoder(kind.value_type)
+        return item and (lambda values: None if values is None else [*map(item, values)])
+    if pa.types.is_struct(kind):
+        found = {field.name: _json_decoder(field.type) for field in kind}
+        inner = {name: decode for name, decode in found.items() if decode}
+        return (lambda value: _decoded(value, inner)) if inner else None
+    return None
+
+
+def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], Any]]) -> Any:
+    return record and record | {name: decode(record[name]) for name, decode in decoders.items()}
+
+
 def _record_rows(batch: Any) -> Iterator[RawRow]:
     """The rows of a batch or table; a row whose text is no UTF-8 is a fault of its own."""
+    decode = _json_decoder(pa.struct(batch.schema))
+    for row in _plain_rows(batch):
+        if decode is not None and row.record is not None:
+            try:
+                row.record = decode(row.record)
+            except (ValueError, RecursionError) as error:
+                row = RawRow(None, f"not JSON: {escape(str(error), limit=120)}")
+        yield row
+
+
+def _plain_rows(batch: Any) -> Iterator[RawRow]:
     try:
         records = batch.to_pylist()
     except UnicodeDecodeError:
