@@ -2,15 +2,20 @@
 
     python benchmarks/gate_times.py -o benchmarks/results/gate_times.json
 
-Each time is that of a whole process, its start and the model's load included: `geofilter
-check` over 10,000 new rows of the organism, over the same file with 50 rows added, and with
-`--no-model`. The rounding is that of rows scored in other company: each one alone, against
-all in jobs as the gate makes them, relative to the greatest of both scores and the threshold.
+Each time is that of a whole process, its start and the model's load included, as wall and as
+processor seconds (`wall`, `cpu`): `geofilter check` over 10,000 new rows of the organism, over
+the same file with 50 rows added, and with `--no-model`. `load` is the machine's when it began,
+this program aside: beyond the number of cores, the wall seconds say little.
+
+The rounding is that of rows scored in other company: each one alone, against all in jobs as
+the gate makes them, relative to the greatest of both scores and the threshold.
 """
 
 import argparse
 import json
+import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,12 +38,17 @@ ROUNDED = 300  # rows that are scored once more, each alone
 POLICY = '[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = {threshold}\n'
 
 
-def geofilter(folder: Path, *words: str) -> tuple[float, str]:
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def geofilter(folder: Path, *words: str) -> tuple[dict[str, float], str]:
     """Seconds of a whole process, and what it said on standard error."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _cpu()
     command = [sys.executable, "-m", "geofilter", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - started
+    taken = {"wall": round(time.perf_counter() - started, 2), "cpu": round(_cpu() - used, 2)}
     if done.returncode == 2:
         raise SystemExit(done.stderr)
     return taken, done.stderr
@@ -68,9 +78,9 @@ def times(folder: Path, rows: int, added: int, rounds: int) -> dict[str, object]
     return {
         "rows": rows,
         "added": added,
-        "all_new_s": round(all_new, 2),
-        "added_s": [round(one, 2) for one in some_new],
-        "no_model_s": [round(one, 2) for one in without],
+        "all_new_s": all_new,
+        "added_s": some_new,
+        "no_model_s": without,
         "lock_bytes": (folder / "geofilter.lock").stat().st_size,
     }
 
@@ -100,12 +110,15 @@ def main() -> None:
     parser.add_argument("--added", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sets = ["--toxic", str(DATA / "toxic.jsonl"), "--benign", str(DATA / "benign.jsonl")]
         geofilter(folder, "discover", *sets, "--model", "organism", "-o", "toxic.pack")
         (folder / "pyproject.toml").write_text(POLICY.format(threshold=1))
         found: dict[str, object] = {
+            "load": load,
+            "cores": os.cpu_count(),
             "times": times(folder, options.rows, options.added, options.rounds),
             "rounding": {
                 f"{scorer}, {dtype}": rounding(folder, scorer, dtype)

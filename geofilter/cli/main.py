@@ -2,8 +2,8 @@
 
 A command's module is imported when that command runs, so `geofilter --help`
 loads neither torch nor any other heavy library. Exit codes: 0 done; 1 the
-verification says no; 2 the user must change something; 130 interrupted; 141 the reader
-of our output went away.
+gate or the verification says no; 2 the user must change something; 130 interrupted; 141
+the reader of our output went away.
 
 This module knows no command's options and does no work of its own.
 """
