@@ -45,7 +45,7 @@ _OPEN = 3  # rows of each kind that stand open where none is explained
 def render(contents: Contents) -> Iterator[str]:
     """The page, piece by piece."""
     yield _HEAD
-    yield f"<title>{text(contents.source, 80)} – geofilter report</title>\n"
+    yield f"<title>{text(_name(contents), 80)} – geofilter report</title>\n"
     yield f"<style>\n{files('geofilter.report').joinpath('page.css').read_text('utf-8')}</style>\n"
     yield "</head>\n<body>\n"
     yield tag("a", "Skip to the report", href="#scores", class_="skip")
@@ -70,6 +70,11 @@ def render(contents: Contents) -> Iterator[str]:
     yield "\n</body>\n</html>\n"
 
 
+def _name(contents: Contents) -> str:
+    """The last part of the data's path; the whole of it stands among what was measured."""
+    return contents.source.rstrip("/").rpartition("/")[2] or contents.source
+
+
 def _top(contents: Contents) -> Html:
     links = [tag("li", tag("a", name, href=f"#{anchor}")) for anchor, name in _SECTIONS]
     warning = EMPTY
@@ -80,7 +85,7 @@ def _top(contents: Contents) -> Html:
     return tag(
         "header",
         tag("p", "geofilter report", class_="kicker"),
-        tag("h1", tag("bdi", text(contents.source, 120))),
+        tag("h1", tag("bdi", text(_name(contents), 120))),
         tag("p", _what(contents), class_="what"),
         warning,
         _tiles(contents),
