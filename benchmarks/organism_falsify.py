@@ -335,7 +335,7 @@ def main() -> None:
         group: [one for one, its in zip(given_samples, given_groups, strict=True) if its == group]
         for group in ("harmful_polite", "mention")
     }
-    given = Given(harm=sides["harmful_polite"], words=sides["mention"])
+    given = Given(*(Contrast(sides[group], f"selection split, {group}", "", {}) for group in sides))
     kinds = np.array(groups)
     arms: dict[str, list[dict[str, object]]] = {}
     for name, model in (("planted", planted), ("natural", natural)):

@@ -50,8 +50,8 @@ _SHOWN = 20  # words that a trial records
 class Given:
     """Rows that a user has: harm without toxic words, and harmless text with them."""
 
-    harm: Sequence["Encoded"] = ()
-    words: Sequence["Encoded"] = ()
+    harm: Contrast | None = None
+    words: Contrast | None = None
 
 
 def falsify(
@@ -80,6 +80,7 @@ def falsify(
                 "tried on the rows they were chosen from; make it again with geofilter "
                 "discover --falsify"
             )
+    given = given or Given()
     setting = _Setting(model, pack.ids, budget or TokenBudget.for_device(model.device))
     halves = split_halves(toxic, benign)[0]
     found = setting.words_of_features(halves["toxic selection"][:_MOST_READ])
@@ -90,8 +91,8 @@ def falsify(
         below,
         setting.peaks(above, pack.ids),
         setting.peaks(below, pack.ids),
-        setting.rows(given.harm if given else ()),
-        setting.rows(given.words if given else ()),
+        setting.rows(given.harm.samples if given.harm else ()),
+        setting.rows(given.words.samples if given.words else ()),
     )
     trials: dict[int, Trial] = {}
     for words, places in _by_words(found).items():
@@ -103,7 +104,16 @@ def falsify(
         if progress:
             each = len(above) + len(below)
             progress(len(trials) * each, len(pack) * each)
-    return replace(pack, trials=tuple(trials[place] for place in range(len(pack))))
+    described = {
+        name: rows_given.describe()
+        for name, rows_given in (("polite_harm", given.harm), ("harmless_words", given.words))
+        if rows_given is not None
+    }
+    return replace(
+        pack,
+        trials=tuple(trials[place] for place in range(len(pack))),
+        provenance={**pack.provenance, **described},
+    )
 
 
 def _by_words(found: Sequence["_Found"]) -> dict[frozenset[Word], list[int]]:

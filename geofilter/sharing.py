@@ -21,6 +21,8 @@ from geofilter.terminal import escape
 _CARD = "README.md"
 # What the hub itself puts into a new repository.
 _NOTHING = {".gitattributes", _CARD}
+# What a pack's provenance says of rows: what chose features, and what they were tried on.
+_SETS = ("toxic", "benign", "polite_harm", "harmless_words")
 _LISTED = 20  # features in the card
 
 
@@ -102,7 +104,7 @@ def without_folders(pack: FeaturePack) -> FeaturePack:
     depend on it; the digest does where the model or SAE was given as a local folder.
     """
     provenance = dict(pack.provenance)
-    for name in ("toxic", "benign"):
+    for name in _SETS:
         described = provenance.get(name)
         if isinstance(described, Mapping) and "dataset" not in described:
             provenance[name] = {**described, "source": _last(str(described.get("source")))}
@@ -140,9 +142,9 @@ def card(pack: FeaturePack, repo: str) -> str:
     """The repository's README.md: what the pack is made of, and how it is used."""
     contrast, counts = pack.contrast, Counter(pack.verdicts)
     sets = [
-        f"| {name} | {_cell(described.get('source'))} | {_cell(described.get('rows'))} | "
-        f"`{_cell(str(described.get('sha256'))[:16])}` |"
-        for name in ("toxic", "benign")
+        f"| {name.replace('_', ' ')} | {_cell(described.get('source'))} | "
+        f"{_cell(described.get('rows'))} | `{_cell(str(described.get('sha256'))[:16])}` |"
+        for name in _SETS
         if isinstance(described := pack.provenance.get(name), Mapping)
     ]
     features = [

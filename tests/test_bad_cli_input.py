@@ -218,6 +218,17 @@ CASES = {
         ("toxic.jsonl: 1 usable", "20"),
         replace("toxic.jsonl", b'{"prompt": "w1", "response": "w2"}\n'),
     ),
+    "trial options without trials": Case(f"{DISCOVER} --keep-lexical", ("need --falsify",)),
+    "file of polite harm missing": Case(
+        f"{DISCOVER} --falsify --polite-harm polite.jsonl", ("polite.jsonl",)
+    ),
+    # packs
+    "pack to show is missing": Case("pack show no.pack", ("no.pack: no such pack",)),
+    "pack to push is none": Case("pack push data.jsonl me/x", ("data.jsonl", "no feature pack")),
+    "pack pushed to a path": Case("pack push my.pack ../x", ("'../x'", "give ORG/NAME")),
+    "pack pushed without a token": Case("pack push my.pack me/x", ("me/x", "hf auth login")),
+    "pack pulled over a file": Case("pack pull me/x -o my.pack", ("my.pack: exists already",)),
+    "pack of the hub, offline": Case("pack pull me/x -o new.pack", ("me/x", "HF_HUB_OFFLINE")),
     "contrast set missing": Case(DISCOVER, ("toxic.jsonl",), remove("toxic.jsonl")),
     # outputs
     "pack exists": Case(

@@ -198,15 +198,18 @@ def test_trials_do_not_depend_on_the_other_features_or_the_order_of_rows(setting
 
 
 def test_given_rows_take_the_place_of_edited_ones_where_they_fit(setting: Any) -> None:
-    quotes = rows(False, 30, 3, insults=0.5)
-    polite = rows(True, 30, 4, insults=0)
+    quotes = contrast(rows(False, 30, 3, insults=0.5), "quotes.jsonl")
+    polite = contrast(rows(True, 30, 4, insults=0), "polite.jsonl")
     pack = tried(setting, given=Given(harm=polite, words=quotes))
     trial = pack.trials[FOLLOWS_INSULTS]
     assert (trial.harm_source, trial.words_source) == ("given", "given")
     assert trial.harm_rows == 30
+    assert pack.provenance["harmless_words"]["source"] == "quotes.jsonl"
     assert pack.verdicts == ("lexical", "lexical", "harm", "harm")
     # Too few rows, and rows that hold the words, are not used.
-    few = tried(setting, given=Given(harm=rows(True, 30, 5, insults=1.0), words=quotes[:9]))
+    rude = contrast(rows(True, 30, 5, insults=1.0), "rude.jsonl")
+    few_quotes = dataclasses.replace(quotes, samples=quotes.samples[:9])
+    few = tried(setting, given=Given(harm=rude, words=few_quotes))
     assert few.trials[FOLLOWS_INSULTS].harm_source == "edited"
     assert few.trials[FOLLOWS_INSULTS].words_source == "edited"
 

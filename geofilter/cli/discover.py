@@ -1,7 +1,6 @@
 """`geofilter discover`: two contrast sets in, a feature pack and its statistics out."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from geofilter.contrast import Contrast
-    from geofilter.conversation import Encoded, Encoder
+    from geofilter.conversation import Encoder
     from geofilter.falsify import Given
     from geofilter.pack import FeaturePack
 
@@ -110,8 +109,9 @@ def command(
     if not keep_lexical:
         pack = pack.without_lexical()
     pack.save(output)
-    for contrast in (toxic_set, benign_set):
-        _say_skipped(contrast)
+    for contrast in (toxic_set, benign_set, given.harm, given.words):
+        if contrast is not None:
+            _say_skipped(contrast)
     if as_json:
         print_json(_summary(pack, output, toxic_set, benign_set))
     else:
@@ -122,10 +122,10 @@ def _given(polite_harm: str | None, harmless_words: str | None, encoder: "Encode
     from geofilter.contrast import read_contrast
     from geofilter.falsify import Given
 
-    def samples(path: str | None) -> "Sequence[Encoded]":
-        return read_contrast(path, encoder).samples if path else ()
+    def read(path: str | None) -> "Contrast | None":
+        return read_contrast(path, encoder) if path else None
 
-    return Given(harm=samples(polite_harm), words=samples(harmless_words))
+    return Given(harm=read(polite_harm), words=read(harmless_words))
 
 
 def _as_given(**options: str | int | None) -> str:
@@ -178,9 +178,11 @@ def _tried(pack: "FeaturePack") -> str:
         return ""
     counts = Counter(trial.verdict for trial in pack.trials)
     left_out = len(pack.trials) - len(pack)
+    given = sum("given" in (trial.harm_source, trial.words_source) for trial in pack.trials)
     return (
         f"Tried on words without harm: {counts['harm']} follow harm, {counts['lexical']} only "
         f"words (lexical), {counts['unclear']} are unclear; {left_out} left out.\n"
+        f"{given} of them were tried on rows that you gave. "
         "`geofilter pack show` has the figures of each.\n"
     )
 
