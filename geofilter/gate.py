@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from geofilter.atomic import check_output
 from geofilter.errors import LockError
 from geofilter.findings import Finding, Kind
 from geofilter.formats.streams import shown
@@ -96,7 +97,7 @@ def check(
 
     A lock that does not fit the policy, the model or its own checks is a finding, and then
     nothing is written. Raises `DataError` for a file that cannot be read, `LockError` for a
-    lock that cannot be, and what `load` raises.
+    lock that cannot be, `OutputError` for one that could not be written, and what `load` raises.
     """
     gate = _Gate(policy, tuple(files), report)
     try:
@@ -112,6 +113,8 @@ def check(
         changed = old is not None and prune and gate.prune(old.header, seen.keys)
         findings = (*seen.findings, *_not_locked(seen, policy))
         return Verdict(gate.files, findings, seen.n_rows, lock_changed=changed)
+    # Before hours of scoring: is there a place for what comes out of it?
+    check_output(policy.lock_path, overwrite=True)
     scorer = load(gate.sources[0])
     return gate.score(scorer, old, seen, rescore=rescore, prune=prune)
 

@@ -1,6 +1,8 @@
 """The gate says no to what the policy refuses, scores nothing twice, and trusts no lock blindly."""
 
 import json
+import multiprocessing
+import resource
 import shlex
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from gate_folder import StubScorer, as_float32, make_folder, record, write
 
 from geofilter import gate
 from geofilter.cli import options
-from geofilter.errors import LockError, PolicyError
+from geofilter.errors import LockError, OutputError, PolicyError
 from geofilter.lock import Entry, read_lock
 from geofilter.policy import DTYPES, PROXIMITIES, SCORERS, Policy, read_policy
 from geofilter.rows import Row
@@ -326,6 +328,38 @@ def test_what_is_scored_is_kept_when_the_work_is_interrupted(policy: Policy) -> 
     assert verdict.findings == ()
 
 
+def test_a_lock_without_a_place_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    policy = make_folder(tmp_path, 'lock = "locks/geofilter.lock"\n')
+    scorer = StubScorer(policy)
+    file = write(Path("data.jsonl"), [record(0, 0.1)])
+    with pytest.raises(OutputError, match="create the folder first"):
+        gate.check([file], policy, load=scorer.load)
+    assert scorer.loads == 0
+
+
+def _check(worker: int) -> None:
+    policy = read_policy([f"data-{worker}.jsonl"])
+    for turn in range(1, 6):
+        rows = [record(100 * worker + i, 0.1) for i in range(10 * turn)]
+        file = write(Path(f"data-{worker}.jsonl"), rows)
+        verdict = gate.check([file], policy, load=StubScorer(policy).load)
+        assert (verdict.n_scored, verdict.findings) == (10, ())
+
+
+def test_checks_at_once_keep_each_other_s_scores(policy: Policy) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_check, args=(worker,)) for worker in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    files = [f"data-{worker}.jsonl" for worker in range(4)]
+    verdict = gate.check(files, policy)
+    assert (verdict.n_rows, verdict.findings) == (200, ())
+    assert len(entry_lines(policy.lock_path)) == 200
+
+
 # -- the policy ---------------------------------------------------------------------------
 
 WRONG = {
@@ -418,6 +452,18 @@ def test_without_the_model_no_model_library_is_imported(policy: Policy, locked: 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "1 []"
     assert done.stdout.splitlines()[0].startswith("data.jsonl:51: score 0.5 ")
+
+
+def test_ten_thousand_rows_without_a_model_take_less_than_two_seconds(policy: Policy) -> None:
+    """Of a processor, start of the process included: a busy machine is not to fail this."""
+    file = write(Path("data.jsonl"), [record(i, 0.1) for i in range(10_000)])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "geofilter", "check", "--no-model", file]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "10,000 rows of 1 file: 0 scored now; 0 findings" in done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geofilter.errors import LockError
@@ -40,6 +40,7 @@ def entries_of(path: Path) -> dict[str, Entry]:
     return dict(lock.entries)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(keys, entries, max_size=5))
 def test_a_lock_gives_every_entry_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, Entry]
