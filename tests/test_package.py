@@ -36,6 +36,6 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("train.jsonl").write_bytes(b"".join(lines))
     exec(code, {})
-    kept = Path("kept.jsonl").read_bytes().splitlines(keepends=True)
+    kept = Path("far.jsonl").read_bytes().splitlines(keepends=True)
     assert len(kept) == 40
     assert set(kept) <= set(lines)
