@@ -109,7 +109,11 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
 
     by = at_random if arm.scorer == "random" else divide
     done = actions.write_masked(rows, table, chosen, out, again.encoder, by)
-    return {"tokens_taken": done.masked, "tokens": done.tokens, "hits": hits(out)}
+    return {
+        "response_tokens": done.tokens,
+        "tokens_taken": done.masked,
+        "hits": hits(out),
+    }
 
 
 def hits(path: Path) -> dict[str, list[int]]:
