@@ -24,6 +24,7 @@ from geofilter.errors import PackError
 from geofilter.labels import token_activations
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
+from geofilter.terminal import escape
 from geofilter.trials import Rows, Trial
 from geofilter.words import Word, WordFinder
 
@@ -76,9 +77,9 @@ def falsify(
     for name, contrast in (("toxic", toxic), ("benign", benign)):
         if dict(pack.provenance.get(name) or {}).get("sha256") != contrast.sha256:
             raise PackError(
-                f"the pack was not made of {contrast.source!r}: its features can only be "
-                "tried on the rows they were chosen from; make it again with geofilter "
-                "discover --falsify"
+                f"the pack was not made of {escape(contrast.source, limit=200)}: its features "
+                "can only be tried on the rows they were chosen from; make it again with "
+                "geofilter discover --falsify"
             )
     given = given or Given()
     setting = _Setting(model, pack.ids, budget or TokenBudget.for_device(model.device))
@@ -186,6 +187,8 @@ class _Setting:
         count: dict[Word, int] = {}
         peaks = []
         for row, (_, activations) in zip(rows, self.activations(rows, self.ids), strict=True):
+            if not np.isfinite(activations).all():
+                continue
             peaks.append(activations.max(axis=0))
             pooled = np.flatnonzero(row.sample.pooled)
             for word, place in row.words:
@@ -247,8 +250,11 @@ def _trial(
     peaks: Sequence[Floats],
 ) -> Trial:
     """The feature at `place` of the pack, from its `peaks` on both sides, (rows,) each."""
-    toxic, benign = rows.toxic_peaks[:, place], rows.benign_peaks[:, place]
-    harm, words = peaks
+    # Rows at which the model overflows say nothing, here as in discovery.
+    toxic, benign, harm, words = (
+        values[np.isfinite(values)]
+        for values in (rows.toxic_peaks[:, place], rows.benign_peaks[:, place], *peaks)
+    )
     # All features at once, by Bonferroni's inequality.
     level = 1 - 0.05 / len(setting.ids)
     area, whole = auroc(harm, words, level=level), auroc(toxic, words, level=level)

@@ -214,9 +214,25 @@ def test_given_rows_take_the_place_of_edited_ones_where_they_fit(setting: Any) -
     assert few.trials[FOLLOWS_INSULTS].words_source == "edited"
 
 
+def test_rows_at_which_the_model_overflows_are_left_out(
+    setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(model: Any, ids: Any, batch: Any) -> Any:
+        found = activations(model, ids, batch)
+        for one, (_, values) in zip(batch, found, strict=True):
+            if one.ids[2] % 7 == 0:
+                values[0] = np.nan
+        return found
+
+    monkeypatch.setattr(module, "token_activations", overflowing)
+    pack = tried(setting)
+    assert pack.trials[FOLLOWS_SPEAKER].harm_rows < module.MOST_PAIRS
+    assert pack.verdicts == ("lexical", "lexical", "harm", "harm")
+
+
 def test_rows_that_the_pack_was_not_made_of_are_refused(setting: Any) -> None:
     other = dataclasses.replace(setting.toxic, sha256="1" * 64)
-    with pytest.raises(PackError, match=r"not made of 'toxic\.jsonl'"):
+    with pytest.raises(PackError, match=r"not made of toxic\.jsonl"):
         falsify(setting.model, setting.pack, other, setting.benign)
 
 
