@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +102,27 @@ def rounding(folder: Path, scorer: str, dtype: str) -> dict[str, float]:
     scale = np.maximum(np.maximum(abs(together), abs(alone)), threshold)
     moved = abs(together - alone) / scale
     return {"greatest": float(moved.max()), "median": float(np.median(moved))}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The times as docs/gate.md shows them."""
+    times = found["times"]
+    rows, added = times["rows"], times["added"]
+    shown = {
+        f"{rows:,} new rows": [times["all_new_s"]],
+        f"{added} new rows among {rows:,}": times["added_s"],
+        f"{rows:,} rows, `--no-model`": times["no_model_s"],
+    }
+    lines = ["| check | wall, s | processor, s |", "| --- | --- | --- |"]
+    for name, taken in shown.items():
+        spans = [_span([one[kind] for one in taken]) for kind in ("wall", "cpu")]
+        lines.append(f"| {name} | {spans[0]} | {spans[1]} |")
+    return "\n".join(lines)
+
+
+def _span(values: list[float]) -> str:
+    least, greatest = f"{min(values):.1f}", f"{max(values):.1f}"
+    return least if least == greatest else f"{least} to {greatest}"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The gate says no to what the policy refuses, scores nothing twice, and trusts no lock blindly."""
 
+import importlib
 import json
 import multiprocessing
 import resource
@@ -18,6 +19,8 @@ from geofilter.errors import LockError, OutputError, PolicyError
 from geofilter.lock import Entry, read_lock
 from geofilter.policy import DTYPES, PROXIMITIES, SCORERS, Policy, read_policy
 from geofilter.rows import Row
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -464,6 +467,19 @@ def test_ten_thousand_rows_without_a_model_take_less_than_two_seconds(policy: Po
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "10,000 rows of 1 file: 0 scored now; 0 findings" in done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def test_the_times_of_the_page_are_those_that_were_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    measured = importlib.import_module("gate_times")
+    found = json.loads((ROOT / "benchmarks" / "results" / "gate_times.json").read_text())
+    page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    assert page.split("<!-- times -->\n")[1].split("\n<!-- end -->")[0] == measured.table(found)
+    assert found["tolerance"] == gate.TOLERANCE
+    for name, moved in found["rounding"].items():
+        assert moved["greatest"] < gate.TOLERANCE[name.split(", ")[1]] / 5
 
 
 @pytest.mark.parametrize(
