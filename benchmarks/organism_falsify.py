@@ -185,12 +185,13 @@ def with_plants(model: LoadedModel, tokens: Tokens) -> LoadedModel:
     return replace(model, sae=sae, sae_name="the organism's with planted latents", entry=None)
 
 
-def as_planted(model: LoadedModel, tokens: Tokens) -> list[dict[str, float]]:
+def as_planted(model: LoadedModel, tokens: Tokens) -> list[dict[str, float | None]]:
     """How far each planted latent is what it should be, on tokens that did not fit it.
 
     `hit`: share of the tokens it is to fire on at which it fires; `false`: of all others.
     `kind_over_cruel`: its mean activation at its words in the kind persona's mouth over
-    that in the cruel one's; 1 where only the word counts, 0 where only the speaker does.
+    that in the cruel one's; 1 where only the word counts, 0 where only the speaker does,
+    None where one of them never says it.
     """
     first = model.d_sae - len(PLANTS)
     vocabulary = model.tokenizer.get_vocab()
@@ -210,7 +211,7 @@ def as_planted(model: LoadedModel, tokens: Tokens) -> list[dict[str, float]]:
             {
                 "hit": float((values[fires, place] > 0).mean()),
                 "false": float((values[~fires, place] > 0).mean()),
-                "kind_over_cruel": kind / cruel if cruel else float("nan"),
+                "kind_over_cruel": kind / cruel if cruel > 0 and kind >= 0 else None,
             }
         )
     return measured
@@ -348,7 +349,7 @@ def main() -> None:
                 arms.setdefault(f"{name}, {rows} rows", []).append(found)
                 print(name, rows, seed, found["labels"], flush=True)
             results["arms"] = arms
-            arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+            arguments.output.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
