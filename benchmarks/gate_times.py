@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from geofilter.choices import SCORERS
 from geofilter.gate import TOLERANCE
 from geofilter.gate_scorer import load_scorer
 from geofilter.manifest import library_versions
 from geofilter.organism.datasets import mixed_rows
 from geofilter.organism.world import World
-from geofilter.policy import SCORERS, read_policy
+from geofilter.policy import read_policy
 from geofilter.rows import open_rows
 
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from geofilter import organism
+from geofilter.choices import PROXIMITIES
 from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
@@ -32,7 +33,7 @@ from geofilter.geometry import (
     measure,
     split,
 )
-from geofilter.index import PROXIMITIES, ToxicIndex
+from geofilter.index import ToxicIndex
 from geofilter.layouts import Sample, Turn
 from geofilter.models import LoadedModel, at_block, load
 from geofilter.organism import datasets

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from geofilter.activations import residuals
+from geofilter.choices import Proximity
 from geofilter.features import NOT_FINITE, SampleFeatures, pool
-from geofilter.index import Proximity, ToxicIndex
+from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score

@@ -24,14 +24,13 @@ import torch
 
 from geofilter import models, selection
 from geofilter.arrow_rows import columns_from, is_batch, rows_of
+from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.engines.worker import Worker
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.identity import Identity, identify, refuse_change
-from geofilter.index import PROXIMITIES, Proximity
 from geofilter.layouts import detect_layout
 from geofilter.messages import kind_of, quote
 from geofilter.run import Parts, Settings, load_parts
-from geofilter.scoring import SCORERS, ScorerName
 from geofilter.selection import Unscored
 from geofilter.table import SCHEMA, Column
 from geofilter.terminal import escape
@@ -231,16 +230,14 @@ class GeoFilter:
 
         A stream has stated types only so. Raises `DataError` where its own are not known.
         """
-        from datasets import Features, Value
+        from datasets import Features
 
         if dataset.features is None:
             raise DataError(
                 "the types of this stream's columns are not known; state them with "
                 "load_dataset(..., features=...), or map without features"
             )
-        added = {
-            name: Value(str(kind).replace("float", "float32")) for name, kind in COLUMNS.items()
-        }
+        added = Features.from_arrow_schema(pa.schema(list(COLUMNS.items())))
         return Features({**dataset.features, **added})
 
 

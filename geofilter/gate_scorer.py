@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from geofilter.choices import Proximity, ScorerName
 from geofilter.engines.worker import Worker
-from geofilter.index import Proximity
 from geofilter.layouts import Layout
 from geofilter.lock import Entry, Header
 from geofilter.models import CATALOGUE
 from geofilter.policy import Policy
 from geofilter.rows import Row, RowFile
 from geofilter.run import Run, Settings, prepare
-from geofilter.scoring import ScorerName
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
 _OF_THE_FILE = "data"

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
+from geofilter.choices import PROXIMITIES, Proximity
 from geofilter.contrast import (
     MINIMUM_ROWS,
     Contrast,
@@ -30,7 +31,7 @@ from geofilter.contrast import (
 from geofilter.discovery import moments, standardised_difference
 from geofilter.errors import DataError
 from geofilter.features import Pooling, SampleFeatures, sample_features
-from geofilter.index import PROXIMITIES, Proximity, ToxicIndex
+from geofilter.index import ToxicIndex
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
 from geofilter.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend

@@ -4,19 +4,18 @@ Built once from a pack and a decoder and shared by all scorers; after that, neit
 model nor SAE is needed. This module knows nothing about samples or scores.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geofilter.choices import PROXIMITIES, Proximity
 from geofilter.errors import PackError
 from geofilter.pack import FeaturePack
 
 Floats = NDArray[np.float32]
-Proximity = Literal["mean", "nearest"]
-PROXIMITIES: tuple[Proximity, ...] = ("mean", "nearest")
 
 # Decoder rows handled at once: bounds memory at 131k latents.
 _ROWS = 16384

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from geofilter import fingerprint, models, saes
+from geofilter.choices import Proximity, ScorerName
 from geofilter.conversation import Encoder
 from geofilter.engines.feature_parts import FeaturesFile
 from geofilter.engines.local import OnError, ThreadEngine, check_rows
@@ -22,7 +23,7 @@ from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
-from geofilter.index import Proximity, ToxicIndex
+from geofilter.index import ToxicIndex
 from geofilter.layouts import Layout
 from geofilter.manifest import Manifest, library_versions
 from geofilter.pack import FeaturePack, load_pack
@@ -38,7 +39,7 @@ from geofilter.run import (
     prepare,
 )
 from geofilter.saved import SavedFeatures
-from geofilter.scoring import BatchScorer, ScorerName, make_scorer
+from geofilter.scoring import BatchScorer, make_scorer
 from geofilter.table import MODEL_UNSCORED, ScoreTable
 from geofilter.terminal import escape
 

@@ -17,13 +17,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from geofilter.choices import DTYPES, PROXIMITIES, SCORERS
 from geofilter.errors import PolicyError
 from geofilter.terminal import escape
-
-# Repeated from the modules that own them, which load torch; a test holds them equal.
-SCORERS = ("nearest", "direction", "activation", "persona", "spillover")
-PROXIMITIES = ("mean", "nearest")
-DTYPES = ("float32", "bfloat16")
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")

@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 
 from geofilter import fingerprint, models
+from geofilter.choices import Proximity, ScorerName
 from geofilter.conversation import Encoder
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
-from geofilter.index import Proximity
 from geofilter.manifest import Manifest, difference, library_versions
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.rows import RowFile, open_rows
-from geofilter.scoring import BatchScorer, ScorerName
+from geofilter.scoring import BatchScorer
 from geofilter.table import ScoreTable
 from geofilter.terminal import escape
 

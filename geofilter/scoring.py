@@ -8,15 +8,16 @@ what is done with a score.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
+from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.errors import PackError
 from geofilter.features import SampleFeatures, sample_features
-from geofilter.index import PROXIMITIES, Nearest, Proximity, ToxicIndex
+from geofilter.index import Nearest, ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from geofilter.conversation import Encoded
 
 Floats64 = NDArray[np.float64]
-ScorerName = Literal["nearest", "direction", "activation", "spillover", "persona"]
-# Those that need no more than the blocks up to the SAE's; `persona` is the dense baseline.
-FORWARD_SCORERS: tuple[ScorerName, ...] = ("nearest", "direction", "activation", "persona")
-SCORERS: tuple[ScorerName, ...] = (*FORWARD_SCORERS, "spillover")
-
 TOP_FEATURES = 5
 
 NO_FEATURES = Problem("no_features", "no SAE latent is more active than in benign text")

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget, in_batches, residuals
+from geofilter.choices import Proximity, ScorerName
 from geofilter.errors import ModelError
 from geofilter.explain import parts_of_nearest
 from geofilter.features import pool
-from geofilter.index import Proximity, ToxicIndex
+from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
-from geofilter.scoring import ScorerName
 from geofilter.spillover import (
     pushes,
     require_whole,

@@ -11,7 +11,8 @@ import pytest
 from cli_folder import ROWS, write_rows
 
 from geofilter import defaults, models
-from geofilter.cli import options
+from geofilter.choices import PROXIMITIES, SCORERS
+from geofilter.cli import score
 from geofilter.pack import load_pack
 
 TINY = "--model model --sae sae"
@@ -33,11 +34,10 @@ def test_models_lists_every_entry_for_people_and_for_programs(geofilter):
 
 
 def test_the_words_of_the_options_are_those_of_the_library():
-    from geofilter.index import PROXIMITIES
-    from geofilter.scoring import SCORERS
-
-    assert options.SCORERS == SCORERS
-    assert options.PROXIMITIES == PROXIMITIES
+    offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
+    assert tuple(offered["scorer"]) == SCORERS
+    assert tuple(offered["proximity"]) == PROXIMITIES
+    assert tuple(offered["dtype"]) == tuple(models._DTYPES)
 
 
 # discover
@@ -81,7 +81,7 @@ def test_the_summary_for_programs_is_one_json_object_on_stdout(work, geofilter):
     assert summary["quantiles"]["1.0"] == max(scores)
 
 
-@pytest.mark.parametrize("scorer", options.SCORERS)
+@pytest.mark.parametrize("scorer", SCORERS)
 def test_every_scorer_can_be_asked_for(work, geofilter, scorer):
     done = geofilter(f"score data.jsonl {TINY} --pack my.pack --scorer {scorer} -o s.parquet")
     assert done.code == 0

@@ -18,6 +18,7 @@ from tiny_models import (
     tiny_setting,
 )
 
+from geofilter.choices import PROXIMITIES
 from geofilter.conversation import Encoder
 from geofilter.errors import DataError
 from geofilter.features import sample_features
@@ -33,7 +34,6 @@ from geofilter.geometry import (
     split,
     study,
 )
-from geofilter.index import PROXIMITIES
 from geofilter.models import at_block, load
 from geofilter.permutation import greater_mean_p, holm
 

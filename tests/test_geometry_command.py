@@ -10,8 +10,8 @@ from cli_folder import write_rows
 from tiny_models import save_sae
 
 from geofilter.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.choices import PROXIMITIES
 from geofilter.cli import geometry as command
-from geofilter.index import PROXIMITIES
 
 HOSTILE = "$x^2$\x1b[2J<b>\u202e"
 TINY_RUN = "geometry --inducing data.jsonl --benign other.jsonl --model model --sae sae --top-k 60"
@@ -125,10 +125,6 @@ def test_toxic_rows_or_a_pack_give_the_toxic_features(geofilter, work):
         summaries[name] = json.loads(done.out)["comparisons"]
         assert ("same benign rows" in done.err) == (name == "rows")
     assert summaries["pack"] != summaries["rows"]
-
-
-def test_forms_of_proximity_are_spelled_as_the_index_spells_them():
-    assert command._FORMS == PROXIMITIES
 
 
 def test_every_block_of_the_catalogue_is_compared_unless_some_are_named(monkeypatch):

@@ -16,20 +16,13 @@ from tiny_models import (
 )
 
 from geofilter.activations import residuals
+from geofilter.choices import FORWARD_SCORERS, SCORERS
 from geofilter.discovery import discover
 from geofilter.errors import PackError
 from geofilter.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
-from geofilter.scoring import (
-    FORWARD_SCORERS,
-    NO_FEATURES,
-    SCORERS,
-    BatchScorer,
-    SampleScore,
-    domain_fit,
-    make_scorer,
-)
+from geofilter.scoring import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
 
 
 @pytest.fixture(scope="module", params=SAES)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geofilter.choices import PROXIMITIES
 from geofilter.cli.options import device_option, json_option, model_option, sae_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.terminal import escape
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
     from geofilter.cli.output import Report
     from geofilter.conversation import Encoder
     from geofilter.geometry import Closeness, Comparison, ReadSets, Study
-    from geofilter.index import Proximity
     from geofilter.models import LoadedModel
     from geofilter.pack import FeaturePack
     from geofilter.permutation import RankTrend
     from geofilter.plots import Panel
-
-# Those of `index.PROXIMITIES`, whose module loads torch; a test holds them equal.
-_FORMS: "tuple[Proximity, ...]" = ("mean", "nearest")
 
 
 def _numbers(
@@ -311,7 +308,7 @@ def _panels(found: "Study") -> "list[Panel]":
             },
         )
         for domain in domains
-        for form in _FORMS
+        for form in PROXIMITIES
     ]
 
 
@@ -325,7 +322,7 @@ def _print(found: "Study", output: str, by: str | None) -> None:
     click.echo()
     for form, trend in found.trend.items():
         click.echo(_trend_line(form, trend, found))
-    tests = len(found.comparisons) * len(_FORMS)
+    tests = len(found.comparisons) * len(PROXIMITIES)
     click.echo(
         "p is one-sided, small where inducing features lie nearer; Holm corrects it for the "
         f"{tests} tests\nabove. They take features for independent, which they are not quite. "

@@ -1,8 +1,5 @@
 """Options that several commands share, so that each is spelled and explained once.
 
-The words for --scorer and --proximity are repeated here because the modules that own
-them load torch; a test holds the two equal.
-
 This module knows nothing about what the options do.
 """
 
@@ -11,15 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-SCORERS = ("nearest", "direction", "activation", "persona", "spillover")
-PROXIMITIES = ("mean", "nearest")
-DTYPES = ("float32", "bfloat16")
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
 
 
-def _several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
+def several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
+    """One decorator for several options, in the order in which they are shown."""
+
     def decorate(function: _Function) -> _Function:
         for option in reversed(options):
             function = option(function)
@@ -67,9 +62,9 @@ def _model_option(*, required: bool) -> Callable[[Any], Any]:
 
 
 model_option = _model_option(required=True)
-model_options = _several(model_option, *_model_choices)
+model_options = several(model_option, *_model_choices)
 # For a command that can do without a model.
-optional_model_options = _several(_model_option(required=False), *_model_choices)
+optional_model_options = several(_model_option(required=False), *_model_choices)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a summary for programs instead of for people."
@@ -94,7 +89,7 @@ def _pairs(
     return pairs
 
 
-layout_options = _several(
+layout_options = several(
     click.option(
         "--layout",
         metavar="NAME",

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from geofilter.cli.options import (
-    DTYPES,
-    PROXIMITIES,
-    SCORERS,
-    json_option,
-    layout_options,
-    optional_model_options,
-)
+from geofilter.choices import DTYPES, PROXIMITIES, SCORERS
+from geofilter.cli.options import json_option, layout_options, optional_model_options
 from geofilter.cli.output import (
     argument,
     bytes_text,

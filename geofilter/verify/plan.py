@@ -5,8 +5,8 @@ This module runs nothing.
 
 from dataclasses import dataclass, field
 
+from geofilter.choices import SCORERS
 from geofilter.errors import GeofilterError
-from geofilter.scoring import SCORERS
 from geofilter.terminal import escape
 from geofilter.verify.generate import Sampling
 from geofilter.verify.recipe import Recipe

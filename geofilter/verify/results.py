@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
-from geofilter.scoring import SCORERS
+from geofilter.choices import SCORERS
 from geofilter.verify import plan as arms
 from geofilter.verify.experiment import IN_DOMAIN, MAIN, Outcome
 from geofilter.verify.metrics import ArmResult, Judged, compare

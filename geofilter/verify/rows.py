@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofilter import launch
+from geofilter.choices import SCORERS
 from geofilter.conversation import Encoder
 from geofilter.errors import DataError
 from geofilter.messages import Unscorable
 from geofilter.row_loss import RowLoss, read_row_loss
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import Settings
-from geofilter.scoring import SCORERS
 from geofilter.selection import drop_fraction
 from geofilter.table import ScoreTable
 from geofilter.terminal import escape

@@ -28,6 +28,7 @@ import torch
 from geofilter import models, run
 from geofilter.activations import TokenBudget
 from geofilter.checkpoint import open_checkpoint
+from geofilter.choices import ScorerName
 from geofilter.conversation import Encoder
 from geofilter.errors import ModelError
 from geofilter.features import sample_features
@@ -36,7 +37,7 @@ from geofilter.layouts import Problem, Sample
 from geofilter.messages import Turn, Unscorable
 from geofilter.models import LoadedModel
 from geofilter.rows import RowFile
-from geofilter.scoring import ScorerName, make_scorer
+from geofilter.scoring import make_scorer
 from geofilter.terminal import escape
 from geofilter.verify.generate import Put, Sampling, answers
 from geofilter.verify.judge import Asked, Judge
