@@ -1,44 +1,24 @@
 """`geofilter filter`: a data set and its score table in, kept and dropped rows out."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from geofilter.cli import actions
 from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json
+from geofilter.cli.selection import asked_of, print_curve, selection_options
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
-    from geofilter.cli.fdr import Bound
+    from geofilter.cli.selection import Bound
     from geofilter.selection import Selection
 
 
 @click.command("filter")
 @click.argument("data")
 @scores_option
-@click.option(
-    "--drop-fraction",
-    type=float,
-    metavar="F",
-    help="Drop this share of the scored rows, 0 to 1, those nearest to harm.",
-)
-@click.option(
-    "--threshold", type=float, metavar="X", help="Drop every row with this score or a higher one."
-)
-@click.option(
-    "--fdr",
-    type=float,
-    metavar="Q",
-    help="Drop as many rows as can go with at most this share of clean rows among them, on "
-    "average, 0 to 1. Needs --reference.",
-)
-@click.option(
-    "--reference",
-    metavar="CLEAN",
-    help="Clean rows of the same kind as those of DATA: data, or its score table. Data is "
-    "scored as DATA was, once.",
-)
+@selection_options
 @click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
 @click.option(
     "-o",
@@ -77,10 +57,6 @@ if TYPE_CHECKING:
 def command(
     data: str,
     scores: str,
-    drop_fraction: float | None,
-    threshold: float | None,
-    fdr: float | None,
-    reference: str | None,
     curve: bool,
     output: str | None,
     dropped: str | None,
@@ -89,6 +65,7 @@ def command(
     review: str | None,
     trust_remote_code: bool,
     as_json: bool,
+    **choice: Any,
 ) -> None:
     """Split DATA into kept and dropped rows, by the scores in TABLE; or mask, weigh or list them.
 
@@ -106,21 +83,17 @@ def command(
           --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
-    from geofilter.cli import fdr as said
-
-    choices = (drop_fraction, threshold, fdr)
+    asked = asked_of(choice)
     if curve:
-        if any(choice is not None for choice in choices) or output or dropped or review:
+        if asked.given or output or dropped or review:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
-        said.print_curve(data, scores, reference, as_json)
+        print_curve(data, scores, asked.reference, as_json)
         return
-    if sum(choice is not None for choice in choices) != 1:
+    if asked.given != 1:
         raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or --curve")
-    if (fdr is None) != (reference is None):
-        raise click.UsageError("--fdr and --reference go together")
+    asked.check()
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
-    from geofilter import conformal, selection
     from geofilter.atomic import check_output
     from geofilter.run import open_scored
     from geofilter.split import write_split
@@ -132,17 +105,8 @@ def command(
         check_output(path)
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
-    clean = None
-    if fdr is not None:
-        assert reference is not None
-        clean = said.read(reference, table, fdr)
-        chosen = conformal.fdr(table.scores, clean.scores, fdr, unscored=unscored)
-    elif drop_fraction is not None:
-        chosen = selection.drop_fraction(table.scores, drop_fraction, unscored=unscored)
-    else:
-        assert threshold is not None
-        chosen = selection.threshold(table.scores, threshold, unscored=unscored)
-    bound = None if clean is None or fdr is None else said.Bound(clean, fdr, chosen)
+    chosen, bound = asked.choose(table, unscored=unscored)
+    assert chosen is not None
     if action == "drop":
         write_split(rows, table, chosen, output, dropped)
         n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0

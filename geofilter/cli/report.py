@@ -1,17 +1,17 @@
 """`geofilter report`: one HTML file about a scored data set, which opens offline."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import bytes_text, note, print_json
+from geofilter.cli.selection import asked_of, selection_options
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from geofilter.rows import RowFile
     from geofilter.run import Run
-    from geofilter.selection import Selection
     from geofilter.table import ScoreTable
 
 
@@ -25,24 +25,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where the page goes, such as report.html.",
 )
-@click.option(
-    "--drop-fraction",
-    type=float,
-    metavar="F",
-    help="Show what dropping this share of the scored rows would do, 0 to 1.",
-)
-@click.option(
-    "--threshold", type=float, metavar="X", help="Show what dropping from this score up would do."
-)
-@click.option(
-    "--fdr",
-    type=float,
-    metavar="Q",
-    help="Show what `geofilter filter --fdr Q` would drop, 0 to 1. Needs --reference.",
-)
-@click.option(
-    "--reference", metavar="CLEAN", help="Clean rows for --fdr: data, or its score table."
-)
+@selection_options
 @click.option(
     "--by",
     multiple=True,
@@ -70,16 +53,13 @@ def command(
     data: str,
     scores: str,
     output: str,
-    drop_fraction: float | None,
-    threshold: float | None,
-    fdr: float | None,
-    reference: str | None,
     by: tuple[str, ...],
     baseline: str | None,
     explain: int,
     no_model: bool,
     trust_remote_code: bool,
     as_json: bool,
+    **choice: Any,
 ) -> None:
     """Write one HTML file about DATA and its scores: plots first, then rows, then limits.
 
@@ -94,11 +74,11 @@ def command(
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --baseline persona.parquet --by topic --no-model -o report.html
     """
-    if sum(choice is not None for choice in (drop_fraction, threshold, fdr)) > 1:
+    asked = asked_of(choice)
+    if asked.given > 1:
         raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
-    if (fdr is None) != (reference is None):
-        raise click.UsageError("--fdr and --reference go together")
-    from geofilter import report, selection
+    asked.check()
+    from geofilter import report
     from geofilter.atomic import check_output
     from geofilter.report.contents import gather
     from geofilter.run import open_scored
@@ -108,13 +88,11 @@ def command(
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     rows = open_scored(data, table)
-    chosen, promise = None, None
-    if fdr is not None and reference is not None:
-        chosen, promise = _bounded(table, fdr, reference)
-    elif drop_fraction is not None:
-        chosen = selection.drop_fraction(table.scores, drop_fraction)
-    elif threshold is not None:
-        chosen = selection.threshold(table.scores, threshold)
+    chosen, bound = asked.choose(table)
+    promise = None
+    if bound:
+        bound.warn()
+        promise = " ".join(bound.in_words().split())
     run, why = None, "the model was not loaded"
     if explain and not no_model:
         run, why = _load(rows, table, trust_remote_code)
@@ -146,18 +124,6 @@ def command(
         click.echo(f"{len(table):,} rows → {escape(output, None)} ({bytes_text(size)})")
     if contents.warning:
         note(f"warning: {contents.warning}")
-
-
-def _bounded(table: "ScoreTable", fdr: float, reference: str) -> "tuple[Selection, str]":
-    """The selection of `filter --fdr`, and what it promises; doubts go to standard error."""
-    from geofilter import conformal
-    from geofilter.cli import fdr as said
-
-    clean = said.read(reference, table, fdr)
-    chosen = conformal.fdr(table.scores, clean.scores, fdr)
-    bound = said.Bound(clean, fdr, chosen)
-    bound.warn()
-    return chosen, " ".join(bound.in_words().split())
 
 
 def _load(

@@ -1,25 +1,96 @@
-"""What `geofilter filter` says about a reference, the bound it gives, and the curve.
+"""Which rows are meant, for the commands that choose some: options, choice, and what is said of it.
 
-This module decides nothing; `conformal` and `reference` do.
+This module decides nothing; `geofilter.selection`, `conformal` and `reference` do.
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from geofilter.cli.options import several
 from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from geofilter.conformal import CurvePoint
     from geofilter.reference import Reference
-    from geofilter.selection import Selection
+    from geofilter.selection import Selection, Unscored
     from geofilter.table import ScoreTable
 
 # A reference that can drop no fewer rows than this share is called small.
 _MANY = 0.1
 _FEW = 0.01  # what a larger one is to be able to drop
+
+
+selection_options = several(
+    click.option(
+        "--drop-fraction",
+        type=float,
+        metavar="F",
+        help="Choose this share of the scored rows, 0 to 1, those nearest to harm.",
+    ),
+    click.option(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="Choose every row with this score or a higher one.",
+    ),
+    click.option(
+        "--fdr",
+        type=float,
+        metavar="Q",
+        help="Choose as many rows as can go with at most this share of clean rows among them, on "
+        "average, 0 to 1. Needs --reference.",
+    ),
+    click.option(
+        "--reference",
+        metavar="CLEAN",
+        help="Clean rows of the same kind as those of DATA: data, or its score table. Data is "
+        "scored as DATA was, once.",
+    ),
+)
+
+
+class Asked(NamedTuple):
+    """The values of `selection_options`."""
+
+    drop_fraction: float | None
+    threshold: float | None
+    fdr: float | None
+    reference: str | None
+
+    @property
+    def given(self) -> int:
+        """How many choices were made; one is right."""
+        return sum(one is not None for one in self[:3])
+
+    def check(self) -> None:
+        """Refuse a bound without a reference, and a reference without a bound."""
+        if (self.fdr is None) != (self.reference is None):
+            raise click.UsageError("--fdr and --reference go together")
+
+    def choose(
+        self, table: "ScoreTable", *, unscored: "Unscored" = "keep"
+    ) -> "tuple[Selection | None, Bound | None]":
+        """The rows of `table` that are meant, None where no choice was made; and its bound."""
+        from geofilter import conformal, selection
+
+        if self.fdr is not None and self.reference is not None:
+            clean = read(self.reference, table, self.fdr)
+            chosen = conformal.fdr(table.scores, clean.scores, self.fdr, unscored=unscored)
+            return chosen, Bound(clean, self.fdr, chosen)
+        if self.drop_fraction is not None:
+            chosen = selection.drop_fraction(table.scores, self.drop_fraction, unscored=unscored)
+            return chosen, None
+        if self.threshold is not None:
+            return selection.threshold(table.scores, self.threshold, unscored=unscored), None
+        return None, None
+
+
+def asked_of(options: dict[str, Any]) -> Asked:
+    """Take the values of `selection_options` out of a command's `options`."""
+    return Asked(*(options.pop(name) for name in Asked._fields))
 
 
 def read(source: str, table: "ScoreTable", q: float | None) -> "Reference":
