@@ -20,7 +20,10 @@ from geofilter.terminal import escape
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0
 
-# Called with the phase, the rows done so far in it, and the rows in all where that is known.
+# What is counted in the phases that do not count rows, by the last word of their names.
+_COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answers"}
+
+# Called with the phase, how much is done in it, and how much there is where that is known.
 Report = Callable[[str, int, int | None], None]
 
 
@@ -62,11 +65,16 @@ def time_text(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
 
 
+def _counted(label: str) -> str:
+    return _COUNTED.get(label.split()[-1], "rows")
+
+
 class _PlainLines:
     """Progress for a log file: one line now and then, never a moving bar."""
 
     def __init__(self, label: str) -> None:
         self._label = label
+        self._unit = _counted(label)
         self._start = self._spoken = time.monotonic()
 
     def report(self, done: int, total: int | None) -> None:
@@ -77,7 +85,7 @@ class _PlainLines:
         rate = done / (now - self._start)
         of_all = f" of {total:,}" if total is not None else ""
         left = f", about {(total - done) / rate:,.0f} s left" if total is not None and rate else ""
-        note(f"{self._label}: {done:,}{of_all} rows, {rate:,.0f} rows/s{left}")
+        note(f"{self._label}: {done:,}{of_all} {self._unit}, {rate:,.0f} {self._unit}/s{left}")
 
     def close(self) -> None:
         pass
@@ -89,7 +97,7 @@ class _Bar:
     def __init__(self, label: str) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(desc=label, unit=" rows", file=sys.stderr, leave=False)
+        self._bar = tqdm(desc=label, unit=f" {_counted(label)}", file=sys.stderr, leave=False)
 
     def report(self, done: int, total: int | None) -> None:
         self._bar.total = total
