@@ -3,6 +3,7 @@
 This module decides nothing and draws nothing.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -172,7 +173,8 @@ def _labels(table: ScoreTable, run: "Run | None") -> dict[int, tuple[str, ...]]:
         return tokens.labels_of(table, run.pack)
     settings = table.manifest.facts.get("settings")
     path = settings.get("pack") if isinstance(settings, dict) else None
-    if isinstance(path, str):
-        with suppress(PackError):  # it went elsewhere: the numbers stay
+    # Nothing is fetched because a table says so.
+    if isinstance(path, str) and os.path.isfile(path):
+        with suppress(PackError):  # it is another by now: the numbers stay
             return tokens.labels_of(table, load_pack(path))
     return {}
