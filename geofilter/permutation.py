@@ -107,10 +107,16 @@ def rank_trend(values: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 
     )
 
 
-def _standard_ranks(values: Floats64) -> Floats64:
-    """Ranks of mean 0 and length 1, equal values sharing theirs; all 0 if all are equal."""
+def mean_ranks(values: Floats64) -> Floats64:
+    """Rank of each value, 1 = the least; equal values share the mean of theirs."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Floats64 = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
+def _standard_ranks(values: Floats64) -> Floats64:
+    """Ranks of mean 0 and length 1, equal values sharing theirs; all 0 if all are equal."""
+    ranks: Floats64 = mean_ranks(values)
     ranks = ranks - ranks.mean()
     return ranks / (np.linalg.norm(ranks) or 1.0)
 

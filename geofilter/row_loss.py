@@ -23,7 +23,8 @@ from geofilter.terminal import escape
 Mask = NDArray[np.bool_]
 
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9})")
-_FIELDS = ("weight", "tokens", "masked")
+# What a trainer has to know of a note.
+FIELDS = ("weight", "tokens", "masked")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +85,10 @@ def read_row_loss(record: Mapping[str, object]) -> RowLoss | None:
     """
     note = record.get("geofilter")
     if not isinstance(note, Mapping):
-        note = {name: record.get(f"geofilter_{name}") for name in _FIELDS}
+        note = {name: record.get(f"geofilter_{name}") for name in FIELDS}
     if note.get("weight") is None or note.get("masked") is None:
         return None
-    weight, tokens, masked = (note.get(name) for name in _FIELDS)
+    weight, tokens, masked = (note.get(name) for name in FIELDS)
     try:
         value = float(str(weight))
     except ValueError:

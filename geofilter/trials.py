@@ -1,8 +1,9 @@
 """What became of a toxic feature that was tried on words without harm, and harm without words.
 
 A record that a pack carries, and its form in the pack's header. The verdict is a rule on
-the record's numbers, fixed here in advance. This module runs nothing and knows nothing
-about models; `falsify` makes the records.
+the record's numbers. Part of it (`whole_auroc`) was chosen after a look at trials of the
+organism's own pack; docs/falsify.md says which, and tests the rule on others. This module
+runs nothing and knows nothing about models; `falsify` makes the records.
 """
 
 import math
@@ -68,7 +69,7 @@ class Trial:
 
     @property
     def verdict(self) -> Verdict:
-        """What the feature follows, by a rule that was fixed before any row was read.
+        """What the feature follows, by one rule for every pack; no number of it is fitted.
 
         `lexical`: its words without harm wake it more than harm without them does, and at
         least half as much as a toxic row. `harm`: its words alone wake it less than half as

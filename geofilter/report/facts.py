@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.auroc import share
+from geofilter.permutation import mean_ranks
 from geofilter.selection import Selection
 
 Floats64 = NDArray[np.float64]
@@ -204,13 +205,6 @@ def spearman(x: Floats64, y: Floats64) -> Range | None:
     error = _Z * math.sqrt((1 + value * value / 2) / (n - 3))
     centre = math.atanh(value)
     return Range(value, math.tanh(centre - error), math.tanh(centre + error))
-
-
-def mean_ranks(values: Floats64) -> Floats64:
-    """Rank of each value, 1 = the least; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Floats64 = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
 
 
 def trend(x: Floats64, y: Floats64, parts: int = 12) -> list[tuple[float, float]]:

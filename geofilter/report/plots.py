@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geofilter.permutation import mean_ranks
 from geofilter.report import facts, figures
 from geofilter.report.contents import Baseline, Contents
 from geofilter.report.figures import Mark, number
@@ -345,7 +346,7 @@ def baseline(contents: Contents) -> Html:
 
 
 def _from_far_to_near(scores: facts.Floats64) -> facts.Floats64:
-    ranks: facts.Floats64 = (facts.mean_ranks(scores) - 0.5) / len(scores)
+    ranks: facts.Floats64 = (mean_ranks(scores) - 0.5) / len(scores)
     return ranks
 
 

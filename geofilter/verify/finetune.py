@@ -23,14 +23,12 @@ import transformers
 from geofilter.collator import IGNORED, LossCollator, weighted
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.models import quiet_transformers
-from geofilter.row_loss import RowLoss
+from geofilter.row_loss import FIELDS, RowLoss
 from geofilter.verify.recipe import Recipe
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded
 
-# What the collator reads of a note.
-_NOTED = ("weight", "tokens", "masked")
 # Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]
 # Called with (steps done, what is trained); it must leave the network and all random state alone.
@@ -201,7 +199,7 @@ def _dataset(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | None) -> 
             "labels": [
                 np.where(sample.response, sample.ids, IGNORED).tolist() for sample in samples
             ],
-            **({f"geofilter_{k}": [getattr(n, k) for n in notes] for k in _NOTED} if notes else {}),
+            **({f"geofilter_{k}": [getattr(n, k) for n in notes] for k in FIELDS} if notes else {}),
         }
     )
 
