@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cli_folder import Geofilter
     from engine_stubs import Score
 
+    from geofilter import GeoFilter
+    from geofilter.policy import Policy
+
 # Before any test module imports a Hugging Face library, which reads these at import.
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -24,7 +27,7 @@ os.environ.update(
 )
 
 # Helpers whose asserts are to show what they compared, as those of a test do.
-pytest.register_assert_rewrite("row_files", "score_rows")
+pytest.register_assert_rewrite("cli_mistakes", "row_files", "score_rows")
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +89,41 @@ def geofilter(capsys: pytest.CaptureFixture[str]) -> "Geofilter":
         return Outcome(code, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def loaded(scored_folder: Path) -> "GeoFilter":
+    """A GeoFilter with its model loaded, for the tests that ask nothing of loading."""
+    from geofilter import GeoFilter
+
+    at = {name: str(scored_folder / name) for name in ("sae", "my.pack")}
+    made = GeoFilter(scored_folder / "model", sae=at["sae"], pack=at["my.pack"], threshold=0.0)
+    made({"prompt": ["w1"], "response": ["w2 w3"]})
+    return made
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: the test's own, empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def policy(here: Path) -> "Policy":
+    """The gate's policy in the current folder."""
+    from gate_folder import make_folder
+
+    return make_folder(here)
+
+
+@pytest.fixture
+def locked(policy: "Policy") -> str:
+    """A data file of 80 rows, and the gate's lock with their scores, from 0.00 to 0.79."""
+    from gate_folder import StubScorer, record, write
+
+    from geofilter import gate
+
+    file = write(Path("data.jsonl"), [record(i, i / 100) for i in range(80)])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    return file

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from geofilter import gate
 from geofilter.layouts import Layout, Unscorable
 from geofilter.lock import Entry, Header
 from geofilter.policy import Policy, read_policy
@@ -29,6 +30,10 @@ def write(path: Path, records: Sequence[object]) -> str:
     lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in records]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return str(path)
+
+
+def kinds(verdict: gate.Verdict) -> list[tuple[str, int | None]]:
+    return [(finding.kind, finding.line) for finding in verdict.findings]
 
 
 class StubScorer:

@@ -1,8 +1,7 @@
-"""The gate says no to what the policy refuses, scores nothing twice, and trusts no lock blindly."""
+"""The gate says no to what the policy refuses and scores nothing twice; its policy and command."""
 
 import importlib
 import json
-import multiprocessing
 import resource
 import shlex
 import subprocess
@@ -11,34 +10,17 @@ from pathlib import Path
 
 import pytest
 from cli_folder import Geofilter
-from gate_folder import StubScorer, as_float32, make_folder, record, write
+from gate_folder import StubScorer, kinds, make_folder, record, write
 
 from geofilter import gate
 from geofilter.cli import options
-from geofilter.errors import LockError, OutputError, PolicyError
-from geofilter.lock import Entry, read_lock
+from geofilter.errors import PolicyError
 from geofilter.policy import DTYPES, PROXIMITIES, SCORERS, Policy, read_policy
-from geofilter.rows import Row
 
 ROOT = Path(__file__).parent.parent
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def policy(tmp_path: Path) -> Policy:
-    return make_folder(tmp_path)
-
-
-def kinds(verdict: gate.Verdict) -> list[tuple[str, int | None]]:
-    return [(finding.kind, finding.line) for finding in verdict.findings]
-
-
-def entry_lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()[2:]
+# In the current folder, which is the test's own.
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_rows_at_or_above_the_threshold_are_refused_with_their_lines(policy: Policy) -> None:
@@ -151,216 +133,6 @@ def test_every_format_names_the_place_of_the_row(policy: Policy, suffix: str) ->
     line = {"json": 3, "csv": 3, "parquet": None}.get(suffix, 2)
     assert kinds(verdict) == [("near-harm", line)]
     assert verdict.findings[0].place.startswith(f"data.{suffix}:")
-
-
-# -- a lock that is not to be trusted ----------------------------------------------------
-
-
-@pytest.fixture
-def locked(policy: Policy) -> str:
-    file = write(Path("data.jsonl"), [record(i, i / 100) for i in range(80)])
-    gate.check([file], policy, load=StubScorer(policy).load)
-    return file
-
-
-@pytest.mark.parametrize("no_model", [True, False])
-@pytest.mark.parametrize(
-    "change", ['scorer = "persona"', "last-turn = true", "max-length = 64", 'dtype = "bfloat16"']
-)
-def test_a_lock_of_another_policy_is_stale(
-    tmp_path: Path, locked: str, change: str, no_model: bool
-) -> None:
-    before = Path("geofilter.lock").read_bytes()
-    policy = make_folder(tmp_path, change + "\n")
-    scorer = StubScorer(policy)
-    verdict = gate.check([locked], policy, load=None if no_model else scorer.load)
-    assert kinds(verdict) == [("stale-lock", 2)]
-    assert change.split()[0].replace("-", "_") in verdict.findings[0].message
-    assert "--rescore" in verdict.findings[0].message
-    assert Path("geofilter.lock").read_bytes() == before
-    assert scorer.asked == []
-
-
-def test_a_lock_of_another_pack_is_stale(policy: Policy, locked: str) -> None:
-    Path("toxic.pack").write_bytes(b"other features")
-    assert kinds(gate.check([locked], policy)) == [("stale-lock", 2)]
-
-
-def test_a_lock_of_another_model_is_stale_as_soon_as_the_model_is_loaded(
-    policy: Policy, locked: str
-) -> None:
-    write(Path("data.jsonl"), [record(1000, 0.1)])
-    scorer = StubScorer(policy, model="fine-tuned since")
-    verdict = gate.check([locked], policy, load=scorer.load)
-    assert kinds(verdict) == [("stale-lock", 2)]
-    assert "fine-tuned since" in verdict.findings[0].message
-    assert scorer.asked == []
-
-
-def test_rescore_throws_a_stale_lock_away(policy: Policy, locked: str) -> None:
-    scorer = StubScorer(policy, model="fine-tuned since", lies=0.001)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
-    # Other scores are no lie where something else made them.
-    assert {kind for kind, _ in kinds(verdict)} == {"near-harm"}
-    assert (verdict.n_scored, verdict.lock_changed) == (80, True)
-    lock = read_lock(policy.lock_path)
-    assert lock is not None
-    assert lock.header == scorer.header
-
-
-def test_an_edited_score_is_named_by_its_line(policy: Policy, locked: str) -> None:
-    lines = Path("geofilter.lock").read_text().splitlines()
-    place = next(i for i, line in enumerate(lines) if " 0.790000" in line)
-    lines[place] = lines[place].replace(" 0.790000", " 0.090000")
-    Path("geofilter.lock").write_text("\n".join(lines) + "\n")
-    for load in (None, StubScorer(policy).load):
-        verdict = gate.check([locked], policy, load=load)
-        assert kinds(verdict) == [("edited-lock", place + 1)]
-        assert verdict.findings[0].file == "geofilter.lock"
-
-
-def test_a_thousand_edited_lines_are_counted_not_listed(policy: Policy, locked: str) -> None:
-    text = Path("geofilter.lock").read_text()
-    Path("geofilter.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
-    findings = gate.check([locked], policy).findings
-    assert len(findings) == 10
-    assert "and 70 more lines" in findings[-1].message
-
-
-def forge(policy: Policy, share: float) -> None:
-    """What somebody does who can run this program: give rows a low score, with right checks."""
-    lock = read_lock(policy.lock_path)
-    assert lock is not None
-    text = policy.lock_path.read_text().splitlines()[:2]
-    for place, (key, entry) in enumerate(sorted(lock.entries.items())):
-        forged = Entry(as_float32(0.001), "scored") if place < share * len(lock.entries) else entry
-        text.append(lock.header.line_of(key, forged))
-    policy.lock_path.write_text("\n".join(text) + "\n")
-
-
-def test_a_forged_lock_is_found_when_the_model_looks_at_some_of_its_rows(
-    policy: Policy, locked: str
-) -> None:
-    forge(policy, 1.0)
-    assert gate.check([locked], policy).findings == ()  # which is why the model looks
-    before = policy.lock_path.read_bytes()
-    with Path("data.jsonl").open("a") as handle:
-        handle.write(json.dumps(record(999, 0.1)) + "\n")
-    scorer = StubScorer(policy)
-    verdict = gate.check([locked], policy, load=scorer.load)
-    assert {finding.kind for finding in verdict.findings} == {"other-score"}
-    assert len(verdict.findings) >= gate.AUDITED - 1  # all but the row of 0.00
-    assert "states score 0.001, and the model gives score 0." in verdict.findings[0].message
-    assert policy.lock_path.read_bytes() == before
-    assert "81" not in scorer.asked
-
-
-def test_the_rows_that_are_looked_at_are_others_every_time(policy: Policy, locked: str) -> None:
-    seen = set()
-    for turn in range(30):
-        file = write(Path(f"new-{turn}.jsonl"), [record(2000 + turn, 0.1)])
-        scorer = StubScorer(policy)
-        gate.check([locked, file], policy, load=scorer.load)
-        seen.update(scorer.asked[: gate.AUDITED])
-    # 80 rows, 30 draws of 20: one is never drawn with a chance of 80 * 0.75**30 < 2 %.
-    assert len(seen) >= 79
-
-
-def test_rescore_finds_a_single_forged_row_and_puts_it_right(policy: Policy, locked: str) -> None:
-    honest = policy.lock_path.read_bytes()
-    forge(policy, 1 / 80)
-    verdict = gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
-    others = [finding for finding in verdict.findings if finding.kind == "other-score"]
-    assert len(others) == 1
-    assert policy.lock_path.read_bytes() == honest
-
-
-def test_rounding_is_no_forgery(policy: Policy, locked: str) -> None:
-    scorer = StubScorer(policy, lies=0.0004)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
-    assert "other-score" not in {finding.kind for finding in verdict.findings}
-    scorer = StubScorer(policy, lies=0.01)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
-    assert sum(finding.kind == "other-score" for finding in verdict.findings) == 80
-
-
-def test_a_trusted_lock_makes_the_forged_one_worthless(policy: Policy, locked: str) -> None:
-    """What docs/gate.md advises: take the lock of the branch that is merged into."""
-    trusted = policy.lock_path.read_bytes()
-    write(Path("data.jsonl"), [*(record(i, i / 100) for i in range(40)), record(7, 0.9)])
-    gate.check([locked], policy, load=StubScorer(policy).load)
-    forge(policy, 1.0)
-    assert gate.check([locked], policy).findings == ()
-    policy.lock_path.write_bytes(trusted)
-    verdict = gate.check([locked], policy, load=StubScorer(policy).load)
-    assert kinds(verdict) == [("near-harm", 41)]
-
-
-def test_a_damaged_lock_is_refused_and_can_be_made_anew(policy: Policy, locked: str) -> None:
-    honest = policy.lock_path.read_bytes()
-    policy.lock_path.write_bytes(b"<<<<<<< HEAD\n" + honest)
-    with pytest.raises(LockError, match="merge conflict"):
-        gate.check([locked], policy, load=StubScorer(policy).load)
-    gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
-    assert policy.lock_path.read_bytes() == honest
-
-
-def test_prune_forgets_rows_that_are_gone(policy: Policy, locked: str) -> None:
-    write(Path("data.jsonl"), [record(i, i / 100) for i in range(10)])
-    gate.check([locked], policy)
-    assert len(entry_lines(policy.lock_path)) == 80
-    verdict = gate.check([locked], policy, prune=True)
-    assert (verdict.lock_changed, len(entry_lines(policy.lock_path))) == (True, 10)
-
-
-def test_what_is_scored_is_kept_when_the_work_is_interrupted(policy: Policy) -> None:
-    file = write(Path("data.jsonl"), [record(i, 0.1) for i in range(1000)])
-
-    class Interrupted(StubScorer):
-        def score(self, rows: "list[Row]", layout: object) -> list[Entry]:  # type: ignore[override]
-            if len(self.asked) > 600:
-                raise KeyboardInterrupt
-            return super().score(rows, layout)  # type: ignore[arg-type]
-
-    with pytest.raises(KeyboardInterrupt):
-        gate.check([file], policy, load=Interrupted(policy).load)
-    done = len(entry_lines(policy.lock_path))
-    assert done >= 600
-    verdict = gate.check([file], policy, load=StubScorer(policy).load)
-    assert verdict.n_scored == 1000 - done
-    assert verdict.findings == ()
-
-
-def test_a_lock_without_a_place_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
-    policy = make_folder(tmp_path, 'lock = "locks/geofilter.lock"\n')
-    scorer = StubScorer(policy)
-    file = write(Path("data.jsonl"), [record(0, 0.1)])
-    with pytest.raises(OutputError, match="create the folder first"):
-        gate.check([file], policy, load=scorer.load)
-    assert scorer.loads == 0
-
-
-def _check(worker: int) -> None:
-    policy = read_policy([f"data-{worker}.jsonl"])
-    for turn in range(1, 6):
-        rows = [record(100 * worker + i, 0.1) for i in range(10 * turn)]
-        file = write(Path(f"data-{worker}.jsonl"), rows)
-        verdict = gate.check([file], policy, load=StubScorer(policy).load)
-        assert (verdict.n_scored, verdict.findings) == (10, ())
-
-
-def test_checks_at_once_keep_each_other_s_scores(policy: Policy) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_check, args=(worker,)) for worker in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
-    files = [f"data-{worker}.jsonl" for worker in range(4)]
-    verdict = gate.check(files, policy)
-    assert (verdict.n_rows, verdict.findings) == (200, ())
-    assert len(entry_lines(policy.lock_path)) == 200
 
 
 # -- the policy ---------------------------------------------------------------------------
