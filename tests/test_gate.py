@@ -13,9 +13,9 @@ from cli_folder import Geofilter
 from gate_folder import StubScorer, kinds, make_folder, record, write
 
 from geofilter import gate
-from geofilter.cli import options
+from geofilter.cli import score
 from geofilter.errors import PolicyError
-from geofilter.policy import DTYPES, PROXIMITIES, SCORERS, Policy, read_policy
+from geofilter.policy import _CHECKS, Policy, read_policy
 
 ROOT = Path(__file__).parent.parent
 
@@ -208,11 +208,11 @@ def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
 
 
 def test_the_words_of_a_policy_are_those_of_the_command_line() -> None:
-    assert (SCORERS, PROXIMITIES, DTYPES) == (
-        options.SCORERS,
-        options.PROXIMITIES,
-        options.DTYPES,
-    )
+    offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
+    for key in ("scorer", "proximity", "dtype"):
+        stated, is_right = _CHECKS[key]
+        assert stated == f"one of {', '.join(offered[key])}"
+        assert all(map(is_right, offered[key]))
 
 
 # -- the command --------------------------------------------------------------------------

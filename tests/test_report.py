@@ -20,6 +20,16 @@ from geofilter.report.page import POLICY, render
 # Reading
 
 
+def test_no_pack_is_fetched_because_a_table_names_one(tmp_path, monkeypatch):
+    data = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "a", "response": "b"}] * 3)
+    rows, table = score_by_hand(data, [0.1, 0.2, 0.3], tmp_path / "s.parquet")
+    table.manifest.facts["settings"]["pack"] = "hf://org/pack"
+    asked = []
+    monkeypatch.setattr("geofilter.pack.fetch_pack", lambda *place: asked.append(place))
+    assert contents.gather(rows, table).labels == {}
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     ("text", "script"),
     [
