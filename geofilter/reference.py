@@ -24,7 +24,7 @@ from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
 from geofilter.manifest import Manifest, difference
 from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
-from geofilter.rows import open_rows
+from geofilter.rows import RowFile, open_rows
 from geofilter.run import describe_data, open_alike, settings_of, versions
 from geofilter.table import ScoreTable, is_score_table
 from geofilter.terminal import escape
@@ -85,7 +85,8 @@ def read_reference(
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         raise DataError(
             f"{escape(name, limit=200)}: no row of the reference is left "
-            f"({reasons or 'it has none'}); give clean rows that are not in the data"
+            f"({reasons or 'it has none'}); give clean rows that are not in the data and can be "
+            "scored, as `geofilter score` tells"
         )
     differences = compare(_columns(table, None), _columns(made, usable))
     scores = made.scores[usable].compressed()
@@ -104,7 +105,7 @@ def _scored(
 ) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
     settings = settings_of(table)
-    rows = open_alike(name, table)
+    rows = _opened(name, table)
     total = sum(1 for _ in rows)
     if q is not None:
         require_reference(total, q)
@@ -120,6 +121,15 @@ def _scored(
     place.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
     return launch.score(rows, settings, place, on_error="keep", total=total, report=report).table
+
+
+def _opened(name: str, table: ScoreTable) -> RowFile:
+    """The data at `name`, in the layout of `table` where it has those columns, else in its own."""
+    alike = open_alike(name, table)
+    first = next((row.record for row in alike if row.record is not None), None)
+    if first is not None and not set(alike.layout.columns.values()) <= first.keys():
+        return open_rows(name)
+    return alike
 
 
 def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:

@@ -17,6 +17,7 @@ SCORED = "--scores data.scores.parquet"
 FILTER = f"filter data.jsonl {SCORED} -o kept.jsonl"
 CURVE = f"filter data.jsonl {SCORED} --curve"
 MADE = "--model model --sae sae --pack my.pack"
+SPOKEN = (("user", "prompt"), ("assistant", "response"))
 
 
 def scores_of(path: str) -> np.ndarray:
@@ -66,6 +67,18 @@ def test_a_reference_of_data_is_scored_once_as_the_data_was(clean, geofilter, mo
     write_rows(Path("other.jsonl"), 30, 0, 60, seed=9)
     with pytest.raises(AssertionError, match="the model was run"):
         geofilter(f"{CURVE} --reference other.jsonl")
+
+
+def test_a_reference_in_another_layout_is_read_in_its_own(work, geofilter):
+    pairs = [json.loads(line) for line in lines("other.jsonl")]
+    turns = [[{"role": role, "content": pair[column]} for role, column in SPOKEN] for pair in pairs]
+    Path("turns.jsonl").write_text("".join(json.dumps({"messages": t}) + "\n" for t in turns))
+    found, expected = (
+        json.loads(geofilter(f"{CURVE} --json --reference {name}").out)
+        for name in ("turns.jsonl", "other.jsonl")
+    )
+    assert found["reference_rows"] == len(pairs)
+    assert found["curve"] == expected["curve"]
 
 
 def test_a_damaged_cached_table_of_a_reference_is_made_anew(work, geofilter):
