@@ -180,8 +180,9 @@ def _tried(pack: "FeaturePack") -> str:
     left_out = len(pack.trials) - len(pack)
     given = sum("given" in (trial.harm_source, trial.words_source) for trial in pack.trials)
     return (
-        f"Tried on words without harm: {counts['harm']} follow harm, {counts['lexical']} only "
-        f"words (lexical), {counts['unclear']} are unclear; {left_out} left out.\n"
+        f"Tried on words without harm: {counts['harm']} follow more than their words (harm), "
+        f"{counts['lexical']} only words (lexical), {counts['unclear']} are unclear; "
+        f"{left_out} left out.\n"
         f"{given} of them were tried on rows that you gave. "
         "`geofilter pack show` has the figures of each.\n"
     )

@@ -31,9 +31,9 @@ def command() -> None:
 def show(pack: str, as_json: bool) -> None:
     """List a pack's features with labels and statistics, and the trials of each.
 
-    PACK is a file or hf://ORG/NAME. A label says what the feature follows: harm, words
-    (lexical), unclear, or untested where `discover --falsify` was not asked for. A page on
-    Neuronpedia is shown where there is one.
+    PACK is a file or hf://ORG/NAME. A label says what the feature follows: more than its
+    words (harm), words alone (lexical), unclear, or untested where `discover --falsify` was
+    not asked for. A page on Neuronpedia is shown where there is one.
 
     \b
     Examples:
