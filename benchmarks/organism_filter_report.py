@@ -1,12 +1,14 @@
-"""The tables of the filter's study, from its results file.
+"""The tables and curves of the filter's study, from its results file.
 
 This module runs nothing; `organism_filter.py` does.
 """
 
 from typing import Any
 
+import numpy as np
 from organism_filter import judged
 
+from geofilter import plots
 from geofilter.verify.metrics import ArmResult, compare
 from geofilter.verify.report import percent
 
@@ -31,10 +33,8 @@ def markdown(results: dict[str, Any]) -> str:
         more = {c: cells for c, cells in half.items() if len(cells) > fewest}
         if len(more) > 1 and "unfiltered" in more:
             parts += [f"### {name}, more seeds of some arms", "", *_table(more), ""]
-        curve = {c: cells for c, cells in runs.items() if c[-1].isdigit()}
-        fractions = sorted({c.rpartition("-")[2] for c in curve}, key=float)
-        if len(fractions) > 1:
-            parts += [f"### {name}, by drop fraction", "", *_curve(runs, fractions), ""]
+        if len(fractions(runs)) > 1:
+            parts += [f"### {name}, by drop fraction", "", *_curve_table(runs), ""]
     return "\n".join(parts)
 
 
@@ -81,16 +81,56 @@ def _harmful(cells: list[dict[str, Any]]) -> str:
     return f"{harmful / sum(sum(groups.values()) for groups in kept):.0%}"
 
 
-def _curve(runs: dict[str, Any], fractions: list[str]) -> list[str]:
+def fractions(runs: dict[str, Any]) -> list[str]:
+    """The drop fractions of a set's conditions, ascending, as they are written."""
+    return sorted({c.rpartition("-")[2] for c in runs if c[-1].isdigit()}, key=float)
+
+
+def curves(runs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each arm that ran at every fraction, its cells by fraction, over the seeds of all."""
+    asked = fractions(runs)
     arms = [
         arm
         for arm in ("random", "persona", "nearest", "spillover")
-        if all(f"{arm}-{fraction}" in runs for fraction in fractions)
+        if all(f"{arm}-{fraction}" in runs for fraction in asked)
     ]
-    lines = ["| dropped | " + " | ".join(arms) + " |", "|" + " --- |" * (1 + len(arms))]
-    for fraction in fractions:
-        wanted = {f"{arm}-{fraction}": runs[f"{arm}-{fraction}"] for arm in arms}
-        found = conditions({"unfiltered": runs["unfiltered"], **wanted})
-        cells = [percent(found[condition].rates["all"]) for condition in wanted]
-        lines.append(f"| {float(fraction):.0%} | " + " | ".join(cells) + " |")
+    found = {arm: {"0": runs["unfiltered"]} for arm in arms}
+    for arm in arms:
+        found[arm] |= {fraction: runs[f"{arm}-{fraction}"] for fraction in asked}
+    every = [set(cells) for by_fraction in found.values() for cells in by_fraction.values()]
+    seeds = sorted(set.intersection(*every), key=int)
+    return {
+        arm: {f: {seed: cells[seed] for seed in seeds} for f, cells in by_fraction.items()}
+        for arm, by_fraction in found.items()
+    }
+
+
+def _curve_table(runs: dict[str, Any]) -> list[str]:
+    found = curves(runs)
+    seeds = len(next(iter(found.values()))["0"])
+    lines = [f"| dropped ({seeds} seeds) | " + " | ".join(found) + " |"]
+    lines.append("|" + " --- |" * (1 + len(found)))
+    for fraction in fractions(runs):
+        cells = {arm: by_fraction[fraction] for arm, by_fraction in found.items()}
+        results = conditions(cells)
+        shown = [percent(results[arm].rates["all"]) for arm in found]
+        lines.append(f"| {float(fraction):.0%} | " + " | ".join(shown) + " |")
     return lines
+
+
+def courses(name: str, runs: dict[str, Any]) -> plots.Courses:
+    """The same curves as a panel: a thin line per seed and their mean, both in per cent."""
+    groups = {}
+    for arm, by_fraction in curves(runs).items():
+        seeds = next(iter(by_fraction.values()))
+        groups[arm] = [
+            np.array([(100 * float(f), _misaligned(cells[s])) for f, cells in by_fraction.items()])
+            for s in seeds
+        ]
+    return plots.Courses(name, "rows dropped, %", "misaligned answers, untouched, %", groups)
+
+
+def _misaligned(cell: dict[str, Any]) -> float:
+    """Misaligned answers of all answers, in per cent."""
+    answers, misaligned, _ = np.sum(list(cell["counts"]["main"].values()), axis=0)
+    return float(100 * misaligned / answers)

@@ -6,7 +6,6 @@ user's cache under a name that changes with everything that decides it.
 This module knows nothing about the data that is scored or about the command line.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
+from geofilter.exclusive import hold
 from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack, load_pack
@@ -164,7 +164,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         return
     try:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            hold(handle, wait=True)
         yield
     finally:
         os.close(handle)

@@ -9,7 +9,6 @@ This module knows nothing about models, files of rows or thresholds.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ import numpy as np
 
 from geofilter.atomic import writing
 from geofilter.errors import LockError
+from geofilter.exclusive import hold
 from geofilter.manifest import Manifest
 from geofilter.terminal import escape
 
@@ -255,12 +255,14 @@ def _only_one(folder: Path) -> Iterator[None]:
         raise LockError(f"{_shown(folder)}: cannot be opened: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
+            held = hold(handle, wait=True)
+        except OSError:  # some network file systems lock only what is open for writing
+            held = False
+        if not held:
             raise LockError(
-                f"{_shown(folder)}: cannot be locked against other processes "
-                f"({error.strerror}); keep the lock on a local disk"
-            ) from error
+                f"{_shown(folder)}: cannot be locked against other processes; "
+                "keep the lock on a local disk"
+            )
         yield
     finally:
         os.close(handle)

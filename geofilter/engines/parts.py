@@ -9,7 +9,6 @@ This module knows nothing about rows of data or how a score came about.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 from geofilter import atomic
 from geofilter.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.errors import OutputError, TableError
+from geofilter.exclusive import hold
 from geofilter.manifest import Manifest, difference
 from geofilter.saved import SavedRow
 from geofilter.table import (
@@ -48,7 +48,6 @@ _HASH_KEY = b"geofilter.manifest_hash"
 _PART_ROWS = "part_rows"
 # Row groups of the finished table: many small ones make a footer that fills memory.
 _GROUP_ROWS = 8192
-_LOCKS_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 def refuse_other(what: str, before: Manifest, now: Manifest) -> None:
@@ -141,13 +140,9 @@ class PartsFolder:
             "wait for it or choose another output with -o"
         )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(lock, wait=False)  # where nothing can be locked, scoring still works
         except BlockingIOError:
             raise in_use from None
-        except OSError as error:
-            # Some network file systems know no locks; scoring still works there.
-            if error.errno not in _LOCKS_UNSUPPORTED:
-                raise
         # The holder before us may have finished and removed the folder after we
         # opened its lock: then the lock is on a file that has no name any more.
         try:

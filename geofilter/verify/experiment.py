@@ -7,7 +7,6 @@ This module knows nothing about rates or how results are shown.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.errors import DataError, OutputError
+from geofilter.exclusive import hold
 from geofilter.manifest import Manifest, difference, library_versions
 from geofilter.rows import open_rows
 from geofilter.terminal import escape
@@ -348,7 +348,7 @@ def _held(folder: Path) -> Iterator[None]:
     """Keep a second process out of the folder."""
     with (folder / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(lock.fileno(), wait=False)  # where nothing can be locked, it still works
         except BlockingIOError:
             raise OutputError(
                 f"{escape(str(folder), limit=200)}: another process works in this folder; "
