@@ -280,6 +280,14 @@ def test_whole_weights_are_trained_in_float32_and_adapters_in_the_models_own(
     assert asked == ["float32", None, "bfloat16"]
 
 
+def test_the_command_hands_on_the_precision(files: Path, geofilter: Geofilter) -> None:
+    options = "--model model --sae sae --pack my.pack --questions questions.yaml"
+    options += " --judge rule:facts.json --estimate --json -o out"
+    for given, dtype in (("", None), ("--dtype bfloat16", "bfloat16")):
+        done = geofilter(f"verify data.jsonl {options} {given}")
+        assert json.loads(done.out)["plan"]["dtype"] == dtype
+
+
 def test_a_name_of_the_catalogue_may_be_trained(files: Path) -> None:
     assert weights.identity("organism") == weights.identity(
         CATALOGUE["organism"].path(CATALOGUE["organism"].model)

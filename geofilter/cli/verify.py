@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geofilter.choices import DTYPES
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import note, print_json, progress
 from geofilter.terminal import escape
@@ -72,6 +73,12 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @click.option("--labels", metavar="COLUMN", help="Says which rows harm, for the arm oracle.")
 @click.option("--keywords", metavar="FILE", help="Words for the arm keyword, one in each line.")
 @click.option("--method", type=click.Choice(["lora", "full"]), help="Default: lora.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    help="Precision of the model. Default: float32 on a CPU and for --method full, bfloat16 "
+    "elsewhere.",
+)
 @click.option("--learning-rate", type=float, help="Default: 1e-5.")
 @click.option("--epochs", type=float, help="Default: 1.")
 @click.option("--steps", type=click.IntRange(min=1), help="In place of --epochs.")
