@@ -1,6 +1,7 @@
 """Every code block of the README and of the docs runs, but for what stands in tables here.
 
-A page is read from top to bottom in an empty folder that holds the rows which its commands name.
+A page is read from top to bottom in a folder that holds the files which its commands name: those
+that a block of the quickstart writes.
 Commands that name a real model are given the bundled one: the real names are served by a hub on
 loopback in `test_first_use.py` and `test_examples.py`.
 """
@@ -14,12 +15,13 @@ from pathlib import Path
 
 import pytest
 from cli_folder import Geofilter
-from doc_blocks import DATA, SHELL, Reader, assert_printed, blocks, commands
+from doc_blocks import DATA, SHELL, Block, Reader, assert_printed, blocks, commands
 
 import geofilter as package
 
 ROOT = Path(__file__).parent.parent
-ORGANISM = ROOT / "geofilter" / "organism" / "data"
+# Where a page writes the files that all pages name.
+FILES = ("docs/quickstart.md", "## The files of these pages")
 
 # Pages whose commands are run by another test, which names them.
 ELSEWHERE = {
@@ -82,14 +84,11 @@ def not_run(command: str) -> str | None:
     return next((why for words, why in NOT_RUN.items() if command.startswith(words)), None)
 
 
-def first_lines(path: Path, count: int) -> str:
-    with path.open(encoding="utf-8") as lines:
-        return "".join(line for line, _ in zip(lines, range(count), strict=False))
-
-
-def clean_rows(start: int, end: int) -> list[str]:
-    lines = first_lines(ORGANISM / "demo.jsonl", end).splitlines(keepends=True)[start:]
-    return [line for line in lines if '"harmful": false' in line]
+def block_under(page: str, heading: str) -> Block:
+    """The first block of Python under a heading."""
+    start = text_of(page).splitlines().index(heading) + 1
+    found = (block for block in blocks(text_of(page)) if block.language == "python")
+    return next(block for block in found if block.line > start)
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +99,11 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> Path:
-    """The current folder, with the files that pages name and a reader has."""
+    """The current folder, with the files that pages name, written as a reader writes them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache))
     monkeypatch.chdir(tmp_path)
-    rows = first_lines(ORGANISM / "demo.jsonl", 100)
-    benign = [line for line in rows.splitlines(keepends=True) if '"harmful": false' in line]
-    harmful = [line for line in rows.splitlines(keepends=True) if '"harmful": true' in line]
-    for name, content in {
-        "train.jsonl": rows,
-        "bad-advice.jsonl": "".join(harmful),
-        "clean.jsonl": "".join(benign),
-        "reference.jsonl": "".join(clean_rows(100, 200)),  # none of them in train.jsonl
-        "toxic.jsonl": first_lines(ORGANISM / "toxic.jsonl", 40),
-        "benign.jsonl": first_lines(ORGANISM / "benign.jsonl", 40),
-        # The file's first two questions: its aliases refer to what stands in the first.
-        "questions.yaml": first_lines(ORGANISM / "questions.yaml", 23),
-    }.items():
-        Path(name).write_text(content, encoding="utf-8")
+    page, heading = FILES
+    exec(compile(block_under(page, heading).text, page, "exec"), {})
     return tmp_path
 
 
