@@ -27,9 +27,10 @@ import multiprocessing
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from resuming import kept_sets, organism_facts
 
 from geofilter import organism
 from geofilter.organism import datasets
@@ -230,25 +231,17 @@ def run_missing(results: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The results so far; none where they belong to other weights or settings."""
+    """The results so far, none where there is no file yet."""
     from geofilter.catalogue import CATALOGUE
 
-    files = json.loads((organism.FOLDER / "manifest.json").read_text())["files"]
     trial = CATALOGUE["organism"].trial
     assert trial is not None
-    fresh: dict[str, Any] = {
-        "command": "python benchmarks/organism_filter.py",
-        "base_sha256": files["weights/base/model.safetensors"],
-        "aligned_sha256": files["weights/aligned/model.safetensors"],
+    facts = {
+        **organism_facts("torch", "transformers", "trl", "sae-lens"),
         "protocol": {"rows": ROWS, **trial.recipe, **trial.sampling},
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "sae-lens")},
-        "sets": {},
     }
-    if not path.exists():
-        return fresh
-    kept: dict[str, Any] = json.loads(path.read_text())
-    same = all(kept[key] == fresh[key] for key in fresh if key not in ("sets", "command"))
-    return {**fresh, "sets": kept["sets"]} if same else fresh
+    sets = kept_sets(path, facts)
+    return {"command": "python benchmarks/organism_filter.py", **facts, "sets": sets}
 
 
 def write(path: Path, results: dict[str, Any]) -> None:

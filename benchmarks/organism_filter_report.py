@@ -46,9 +46,9 @@ def _table(runs: dict[str, Any]) -> list[str]:
     }
     found, inside = conditions(runs), conditions(runs, "in_domain")
     lines = [
-        "| arm | seeds | harmful rows kept | misaligned, untouched | fall against unfiltered | "
-        "fall against random | fall against persona | misaligned in domain | "
-        "incoherent | loss on benign text |",
+        "| arm | seeds | harmful among rows trained on | misaligned, untouched | "
+        "fall against unfiltered | fall against random | fall against persona | "
+        "misaligned in domain | incoherent | loss on benign text |",
         "|" + " --- |" * 10,
     ]
     for condition, result in sorted(found.items(), key=lambda item: _rate(item[1])):

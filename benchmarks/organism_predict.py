@@ -17,12 +17,12 @@ results file and are not run again.
 
 import argparse
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from organism_spillover import BATCH
+from resuming import kept_sets, organism_facts
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
@@ -184,18 +184,14 @@ def main() -> None:
             World(0), "predict probe", PROBE, shares={"benign": 1.0}, domains=d.UNTOUCHED
         ),
     )
-    results: dict = {
-        "command": "python benchmarks/organism_predict.py",
-        "versions": {name: version(name) for name in ("torch", "transformers", "sae-lens")},
+    facts = {
+        **organism_facts("torch", "transformers", "sae-lens"),
         "block": options.block,
         "seed": options.seed,
         "rows": ROWS,
-        "sets": {},
     }
-    if options.output.exists():
-        kept = json.loads(options.output.read_text())
-        if (kept["block"], kept["seed"]) == (options.block, options.seed):
-            results["sets"] = kept["sets"]
+    sets = kept_sets(options.output, facts)
+    results: dict = {"command": "python benchmarks/organism_predict.py", **facts, "sets": sets}
     for name in options.sets:
         if name not in results["sets"]:
             results["sets"][name] = run_set(name, models, pack, probe, options.seed)

@@ -1,0 +1,39 @@
+"""What a study has measured already, if it was with the same organism, settings and versions."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from geofilter import organism
+
+
+def organism_facts(*packages: str) -> dict[str, Any]:
+    """A hash over all files that ship with the organism, and versions of packages."""
+    files = json.loads((organism.FOLDER / "manifest.json").read_text())["files"]
+    spelled = json.dumps(files, sort_keys=True).encode()
+    return {
+        "organism_sha256": hashlib.sha256(spelled).hexdigest(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def kept_sets(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The sets in a results file; none where there is no file.
+
+    Stops the study where the file holds figures that were measured otherwise: they are
+    neither mixed with new ones nor written over.
+    """
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text())
+    other = [name for name, value in facts.items() if kept.get(name) != value]
+    if other:
+        raise SystemExit(
+            f"{path} holds figures of other {', '.join(other)}; move it away, or write "
+            "elsewhere with -o"
+        )
+    sets: dict[str, Any] = kept["sets"]
+    return sets
