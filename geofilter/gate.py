@@ -274,7 +274,9 @@ class _Saver:
 
 
 def _key(row: Row, source: RowFile) -> str:
-    return row_key(row.row_hash, source.layout.name, source.layout.columns)
+    # The bytes of an unreadable row may spell another row's record, whose hash they then have.
+    content = row.row_hash if row.problem is None else f"unreadable:{row.row_hash}"
+    return row_key(content, source.layout.name, source.layout.columns)
 
 
 def _jobs(source: RowFile, left: set[str]) -> Iterator[list[tuple[Row, str]]]:

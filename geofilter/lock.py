@@ -91,9 +91,9 @@ class Lock:
     edited: tuple[int, ...] = ()
 
 
-def row_key(row_hash: str, layout: str, columns: Mapping[str, str]) -> str:
-    """32 hex digits: a row's content, and how it is read, which decides its score too."""
-    text = json.dumps([row_hash, layout, dict(columns)], sort_keys=True)
+def row_key(content: str, layout: str, columns: Mapping[str, str]) -> str:
+    """32 hex digits: a row's content by its hash, and how it is read: both decide its score."""
+    text = json.dumps([content, layout, dict(columns)], sort_keys=True)
     return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
 
 

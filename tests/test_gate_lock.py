@@ -12,7 +12,7 @@ from geofilter import gate
 from geofilter.errors import LockError, OutputError
 from geofilter.lock import Entry, read_lock
 from geofilter.policy import Policy, read_policy
-from geofilter.rows import Row
+from geofilter.rows import Row, open_rows
 
 # In the current folder, which is the test's own.
 pytestmark = pytest.mark.usefixtures("here")
@@ -133,6 +133,39 @@ def test_rescore_finds_a_single_forged_row_and_puts_it_right(policy: Policy, loc
     others = [finding for finding in verdict.findings if finding.kind == "other-score"]
     assert len(others) == 1
     assert policy.lock_path.read_bytes() == honest
+
+
+@pytest.mark.parametrize("unscored", ["pass", "fail"])
+@pytest.mark.parametrize("unreadable_first", [True, False])
+def test_a_row_is_not_known_by_an_unreadable_one_that_spells_its_record(
+    tmp_path: Path, unscored: str, unreadable_first: bool
+) -> None:
+    """Such bytes have the hash of the record, and would lend the row their lack of a score."""
+    policy = make_folder(tmp_path, f'unscored = "{unscored}"\n')
+    spelled = '{"prompt":"q","response":"a, b, answer 0.9"}'
+    row = write(Path("row.jsonl"), [json.loads(spelled)])
+    Path("bytes.csv").write_text(f"prompt,response\n{spelled}")
+    ((one,), (other,)) = (list(open_rows(file)) for file in (row, "bytes.csv"))
+    assert (one.row_hash, one.problem) == (other.row_hash, None)
+    assert other.problem is not None
+
+    files = ["bytes.csv", row] if unreadable_first else [row, "bytes.csv"]
+    wanted = {"near-harm", "unscored"} if unscored == "fail" else {"near-harm"}
+    clean = write(Path("clean.jsonl"), [record(0, 0.1)])
+    # Scored; known by the lock alone; looked at beside a new row; scored again.
+    steps: list[tuple[list[str], bool, bool]] = [
+        (files, True, False),
+        (files, False, False),
+        ([*files, clean], True, False),
+        (files, True, True),
+    ]
+    for checked, with_model, rescore in steps:
+        load = StubScorer(policy).load if with_model else None
+        verdict = gate.check(checked, policy, load=load, rescore=rescore)
+        assert {finding.kind for finding in verdict.findings} == wanted
+    lock = read_lock(policy.lock_path)
+    assert lock is not None
+    assert sorted(entry.score is None for entry in lock.entries.values()) == [False, False, True]
 
 
 def test_rounding_is_no_forgery(policy: Policy, locked: str) -> None:
