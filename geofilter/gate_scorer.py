@@ -3,9 +3,10 @@
 This module knows nothing about locks on the disk, thresholds or findings.
 """
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from geofilter.choices import Proximity, ScorerName
 from geofilter.engines.worker import Worker
@@ -15,10 +16,13 @@ from geofilter.models import CATALOGUE
 from geofilter.policy import Policy
 from geofilter.rows import Row, RowFile
 from geofilter.run import Run, Settings, prepare
+from geofilter.terminal import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
 _OF_THE_FILE = "data"
 _OF_ROUNDING = "versions"
+# How a folder begins. All else is a name, of the catalogue or of the hub.
+_FOLDER = (".", "/", "~")
 
 
 class PolicyScorer:
@@ -44,11 +48,12 @@ class PolicyScorer:
 def load_scorer(policy: Policy, rows: RowFile, *, device: str = "auto") -> PolicyScorer:
     """Load what `policy` names. No policy can let a model run code that comes with it.
 
-    Raises `ModelError`, `PackError`.
+    Raises `PolicyError` where a folder could pass for a name, `ModelError`, `PackError`.
     """
+    _refuse_stand_ins(policy)
     settings = Settings(
-        model=_place(policy, policy.model),
-        sae=None if policy.sae is None else _place(policy, policy.sae),
+        model=_place(policy, "model", policy.model),
+        sae=None if policy.sae is None else _place(policy, "sae", policy.sae),
         block=policy.block,
         device=device,
         pack=str(policy.pack_path),
@@ -61,9 +66,57 @@ def load_scorer(policy: Policy, rows: RowFile, *, device: str = "auto") -> Polic
     return PolicyScorer(prepare(rows, settings), policy)
 
 
-def _place(policy: Policy, name: str) -> str:
-    """A folder beside the policy, or else a name as it stands."""
-    if name in CATALOGUE:
+_Key = Literal["model", "sae"]
+
+
+def _place(policy: Policy, key: _Key, name: str) -> str:
+    """The folder, from that of the policy, where `name` is spelled as one; else the name."""
+    if not name.startswith(_FOLDER):
         return name
-    beside = policy.root / Path(name).expanduser()
-    return str(beside) if beside.exists() else name
+    try:
+        folder = policy.root / Path(name).expanduser()
+    except RuntimeError as error:
+        raise policy.wrong(key, "names the home of nobody on this machine") from error
+    if not _is_folder(policy, key, folder):
+        raise policy.wrong(key, "is no folder; correct it")
+    return str(folder)
+
+
+def _refuse_stand_ins(policy: Policy) -> None:
+    """Refuse a folder that has the name of what is to be fetched.
+
+    It would be loaded in its place, and whoever adds files to a repository can add one.
+    """
+    for key, name in _fetched(policy):
+        for place in dict.fromkeys((policy.root, Path.cwd())):
+            if _is_folder(policy, key, place / name):
+                shown = escape(name, limit=200)
+                raise policy.wrong(
+                    key,
+                    f"{shown} is a name, and {escape(str(place), limit=200)} holds a folder that "
+                    f"could pass for it; rename the folder, or write ./{shown} where it is meant",
+                )
+
+
+def _fetched(policy: Policy) -> Iterator[tuple[_Key, str]]:
+    """The names that may be looked for on the hub, each with the key that leads to it."""
+    entry = CATALOGUE.get(policy.model)
+    names: list[tuple[_Key, str]] = [("model", policy.model if entry is None else entry.model)]
+    if policy.sae is not None:
+        names.append(("sae", policy.sae))
+    elif entry is not None:
+        names += (("model", sae) for sae in entry.sae.values())
+    for key, name in names:
+        bundled = entry is not None and entry.path(name) != name
+        if not bundled and not name.startswith(_FOLDER):
+            yield key, name
+
+
+def _is_folder(policy: Policy, key: _Key, path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise policy.wrong(key, f"cannot be looked for: {escape(reason or error)}") from error

@@ -66,6 +66,10 @@ class Policy:
     def pack_path(self) -> Path:
         return self.root / self.pack
 
+    def wrong(self, key: str, what: str) -> PolicyError:
+        """An error that quotes the value of `key`; `what` says what is wrong with it."""
+        return _wrong(self.path, key, getattr(self, key), what)
+
     def asked(self) -> dict[str, object]:
         """What decides a score and can be known without the model.
 
@@ -240,10 +244,10 @@ def _one_of(*names: str) -> tuple[str, Callable[[object], bool]]:
 
 _PATH = ("a path below the folder of the pyproject.toml, with / and without ..", _is_below)
 _CHECKS: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "model": ("the name, folder or hub id of a model", _is_text),
+    "model": ("the name of a model, its hub id, or a folder such as ./model", _is_text),
     "pack": _PATH,
     "threshold": ("a number, such as 0.4", _is_number),
-    "sae": ("a folder, or RELEASE/ID", _is_text),
+    "sae": ("RELEASE/ID, or a folder such as ./sae", _is_text),
     "block": ("a whole number from 0", _is_count(0)),
     "dtype": _one_of(*DTYPES),
     "scorer": _one_of(*SCORERS),
