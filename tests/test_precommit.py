@@ -183,6 +183,17 @@ def test_the_workflow_s_commands_run(shell: None, geofilter: Geofilter) -> None:
     assert geofilter(with_model.removeprefix("geofilter ")).code == 0
 
 
+def test_no_fork_runs_on_a_machine_of_one_s_own() -> None:
+    jobs = yaml.safe_load((EXAMPLE / ".github/workflows/geofilter.yml").read_text())["jobs"]
+    own = [job for job in jobs.values() if "self-hosted" in job["runs-on"]]
+    assert len(own) == 1
+    for job in own:
+        assert job["if"].split(" && ") == [
+            "github.event_name == 'pull_request'",
+            "github.event.pull_request.head.repo.full_name == github.repository",
+        ]
+
+
 def test_the_hooks_are_those_that_pre_commit_accepts() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pre_commit", "validate-manifest", str(HOOKS)],
