@@ -15,6 +15,7 @@ from doc_blocks import Reader, blocks
 from gate_folder import make_folder, record, write
 
 from geofilter.lock import read_lock
+from geofilter.policy import read_policy
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "training-repository"
@@ -218,6 +219,21 @@ def test_the_example_s_hook_is_the_one_that_is_published() -> None:
     published = yaml.safe_load(HOOKS.read_text())[0]
     for name in ("id", "entry", "require_serial"):
         assert hook[name] == published[name]
+
+
+def test_the_example_s_policy_and_hook_look_at_the_same_files(
+    here: Path,
+) -> None:
+    """What the hook lets pass for want of a look would else be seen by no CI."""
+    (hook,) = yaml.safe_load((EXAMPLE / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    shutil.copy(EXAMPLE / "pyproject.toml", here)
+    files = ["data/a.jsonl", "data/new/b.jsonl", "data/new/er/c.jsonl", "more/d.jsonl", "e.jsonl"]
+    for file in files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        write(Path(file), [])
+    listed = read_policy().listed()
+    assert listed == [file for file in files if re.search(hook["files"], file)]
+    assert listed == files[:3]
 
 
 def test_the_hook_s_commands_are_known_to_the_command_line(geofilter: Geofilter) -> None:
