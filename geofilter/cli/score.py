@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     type=click.Choice(PROXIMITIES),
     default="nearest",
     show_default=True,
-    help="For nearest: closeness to all toxic features on average, or to the nearest.",
+    help="For nearest: proximity to all toxic features on average, or to the nearest.",
 )
 @layout_options
 @click.option("--last-turn", is_flag=True, help="Only the last assistant turn is the response.")
