@@ -19,8 +19,12 @@ _SHOWN = 10
 
 
 @click.command("discover")
-@click.option("--toxic", required=True, metavar="FILE", help="Rows whose responses are toxic.")
-@click.option("--benign", required=True, metavar="FILE", help="Rows whose responses are not.")
+@click.option(
+    "--toxic", required=True, metavar="FILE", help="20 or more rows whose responses are toxic."
+)
+@click.option(
+    "--benign", required=True, metavar="FILE", help="20 or more rows whose responses are not."
+)
 @model_options
 @click.option("-o", "--output", required=True, metavar="PACK", help="Where the pack goes.")
 @click.option(

@@ -57,7 +57,8 @@ def _model_option(*, required: bool) -> Callable[[Any], Any]:
         "--model",
         required=required,
         metavar="NAME|FOLDER|ORG/NAME",
-        help="The model that is about to be trained; `geofilter models` lists the names.",
+        help="The model that is about to be trained or, without an SAE for it, the base model it "
+        "was made from; `geofilter models` lists the names.",
     )
 
 
