@@ -247,6 +247,39 @@ def test_hostile_rows_pass_through_the_whole_gate_in_every_format(
             assert len(ET.fromstring(done.out).findall("./testsuite/testcase")) == len(rows) - 1
 
 
+@pytest.mark.parametrize("name", ["##vso[x]y", "##[group]", "::error::x", "a\n::error::x"])
+def test_errors_and_notes_are_no_commands_either(
+    here: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter, name: str
+) -> None:
+    """Standard error is read by a build server as standard output is."""
+
+    class Noted(StubScorer):
+        notes = (f"{name} noted",)
+
+    monkeypatch.setattr(
+        "geofilter.gate_scorer.load_scorer", lambda policy, rows, device: Noted(policy)
+    )
+    make_folder(here, f"lock = {json.dumps(name)}\n")
+    write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.1"}])
+    noted = geofilter("check", "data.jsonl")
+    assert noted.code == 0
+    told = [noted.err]
+    for words in (["data.jsonl", f"{name}.jsonl"], ["--format", name], [f"--{name}"]):
+        wrong = geofilter("check", *words)
+        assert (wrong.code, wrong.out) == (2, "")
+        told.append(wrong.err)
+    make_folder(here).path.write_text(f"[tool.geofilter]\n{json.dumps(name)} = 1\n")
+    told.append(geofilter("check", "data.jsonl").err)
+
+    word = re.findall("[a-z]+", name)[-1]
+    for text in told:
+        assert word in text
+        assert_inert(text)
+        assert_visible(text.replace("\n", ""))
+        assert all(line.startswith("geofilter: ") for line in text.splitlines())
+    assert [text.count("\n") for text in told] == [3, 1, 1, 1, 1]
+
+
 def test_the_schema_refuses_what_is_no_sarif() -> None:
     """So that a validation that always says yes would be seen."""
     log = json.loads(render([finding("a")], ["f"], "sarif"))

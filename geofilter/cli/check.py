@@ -95,8 +95,15 @@ def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
 
     scorer = load_scorer(policy, rows, device=device)
     for message in scorer.notes:
-        note(message)
+        _note(message)
     return scorer
+
+
+def _note(message: str) -> None:
+    """Say something on standard error, which a build server reads, too."""
+    from geofilter.findings import inert
+
+    note(inert(message))
 
 
 def _count(number: int, what: str) -> str:
@@ -105,10 +112,10 @@ def _count(number: int, what: str) -> str:
 
 def _summarise(verdict: "Verdict", policy: "Policy") -> None:
     known = f", {verdict.n_audited} locked ones compared" if verdict.n_audited else ""
-    note(
+    _note(
         f"{_count(verdict.n_rows, 'row')} of {_count(len(verdict.files), 'file')}: "
         f"{verdict.n_scored:,} scored now{known}; {_count(len(verdict.findings), 'finding')}"
     )
     if verdict.lock_changed:
-        lock = escape(os.path.relpath(policy.lock_path), limit=None)
-        note(f"{lock} was updated; commit it with the data (git add {lock})")
+        lock = os.path.relpath(policy.lock_path)
+        _note(f"{lock} was updated; commit it with the data (git add {lock})")

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import click
 
 from geofilter.errors import GeofilterError
-from geofilter.terminal import escape
 
 USER_MUST_ACT = 2
 INTERRUPTED = 130
@@ -93,7 +92,10 @@ def _fail(message: str) -> int:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(escape(line.strip(), limit=None) for line in message.splitlines())
+    from geofilter.findings import inert
+
+    # A build server reads this, too, and the message may quote a row.
+    return inert(" ".join(line.strip() for line in message.splitlines()))
 
 
 def _usage(error: click.ClickException) -> str:
@@ -133,6 +135,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        place = f" at {escape(error.filename, limit=None)}" if error.filename else ""
-        return _fail(f"the disk is full{place}; make room and run the same command again")
+        place = f" at {error.filename}" if error.filename else ""
+        return _fail(
+            _one_line(f"the disk is full{place}; make room and run the same command again")
+        )
     return 0
