@@ -20,11 +20,10 @@ from typing import Protocol
 import numpy as np
 
 from geofilter.atomic import check_output
-from geofilter.errors import LockError
 from geofilter.findings import Finding, Kind
 from geofilter.formats.streams import shown
 from geofilter.layouts import Layout
-from geofilter.lock import Entry, Header, Lock, read_lock, row_key, update_lock
+from geofilter.lock import Entry, Header, Lock, read_lock, read_replaceable, row_key, update_lock
 from geofilter.manifest import Manifest, difference
 from geofilter.policy import Policy
 from geofilter.rows import Row, RowFile, open_rows
@@ -100,12 +99,7 @@ def check(
     lock that cannot be, `OutputError` for one that could not be written, and what `load` raises.
     """
     gate = _Gate(policy, tuple(files), report)
-    try:
-        old = read_lock(policy.lock_path)
-    except LockError:
-        if not rescore:
-            raise
-        old = None
+    old = read_replaceable(policy.lock_path) if rescore else read_lock(policy.lock_path)
     if old is not None and not rescore and (objections := _objections(policy, old)):
         return Verdict(gate.files, objections)
     seen = gate.judge({} if rescore or old is None else old.entries)

@@ -104,6 +104,7 @@ def read_lock(path: Path) -> Lock | None:
     higher one counts. Raises `LockError` for a file that is no lock, holds a conflict of a
     merge, or says of a row that it has a score and that it has none.
     """
+    _check_is_lock(path)
     try:
         with path.open(encoding="ascii", newline="\n") as handle:
             return _read(path, _lines(path, handle))
@@ -112,8 +113,43 @@ def read_lock(path: Path) -> Lock | None:
     except UnicodeDecodeError as error:
         raise _damaged(path, None, "holds bytes that no lock holds") from error
     except OSError as error:
-        reason = error.strerror or escape(str(error))
-        raise LockError(f"{_shown(path)}: cannot be read: {reason}") from error
+        raise _unread(path, error) from error
+
+
+def read_replaceable(path: Path) -> Lock | None:
+    """The lock at `path` for a caller who makes it anew; None, too, where it is damaged.
+
+    Raises `LockError` for a file that never was a lock, whole or not: the policy may name
+    somebody's data by mistake.
+    """
+    _check_is_lock(path)
+    try:
+        return read_lock(path)
+    except LockError:
+        return None
+
+
+def _check_is_lock(path: Path) -> None:
+    """Refuse what does not begin as a lock of some format, or one with a merge's conflict on top.
+
+    An empty file and none at all are in order.
+    """
+    try:
+        with path.open("rb") as handle:
+            start = handle.readline(_LONGEST).decode("ascii", "replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unread(path, error) from error
+    if start and not start.startswith(_CONFLICT[0]) and not _TITLE_OF_ANY.match(start):
+        raise LockError(
+            f"{_shown(path)}: is no geofilter lock, and is not written over; correct lock in the "
+            "policy, or move the file away"
+        )
+
+
+def _unread(path: Path, error: OSError) -> LockError:
+    return LockError(f"{_shown(path)}: cannot be read: {error.strerror or escape(str(error))}")
 
 
 def _lines(path: Path, handle: Any) -> Iterator[tuple[int, str]]:
@@ -149,7 +185,7 @@ def _read(path: Path, lines: Iterator[tuple[int, str]]) -> Lock:
 def _check_title(path: Path, line: str) -> None:
     found = _TITLE_OF_ANY.match(line)
     if found is None:
-        what = "holds a merge conflict" if line.startswith(_CONFLICT) else "is no geofilter lock"
+        what = "holds a merge conflict" if line else "is empty, and so no geofilter lock"
         raise _damaged(path, 1, what)
     if int(found[1]) != FORMAT:
         raise LockError(
@@ -201,10 +237,11 @@ def update_lock(
     What other processes have added meanwhile stays: the file is read again, merged and
     replaced as a whole while the folder is locked. `replace` throws away a lock that was
     made with something else, and lines that do not fit their check; without it these raise
-    `LockError`. `keep_only` leaves out the rows of all other keys.
+    `LockError`, as a file that is no lock always does. `keep_only` leaves out the rows of all
+    other keys.
     """
     with _only_one(path.parent):
-        old = _old(path, replace=replace)
+        old = read_replaceable(path) if replace else read_lock(path)
         if old is not None and old.header.manifest.hash != header.manifest.hash:
             if not replace:
                 raise LockError(
@@ -223,15 +260,6 @@ def update_lock(
         with writing(path, overwrite=True) as handle:
             handle.writelines(line.encode("ascii") for line in _spell(stays, after))
     return True
-
-
-def _old(path: Path, *, replace: bool) -> Lock | None:
-    try:
-        return read_lock(path)
-    except LockError:
-        if replace:
-            return None
-        raise
 
 
 def _spell(header: Header, entries: Mapping[str, Entry]) -> Iterable[str]:

@@ -198,6 +198,19 @@ def test_a_damaged_lock_is_refused_and_can_be_made_anew(policy: Policy, locked: 
     assert policy.lock_path.read_bytes() == honest
 
 
+def test_rescore_does_not_destroy_a_data_set_that_the_policy_names_by_mistake(
+    here: Path,
+) -> None:
+    policy = make_folder(here, 'lock = "data.jsonl"\n')
+    file = write(Path("data.jsonl"), [record(0, 0.1)])
+    before = Path(file).read_bytes()
+    scorer = StubScorer(policy)
+    for rescore in (False, True):
+        with pytest.raises(LockError, match="correct lock in the policy"):
+            gate.check([file], policy, load=scorer.load, rescore=rescore)
+    assert (Path(file).read_bytes(), scorer.loads) == (before, 0)
+
+
 def test_prune_forgets_rows_that_are_gone(policy: Policy, locked: str) -> None:
     write(Path("data.jsonl"), [record(i, i / 100) for i in range(10)])
     gate.check([locked], policy)

@@ -119,7 +119,6 @@ def test_only_the_keys_to_keep_are_kept(tmp_path: Path) -> None:
 
 DAMAGE = {
     "empty": (b"", "no geofilter lock"),
-    "another file": (b'{"name": "x"}\n', "no geofilter lock"),
     "not ASCII": ("# geofilter lock 1: é\n".encode(), "bytes that no lock holds"),
     "another format": (b"# geofilter lock 2: scores\n{}\n", "format 2"),
     "no header": (b"# geofilter lock 1: scores\n", "made with"),
@@ -145,6 +144,29 @@ def test_what_is_no_lock_is_refused_in_one_line(tmp_path: Path, name: str) -> No
     assert "--rescore" in str(caught.value)
     assert update_lock(path, HEADER, some(1), replace=True)
     assert entries_of(path) == some(1)
+
+
+FOREIGN = {
+    "rows": b'{"name": "x"}\n',
+    "rows in a long line": b'{"name": "' + b"x" * 100_000 + b'"}\n',
+    "rows behind an empty line": b'\n{"name": "x"}\n',
+    "compressed rows": b"\x1f\x8b\x08\x00\xff\n",
+    "a note about locks": b"## geofilter lock 1: scores\n",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_never_was_a_lock_is_not_written_over(tmp_path: Path, name: str) -> None:
+    """A policy may name the data set itself by mistake."""
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(FOREIGN[name])
+    with pytest.raises(LockError, match="correct lock in the policy") as read:
+        read_lock(path)
+    assert "--rescore" not in str(read.value)
+    for replace in (True, False):
+        with pytest.raises(LockError, match="is not written over"):
+            update_lock(path, HEADER, some(1), replace=replace)
+    assert path.read_bytes() == FOREIGN[name]
 
 
 def test_lines_that_are_no_entries_are_edited_lines(tmp_path: Path) -> None:
