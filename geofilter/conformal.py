@@ -3,7 +3,8 @@
 A reference of clean rows says how high clean rows score. The rate of clean rows among
 the dropped (false discoveries) is then bounded on average, if the reference is
 exchangeable with the clean rows of the data: no way of telling, from anything but
-their labels, which clean row stands in which of the two.
+their labels, which clean row stands in which of the two. Rows that are equal stand in one
+of the two together, so that all counting is of different rows.
 
 Conformal p-values: Bates, Candès, Lei, Romano and Sesia (2023), Testing for outliers with
 conformal p-values. The step-up rule: Benjamini and Hochberg (1995).
@@ -13,7 +14,7 @@ condition holds; `resemblance` sees some of the ways in which it does not.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -52,22 +53,29 @@ def fdr(
     reference: npt.ArrayLike,
     q: float,
     *,
+    hashes: Iterable[str] | None = None,
     unscored: Unscored = "keep",
 ) -> Selection:
     """Drop as many rows as can go with at most a share `q` of clean rows among them, on average.
 
     `scores`: shape (rows,), higher = nearer to harm, masked where unscored, as
     `ScoreTable.scores` gives them. `reference`: the scores of n clean rows by the same
-    scorer, shape (n,), each row once; masked ones are left out. Equal scores go or stay
-    together; `threshold` of the answer is the lowest score dropped, None where none is.
+    scorer, shape (n,), each row once and none of the data; masked ones are left out.
+    `hashes`: a text for each row of the data, equal for equal rows, such as
+    `ScoreTable.column("row_hash")`; equal rows count as one, by the highest of their scores.
+    Left out, every row counts. Equal scores go or stay together; `threshold` of the answer is the
+    lowest score dropped, None where none is.
 
-    The Benjamini-Hochberg rule at `q` on `p_values` over the scored rows: the greatest k
-    such that k rows have a p-value of q·k / rows or less. If the reference rows are
-    exchangeable with the clean rows of the data, the expected share of clean rows among
-    the dropped (0 where none is dropped) is at most q times the share of clean rows in the
-    data, and so at most `q`. Ties change nothing in that, nor do rows that the data
-    repeats. It is an average over references and data sets: one draw may lie above it, the
-    farther the smaller n is. It holds for a `q` chosen beforehand.
+    The Benjamini-Hochberg rule at `q` on `p_values` over the m different scored rows: the
+    greatest k such that k of them have a p-value of q·k / m or less. The expected share of
+    clean rows among the different rows dropped (0 where none is dropped) is then at most q
+    times the share of clean ones among the m, and so at most `q`, if the reference is
+    exchangeable with the different clean rows of the data: as though all of these, each once,
+    had been shuffled, and some of them taken for the reference. To draw rows that have copies
+    is no such shuffle: the more copies a row has, the likelier one of them is drawn, and the
+    less likely all. Nothing is said of the share among all rows dropped, each copy counted.
+    Ties change nothing. It is an average over references and data sets: one draw may lie
+    above it, the farther the smaller n is. It holds for a `q` chosen beforehand.
 
     Raises `GeofilterError` for a `q` outside (0, 1), or when n is so small that nothing
     could be dropped whatever the scores; `ValueError` for NaN.
@@ -75,10 +83,21 @@ def fdr(
     level = _level(q)
     _, has_score = _present(reference, "reference")
     require_reference(int(has_score.sum()), q)
-    cut = _Steps.of(scores, reference).cut(level)
+    cut = _Steps.of(scores, reference, hashes).cut(level)
     if cut is None:
         return drop_fraction(scores, 0.0, unscored=unscored)
     return threshold(scores, cut, unscored=unscored)
+
+
+def different(hashes: Iterable[str], present: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """One row of all that are equal, the first that is `present`: shape (rows,), as `present`.
+
+    `hashes` as in `fdr`.
+    """
+    names, places = _names(hashes, len(present)), np.flatnonzero(present)
+    found = np.zeros(len(present), np.bool_)
+    found[places[np.unique(names[places], return_index=True)[1]]] = True
+    return found
 
 
 def require_reference(n: int, q: float) -> None:
@@ -92,7 +111,7 @@ def require_reference(n: int, q: float) -> None:
 
 
 def smallest_drop(rows: int, n: int, q: float) -> int:
-    """The fewest of `rows` scored rows that `fdr` can drop with n reference rows, beside none.
+    """The fewest of `rows` different scored rows that `fdr` can drop by n others, beside none.
 
     k rows need a p-value of q·k / rows, and none is below 1 / (n + 1). More than `rows`
     where nothing can be dropped.
@@ -114,7 +133,7 @@ class CurvePoint:
 
     `threshold`: the lowest score dropped; None where no row is. `share` is that of the
     scored rows. `estimated_fdr`: an upper estimate of the share of clean rows among the
-    dropped; None without a reference, or where nothing is dropped.
+    different rows dropped; None without a reference, or where nothing is dropped.
     """
 
     drop_fraction: float | None
@@ -129,23 +148,24 @@ def curve(
     scores: npt.ArrayLike,
     reference: npt.ArrayLike | None = None,
     *,
+    hashes: Iterable[str] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     levels: Sequence[float] = LEVELS,
 ) -> list[CurvePoint]:
     """What each drop fraction, and with a reference each level of `fdr`, would drop.
 
-    `scores` and `reference` as in `fdr`. The estimate counts every row of the data as
+    `scores`, `reference` and `hashes` as in `fdr`. The estimate counts every row of the data as
     clean, so it errs upwards: rows · (1 + #{reference >= threshold}) / ((n + 1) · dropped),
-    at most 1. `fdr` takes the lowest threshold at which it is `q` or less; a threshold
-    picked by looking at the curve has no such bound. A level for which the reference is
-    too small drops nothing here.
+    in different rows, at most 1. `fdr` takes the lowest threshold at which it is `q` or less;
+    a threshold picked by looking at the curve has no such bound. A level for which the
+    reference is too small drops nothing here.
     """
     chosen: list[tuple[float | None, float | None, Selection]] = [
         (fraction, None, drop_fraction(scores, fraction)) for fraction in fractions
     ]
     steps = None
     if reference is not None:
-        steps = _Steps.of(scores, reference)
+        steps = _Steps.of(scores, reference, hashes)
         for q in levels:
             cut = steps.cut(_level(q))
             found = drop_fraction(scores, 0.0) if cut is None else threshold(scores, cut)
@@ -164,23 +184,28 @@ def curve(
 
 
 class _Steps(NamedTuple):
-    """Every threshold there is, lowest first, and what lies at it or above."""
+    """Every threshold there is, lowest first, and what lies at it or above; of different rows."""
 
     cuts: _Values  # (distinct scores,)
     dropped: npt.NDArray[np.int64]  # rows of the data, (distinct scores,)
     as_high: npt.NDArray[np.int64]  # rows of the reference, (distinct scores,)
     rows: int  # scored rows of the data
     n: int  # rows of the reference
+    names: npt.NDArray[np.int64]  # equal for equal rows of the data, (all rows,)
 
     @classmethod
-    def of(cls, scores: npt.ArrayLike, reference: npt.ArrayLike) -> "_Steps":
+    def of(
+        cls, scores: npt.ArrayLike, reference: npt.ArrayLike, hashes: Iterable[str] | None
+    ) -> "_Steps":
         values, is_scored = _present(scores, "scores")
         known, has_score = _present(reference, "reference")
         clean = np.sort(known[has_score])
-        cuts, counts = np.unique(values[is_scored], return_counts=True)
+        names = _names(range(len(values)) if hashes is None else hashes, len(values))
+        counted = _greatest(values[is_scored], names[is_scored])
+        cuts, counts = np.unique(counted, return_counts=True)
         dropped = counts[::-1].cumsum()[::-1].astype(np.int64)
         as_high = (len(clean) - np.searchsorted(clean, cuts, side="left")).astype(np.int64)
-        return cls(cuts, dropped, as_high, int(is_scored.sum()), len(clean))
+        return cls(cuts, dropped, as_high, len(counted), len(clean), names)
 
     def cut(self, level: Fraction) -> float | None:
         """The lowest threshold whose p-value is level · dropped / rows or less; None: no such."""
@@ -197,7 +222,25 @@ class _Steps(NamedTuple):
         if chosen.threshold is None:
             return None
         as_high = int(self.as_high[np.searchsorted(self.cuts, chosen.threshold)])
-        return min(1.0, self.rows * (1 + as_high) / ((self.n + 1) * len(chosen.drop)))
+        dropped = len(np.unique(self.names[chosen.drop]))
+        return min(1.0, self.rows * (1 + as_high) / ((self.n + 1) * dropped))
+
+
+def _names(hashes: Iterable[object], count: int) -> npt.NDArray[np.int64]:
+    """A number for each of `count` rows, equal for equal rows."""
+    known: dict[object, int] = {}
+    names = np.array([known.setdefault(one, len(known)) for one in hashes], np.int64)
+    if len(names) != count:
+        raise ValueError(f"{len(names)} hashes for {count} scores; give one for each row")
+    return names
+
+
+def _greatest(values: _Values, names: npt.NDArray[np.int64]) -> _Values:
+    """The greatest of the values of each name."""
+    _, firsts, places = np.unique(names, return_index=True, return_inverse=True)
+    found = values[firsts]
+    np.maximum.at(found, places, values)
+    return found
 
 
 def _level(q: float) -> Fraction:

@@ -3,7 +3,8 @@
 The reference is a score table, or data that is scored here as the table's data was and
 kept in the cache, so that choosing again runs no model. Rows that would break the
 exchangeability with the data's clean rows are left out, and counted: those that occur in
-the data too, those that the pack was made from, and every repetition.
+the data too, those that the pack was made from, and every repetition. Different rows are
+what is drawn, so that copies, which say that rows may have been, are told of.
 
 This module knows nothing about how a threshold is made of the scores.
 """
@@ -13,15 +14,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geofilter import launch
-from geofilter.conformal import require_reference
+from geofilter.conformal import different, require_reference
 from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
+from geofilter.layouts import LAYOUTS
 from geofilter.manifest import Manifest, difference
 from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.rows import RowFile, open_rows
@@ -33,6 +36,10 @@ UNSCORED = "have no score"
 IN_DATA = "occur in the data too"
 IN_PACK = "served to make the pack"
 REPEATED = "repeat another row"
+# A share of rows above which copies are told of.
+_MATERIAL = 0.01
+# Rows of a reference that show whether it has the columns of the data.
+_FIRST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,7 @@ def read_reference(
     """
     name = os.fspath(source)
     made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, q, report)
-    warnings = _refuse_other_scores(name, made, table)
+    warnings = _refuse_other_scores(name, made, table) + _other_layout(made, table)
     contrast, unread = _contrast_rows(table)
     if unread:
         places = ", ".join(escape(place, limit=200) for place in unread)
@@ -80,7 +87,8 @@ def read_reference(
             f"the pack was made from {places}, gone or changed since, so that nobody can tell "
             "whether rows of the reference served for it; such rows make the bound fail"
         )
-    usable, left_out = _usable(made, set(table.column("row_hash")), contrast)
+    hashes = table.column("row_hash")
+    usable, left_out = _usable(made, set(hashes), contrast)
     if not usable.any():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         raise DataError(
@@ -88,9 +96,12 @@ def read_reference(
             f"({reasons or 'it has none'}); give clean rows that are not in the data and can be "
             "scored, as `geofilter score` tells"
         )
-    differences = compare(_columns(table, None), _columns(made, usable))
+    scored = ~np.ma.getmaskarray(table.scores)
+    counted = different(hashes, scored)
+    differences = compare(_columns(table, counted), _columns(made, usable))
     scores = made.scores[usable].compressed()
-    clean = clean_share(table.scores, scores)
+    clean = clean_share(table.scores[counted], scores)
+    warnings += _of_copies(1 - counted.sum() / max(1, scored.sum()), made, left_out)
     warnings += [_doubt(one) for one in differences if one.doubtful]
     if clean.doubtful:
         warnings.append(
@@ -125,11 +136,43 @@ def _scored(
 
 def _opened(name: str, table: ScoreTable) -> RowFile:
     """The data at `name`, in the layout of `table` where it has those columns, else in its own."""
-    alike = open_alike(name, table)
-    first = next((row.record for row in alike if row.record is not None), None)
-    if first is not None and not set(alike.layout.columns.values()) <= first.keys():
-        return open_rows(name)
-    return alike
+    try:
+        alike = open_alike(name, table)
+    except DataError:
+        own = open_rows(name)
+        if own.layout.problem is not None:
+            raise  # names the column that is missing
+        return own
+    layout = alike.layout
+    if layout.problem is not None:
+        return alike
+    needed = {layout.columns[role] for role in LAYOUTS[layout.name].required}
+    records = (row.record for row in islice(alike, _FIRST) if row.record is not None)
+    if any(needed <= record.keys() for record in records):
+        return alike
+    return open_rows(name)
+
+
+def _other_layout(made: ScoreTable, table: ScoreTable) -> list[str]:
+    """What is to be told where the reference was read by other columns than the data."""
+    ours, theirs = (_layout_in_words(one) for one in (table, made))
+    if ours == theirs:
+        return []
+    return [
+        f"the reference was read as {theirs}, the data as {ours}; if these do not make the same "
+        "text of the same row, the bound fails"
+    ]
+
+
+def _layout_in_words(table: ScoreTable) -> str:
+    """A layout, and the columns that are called otherwise in the file."""
+    data = table.manifest.decides.get("data")
+    if not isinstance(data, dict):
+        return "unknown"
+    columns = data.get("columns")
+    renamed = columns.items() if isinstance(columns, dict) else ()
+    spelled = [f"{role}={column}" for role, column in renamed if role != column]
+    return escape(", ".join([str(data.get("layout")), *spelled]), limit=200)
 
 
 def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:
@@ -202,11 +245,30 @@ def _usable(
     return usable, dict(left_out)
 
 
+def _of_copies(repeating: float, made: ScoreTable, left_out: Mapping[str, int]) -> list[str]:
+    """What copies say against a reference; `repeating`: the share of the data's scored rows."""
+    scored = int(made.scores.count())
+    in_data, repeated = (left_out.get(reason, 0) / scored for reason in (IN_DATA, REPEATED))
+    told = []
+    if in_data > _MATERIAL:
+        told.append(
+            f"{in_data:.0%} of the reference's rows occur in the data too and were left out, so "
+            "that it lacks the kinds of rows that have copies, and the bound may fail; deduplicate "
+            "the data, draw the reference from it, and take that out"
+        )
+    if max(repeating, repeated) > _MATERIAL:
+        told.append(
+            f"{repeating:.0%} of the data's rows and {repeated:.0%} of the reference's repeat "
+            "another row; the bound counts each different row once, and fails if the reference "
+            "was drawn from the rows rather than from the different rows"
+        )
+    return told
+
+
 def _columns(
-    table: ScoreTable, usable: npt.NDArray[np.bool_] | None
+    table: ScoreTable, taken: npt.NDArray[np.bool_]
 ) -> dict[str, np.ma.MaskedArray[Any, np.dtype[Any]]]:
-    every = {name: table.column(name) for name in MEASURES}
-    return every if usable is None else {name: column[usable] for name, column in every.items()}
+    return {name: table.column(name)[taken] for name in MEASURES}
 
 
 def _doubt(one: Difference) -> str:

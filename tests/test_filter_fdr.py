@@ -79,6 +79,9 @@ def test_a_reference_in_another_layout_is_read_in_its_own(work, geofilter):
     )
     assert found["reference_rows"] == len(pairs)
     assert found["curve"] == expected["curve"]
+    (told,) = found["warnings"]
+    assert "was read as messages, the data as prompt-response" in told
+    assert expected["warnings"] == []
 
 
 def test_a_damaged_cached_table_of_a_reference_is_made_anew(work, geofilter):
@@ -146,6 +149,42 @@ def test_the_guarantee_comes_with_its_condition_and_no_promise_beyond(clean, geo
     assert "safe" not in done.out + done.err
 
 
+def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
+    """A row that went for want of a score is counted apart, and a copy not at all."""
+    own = lines("data.jsonl")
+    unscored = ['{"prompt": "w1", "response": ""}\n', '{"prompt": "w2", "response": ""}\n']
+    Path("more.jsonl").write_text("".join([*own, *own[:20], *unscored]))
+    assert geofilter(f"score more.jsonl {MADE} --on-error keep -o more.parquet").code == 0
+    asked = "filter more.jsonl --scores more.parquet --fdr 0.9 --reference other.parquet"
+    done = geofilter(f"{asked} --unscored drop -o a.jsonl --json")
+    found = json.loads(done.out)
+    alone = json.loads(geofilter(f"{FILTER} --fdr 0.9 --reference other.parquet --json").out)
+    assert found["threshold"] == alone["threshold"]
+    assert found["unscored_dropped"] == 2
+    assert found["scored_dropped"] == found["dropped"] - 2 >= alone["dropped"]
+    assert found["fdr"]["different_dropped"] == alone["dropped"] > 0
+    assert found["fdr"]["different_scored"] == 40
+    done = geofilter(f"{asked} --unscored drop -o b.jsonl")
+    said = " ".join(done.out.split())
+    assert f"Of the {alone['dropped']} different scored rows dropped, a share of at most" in said
+    assert "The 2 rows that were dropped without a score are others." in said
+    assert f"{found['dropped']} rows dropped, 2 for want of a score" in said
+    assert "33% of the data's rows and 0% of the reference's repeat another row" in done.err
+    kept = geofilter(f"{asked} -o c.jsonl")
+    assert "for want" not in kept.out
+    assert "are others" not in kept.out
+
+
+def test_a_reference_whose_copies_are_in_the_data_is_warned_of(work, geofilter):
+    Path("mixed.jsonl").write_text("".join([*lines("data.jsonl")[:3], *lines("other.jsonl")]))
+    asked = "--fdr 0.5 --reference mixed.jsonl"
+    done = geofilter(f"{FILTER} {asked} --json")
+    assert "warning: 7% of the reference's rows occur in the data too" in done.err
+    assert "deduplicate the data, draw the reference from it" in done.err
+    (told,) = json.loads(done.out)["fdr"]["warnings"]
+    assert told.startswith("7% of the reference's rows occur")
+
+
 def test_a_reference_too_small_to_single_rows_out_is_warned_of(clean, geofilter):
     done = geofilter(f"{FILTER} --fdr 0.05 --reference other.parquet")
     assert done.code == 0
@@ -183,7 +222,7 @@ def test_the_curve_writes_nothing_and_says_what_each_choice_drops(clean, geofilt
         kind = "fdr" if point["fdr"] else "drop_fraction"
         name = f"--{kind.replace('_', '-')} {point[kind]:g}"
         assert shown[name][3] == str(point["dropped"])
-    assert "for one picked here it is none" in done.out
+    assert "for one picked here it is none" in " ".join(done.out.split())
     assert told["reference_rows"] == 40
     for point in told["curve"]:
         if point["fdr"] == 0.5:

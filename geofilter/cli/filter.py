@@ -109,8 +109,7 @@ def command(
     assert chosen is not None
     if action == "drop":
         write_split(rows, table, chosen, output, dropped)
-        n_unscored_kept = len(chosen.unscored) if unscored == "keep" else 0
-        _tell(chosen, n_unscored_kept, output, dropped, bound, as_json)
+        _tell(chosen, unscored == "keep", output, dropped, bound, as_json)
     else:
         done = actions.act(action, rows, table, chosen, output, review, trust_remote_code)
         actions.tell(action, chosen, output, done, as_json)
@@ -122,12 +121,14 @@ def command(
 
 def _tell(
     chosen: "Selection",
-    n_unscored_kept: int,
+    keeps_unscored: bool,
     output: str,
     dropped: str | None,
     bound: "Bound | None",
     as_json: bool,
 ) -> None:
+    n_unscored_kept = len(chosen.unscored) if keeps_unscored else 0
+    n_unscored_dropped = len(chosen.unscored) - n_unscored_kept
     if as_json:
         print_json(
             {
@@ -136,6 +137,8 @@ def _tell(
                 "dropped": len(chosen.drop),
                 "unscored": len(chosen.unscored),
                 "unscored_kept": n_unscored_kept,
+                "unscored_dropped": n_unscored_dropped,
+                "scored_dropped": len(chosen.drop) - n_unscored_dropped,
                 "threshold": chosen.threshold,
                 "tied_kept": chosen.n_tied_kept,
                 "kept_file": output,
@@ -146,7 +149,8 @@ def _tell(
     else:
         click.echo(f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {escape(output, None)}")
         place = f" → {escape(dropped, None)}" if dropped is not None else ""
-        click.echo(f"{len(chosen.drop):,} rows dropped{place}")
+        without = f", {n_unscored_dropped:,} for want of a score" if n_unscored_dropped else ""
+        click.echo(f"{len(chosen.drop):,} rows dropped{without}{place}")
         if chosen.threshold is not None:
             click.echo(f"Scores from {chosen.threshold:.6g} up were dropped.")
         if bound:

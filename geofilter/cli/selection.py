@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geofilter.conformal import CurvePoint
     from geofilter.reference import Reference
     from geofilter.selection import Selection, Unscored
-    from geofilter.table import ScoreTable
+    from geofilter.table import Column, ScoreTable
 
 # A reference that can drop no fewer rows than this share is called small.
 _MANY = 0.1
@@ -40,14 +40,14 @@ selection_options = several(
         "--fdr",
         type=float,
         metavar="Q",
-        help="Choose as many rows as can go with at most this share of clean rows among them, on "
-        "average, 0 to 1. Needs --reference.",
+        help="Choose as many rows as can go with at most this share of clean ones among the "
+        "different rows chosen, on average, 0 to 1. Needs --reference.",
     ),
     click.option(
         "--reference",
         metavar="CLEAN",
-        help="Clean rows of the same kind as those of DATA: data, or its score table. Data is "
-        "scored as DATA was, once.",
+        help="Clean rows of the same kind as the different ones of DATA, none of them in it: data, "
+        "or its score table. Data is scored as DATA was, once.",
     ),
 )
 
@@ -78,8 +78,12 @@ class Asked(NamedTuple):
 
         if self.fdr is not None and self.reference is not None:
             clean = read(self.reference, table, self.fdr)
-            chosen = conformal.fdr(table.scores, clean.scores, self.fdr, unscored=unscored)
-            return chosen, Bound(clean, self.fdr, chosen)
+            hashes = table.column("row_hash")
+            chosen = conformal.fdr(
+                table.scores, clean.scores, self.fdr, hashes=hashes, unscored=unscored
+            )
+            beside = len(chosen.unscored) if unscored == "drop" else 0
+            return chosen, Bound(clean, self.fdr, chosen, _different(hashes, chosen), beside)
         if self.drop_fraction is not None:
             chosen = selection.drop_fraction(table.scores, self.drop_fraction, unscored=unscored)
             return chosen, None
@@ -108,13 +112,32 @@ def read(source: str, table: "ScoreTable", q: float | None) -> "Reference":
     return found
 
 
+class Different(NamedTuple):
+    """How many different rows have a score, and how many of these are dropped."""
+
+    scored: int
+    dropped: int
+
+
+def _different(hashes: "Column", chosen: "Selection") -> Different:
+    every, without = hashes.tolist(), set(chosen.unscored.tolist())
+    scored = {one for place, one in enumerate(every) if place not in without}
+    dropped = {every[place] for place in chosen.drop.tolist() if place not in without}
+    return Different(len(scored), len(dropped))
+
+
 @dataclass(frozen=True)
 class Bound:
-    """What a selection at an FDR of `q` promises, and under what condition."""
+    """What a selection at an FDR of `q` promises, and under what condition.
+
+    `unscored_dropped` rows went for want of a score, and are promised nothing.
+    """
 
     reference: "Reference"
     q: float
     chosen: "Selection"
+    different: Different
+    unscored_dropped: int
 
     @property
     def n(self) -> int:
@@ -122,13 +145,19 @@ class Bound:
 
     def in_words(self) -> str:
         """The guarantee and its condition, for people."""
+        beside = self.unscored_dropped
+        without = (
+            f" The {beside:,} rows that\nwere dropped without a score are others." if beside else ""
+        )
         return (
-            f"Of the rows dropped a share of at most {self.q:g} is clean, on average over\n"
-            "references and data sets, if the reference is exchangeable with the clean rows of\n"
-            "the data: of the same source, picked in the same way, all clean. Of a single draw\n"
-            "that says little, and of the kept rows nothing.\n"
+            f"Of the {self.different.dropped:,} different scored rows dropped, a share of at most "
+            f"{self.q:g} is clean, on\n"
+            "average over references and data sets, if the reference is exchangeable with the\n"
+            "different clean rows of the data: of the same source, picked in the same way from\n"
+            "different rows, all clean. Of a single draw that says little, of the kept rows\n"
+            f"nothing.{without}\n"
             f"Reference: {self.n:,} rows of {escape(self.reference.source, limit=None)}; by these "
-            f"about {self.reference.clean.estimate:.0%} of the data is clean."
+            f"about {self.reference.clean.estimate:.0%} of the data's different rows are clean."
         )
 
     def warn(self) -> None:
@@ -142,6 +171,8 @@ class Bound:
             "q": self.q,
             "smallest_p": 1 / (self.n + 1),
             "smallest_drop": self._smallest,
+            "different_scored": self.different.scored,
+            "different_dropped": self.different.dropped,
             **describe(self.reference),
         }
 
@@ -149,18 +180,18 @@ class Bound:
     def _smallest(self) -> int:
         from geofilter.conformal import smallest_drop
 
-        return smallest_drop(self.chosen.n_scored, self.n, self.q)
+        return smallest_drop(self.different.scored, self.n, self.q)
 
     def _too_small(self) -> list[str]:
         from geofilter.conformal import reference_needed
 
         none_went = self.chosen.threshold is None and self._smallest > 1
-        if not none_went and self._smallest <= _MANY * self.chosen.n_scored:
+        if not none_went and self._smallest <= _MANY * self.different.scored:
             return []
         return [
             f"the reference is small: with {self.n:,} rows no p-value is below "
             f"1/{self.n + 1:,}, so that an FDR of {self.q:g} drops {self._smallest:,} of the "
-            f"{self.chosen.n_scored:,} scored rows or more, or none; to drop as little as "
+            f"{self.different.scored:,} scored rows or more, or none; to drop as little as "
             f"{_FEW:.0%} takes {reference_needed(self.q, _FEW):,} rows"
         ]
 
@@ -187,7 +218,11 @@ def print_curve(data: str, scores: str, source: str | None, as_json: bool) -> No
     table = ScoreTable.read(scores)
     open_scored(data, table)
     reference = read(source, table, None) if source is not None else None
-    points = curve(table.scores, reference.scores if reference else None)
+    points = curve(
+        table.scores,
+        reference.scores if reference else None,
+        hashes=table.column("row_hash") if reference else None,
+    )
     if as_json:
         found = describe(reference) if reference else {"reference": None}
         print_json({"rows": len(table), **found, "curve": [asdict(point) for point in points]})
@@ -218,6 +253,7 @@ def _print_points(points: "list[CurvePoint]", *, with_estimate: bool) -> None:
         row.append("-" if point.estimated_fdr is None else f"{point.estimated_fdr:.3f}")
     print_table([*head, "clean among them, at most about"], cells)
     click.echo(
-        "\nThe last column takes every row for clean and the reference for one like them. For an\n"
-        "FDR that is chosen beforehand it is a bound on average; for one picked here it is none."
+        "\nThe last column is of different rows. It takes all for clean and the reference for one\n"
+        "like them. For an FDR that is chosen beforehand it is a bound on average; for one picked\n"
+        "here it is none."
     )
