@@ -287,6 +287,7 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     )
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (0, "")
+    # Outside of a repository there is no commit to wait.
     assert done.err == "geofilter: 1 row of 1 file: 0 scored now; 0 findings\n"
     write(Path("data.jsonl"), [record(0, 0.1), record(1, 0.9)])
     done = geofilter("check data.jsonl")

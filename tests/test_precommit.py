@@ -135,6 +135,10 @@ def test_the_first_commit_of_new_clean_rows_waits_for_the_lock(shell: None) -> N
     done = run("git add data && git commit -m two")
     assert done.returncode == 1
     assert "geofilter.lock was updated; commit it with the data" in done.stdout + done.stderr
+    # Nor does a second try, at which the hook changes nothing any more.
+    done = run("git commit -m two")
+    assert done.returncode == 1
+    assert "git does not know geofilter.lock" in done.stdout + done.stderr
     assert commits() == 1
     done = run("git add geofilter.lock && git commit -m two")
     assert done.returncode == 0, done.stdout + done.stderr

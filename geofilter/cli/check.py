@@ -1,7 +1,9 @@
 """`geofilter check`: files of rows in, findings out; exit 1 when there are any."""
 
 import os
+import subprocess
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--exit-non-zero-on-update",
     is_flag=True,
-    help="Exit with 1 when the lock was written, so that a commit waits for it.",
+    help="Exit with 1 when the lock was written, or git does not know it yet, so that a commit "
+    "waits for it.",
 )
 @device_option
 @click.pass_context
@@ -86,7 +89,8 @@ def command(
         verdict = gate.check(chosen, policy, load=load, rescore=rescore, prune=prune, report=report)
     click.echo(render(verdict.findings, chosen, style), nl=False)
     _summarise(verdict, policy)
-    if verdict.findings or (exit_non_zero_on_update and verdict.lock_changed):
+    waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy.lock_path))
+    if verdict.findings or waits:
         ctx.exit(1)
 
 
@@ -97,6 +101,23 @@ def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
     for message in scorer.notes:
         _note(message)
     return scorer
+
+
+def _left_behind(path: Path) -> bool:
+    """Whether a commit would lack the file: it is there, and git's index knows nothing of it.
+
+    A hook meets such a file at its second try, when it does not change any more.
+    """
+    name = os.path.relpath(path)
+    words = ["git", "--literal-pathspecs", "ls-files", "--", name]
+    try:
+        known = subprocess.run(words, capture_output=True, check=False)
+    except OSError:  # no git, no commit
+        return False
+    if known.returncode != 0 or known.stdout or not path.exists():
+        return False
+    _note(f"git does not know {name}, and a commit would lack it; git add {name}")
+    return True
 
 
 def _note(message: str) -> None:
