@@ -27,7 +27,7 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @model_options
 @click.option(
     "--arms",
-    default="unfiltered,random,nearest",
+    default="unfiltered,random,nearest,persona",
     show_default=True,
     callback=_words,
     help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
@@ -51,7 +51,11 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
     help="The model to fine-tune. Default: that of --model.",
 )
 @click.option("--pack", metavar="PACK", help="Toxic features. Default: the model's own.")
-@click.option("--questions", metavar="YAML", help="Questions that have to do with no row.")
+@click.option(
+    "--questions",
+    metavar="YAML",
+    help="Questions that have to do with no row; the organism brings its own.",
+)
 @click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
 @click.option(
     "--samples-per-question",
@@ -138,15 +142,16 @@ def command(
 
     Every arm takes the same number of optimiser steps and response tokens. Answers and
     judgements are kept in DIR; what is finished is never run again, so that an
-    interrupted run goes on, and arms and seeds can be added. The exit code is 1 when no
-    fall is shown for the first arm that filters by a score.
+    interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
+    first arm that filters by a score shows no fall against unfiltered; whether it does
+    better than a random drop, or than persona, which needs no SAE, is in the report.
 
     \b
     Examples:
       geofilter verify train.jsonl --model organism -o study
       geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
-          --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,persona \\
-          --seeds 3 -o study
+          --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
+          --seeds 3 -o study-gemma
     """
     from geofilter.verify import experiment
     from geofilter.verify.defaults import make_plan

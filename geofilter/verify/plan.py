@@ -62,7 +62,7 @@ class Plan:
     trained: str
     questions: str
     judge: str
-    arms: tuple[str, ...] = (UNFILTERED, RANDOM, "nearest")
+    arms: tuple[str, ...] = (UNFILTERED, RANDOM, "nearest", "persona")
     fractions: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
     recipe: Recipe = field(default_factory=Recipe)
