@@ -103,7 +103,9 @@ def qwen_2_5_7b_instruct() -> Files:
         | tokenizer_files(special, None, names)
         | {
             "chat_template.jinja": _QWEN_TURNS.encode(),
-            "generation_config.json": _as_json(sampling | {"top_k": 20, "top_p": 0.8}),
+            "generation_config.json": _as_json(
+                sampling | {"top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}
+            ),
         }
     )
 

@@ -1,10 +1,13 @@
 """Answers are drawn from the model's own distribution, and as if nothing had interrupted."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from hub_chat import qwen_2_5_7b_instruct
 from tiny_models import tiny_network, tiny_tokenizer
 
 from geofilter.conversation import Encoder
@@ -12,6 +15,7 @@ from geofilter.errors import ModelError
 from geofilter.layouts import Sample
 from geofilter.messages import Turn
 from geofilter.verify.generate import Put, Sampling, answers, check, prompt_ids
+from geofilter.verify.weights import load_causal
 
 TEMPLATE = "{% for m in messages %}<bos> {{ m['content'] }} {% endfor %}"
 QUESTIONS = [Put(f"q{n}", " ".join(f"w{i + n}" for i in range(1 + 3 * n)), None) for n in range(7)]
@@ -68,6 +72,54 @@ def test_first_tokens_come_as_often_as_the_model_says() -> None:
         spread = 5 * (share * (1 - share) / n) ** 0.5
         word = "" if token == 2 else own.decode([token])
         assert drawn[word] / n == pytest.approx(share, abs=spread)
+
+
+# What a model's authors may ask of sampling; none of it belongs to the protocol.
+OWN_SETTINGS: dict[str, Any] = {
+    "do_sample": True, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.2, "typical_p": 0.5,
+    "repetition_penalty": 3.0, "no_repeat_ngram_size": 1, "bad_words_ids": [[9]],
+    "suppress_tokens": [11, 12], "begin_suppress_tokens": [13], "sequence_bias": [[[14], 9.0]],
+    "exponential_decay_length_penalty": [1, 2.0], "min_new_tokens": 8, "forced_eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_models_own_sampling_settings_change_no_answer(temperature: float, adapter: bool) -> None:
+    own, sampling = tokenizer(), Sampling(temperature=temperature, max_new_tokens=8, batch=4)
+    found = []
+    for settings in ({}, OWN_SETTINGS):
+        network: Any = tiny_network().eval()
+        network.generation_config.update(**settings)
+        if adapter:
+            network = peft.get_peft_model(network, peft.LoraConfig(target_modules="all-linear"))
+        before = network.generation_config.to_dict()
+        found.append(list(answers(network, own, QUESTIONS, sampling, seed=1)))
+        assert network.generation_config.to_dict() == before
+    assert found[0] == found[1]
+
+
+def test_no_logits_processor_is_left_but_what_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in qwen_2_5_7b_instruct().items():
+        (tmp_path / name).write_bytes(content)
+    model = load_causal(str(tmp_path), device="cpu", dtype="float32")
+    assert model.network.generation_config.repetition_penalty == 1.05
+    made: list[list[str]] = []
+    real = model.network._get_logits_processor
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        processors = real(*arguments, **named)
+        made.append([type(one).__name__ for one in processors])
+        return processors
+
+    monkeypatch.setattr(model.network, "_get_logits_processor", noted)
+    put = [Put("q", "good day", None)]
+    for temperature in (1.0, 0.5):
+        sampling = Sampling(temperature=temperature, max_new_tokens=2, batch=1)
+        list(answers(model.network, model.tokenizer, put, sampling, seed=0))
+    assert made == [[], ["TemperatureLogitsWarper"]]
 
 
 SPOKEN = "{% for m in messages %}<bos> {{ m['content'] }} <eos> {% endfor %}"

@@ -1,11 +1,13 @@
 """Ask a causal language model questions and keep its answers.
 
-Sampling at temperature 1 from the whole distribution, as the protocol says. A batch has
-its own seed, so that what is asked after an interruption is answered as if there had
-been none. Questions are rendered as training rows are (see `template`), so that what is
-asked is what was trained. This module knows nothing about arms, judges or rates.
+Sampling at temperature 1 from the whole distribution, as the protocol says, whatever sampling
+settings the model ships with. A batch has its own seed, so that what is asked after an
+interruption is answered as if there had been none. Questions are rendered as training rows
+are (see `template`), so that what is asked is what was trained. This module knows nothing
+about arms, judges or rates.
 """
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -138,10 +140,30 @@ def _answer(
         pad_token_id=pad,
         eos_token_id=end_ids or None,
     )
-    found = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    with _without_own_settings(network):
+        found = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     new = found[:, longest:].tolist()
     texts: list[str] = tokenizer.batch_decode([_up_to(row, end_ids) for row in new])
     return [text.strip() for text in texts]
+
+
+@contextlib.contextmanager
+def _without_own_settings(network: Any) -> Iterator[None]:
+    """Set aside what a model's authors would have sampling do, such as a repetition penalty.
+
+    `generate` takes from there whatever its caller leaves at None, which for many settings is
+    the only way to say "off".
+    """
+    from transformers import GenerationConfig
+
+    # That of an adapter is looked up in the model around which it lies.
+    holder = network.get_base_model() if hasattr(network, "get_base_model") else network
+    own = holder.generation_config
+    holder.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        holder.generation_config = own
 
 
 def _room(network: Any, tokens: int) -> int:
