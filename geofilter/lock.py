@@ -100,9 +100,10 @@ def row_key(content: str, layout: str, columns: Mapping[str, str]) -> str:
 def read_lock(path: Path) -> Lock | None:
     """The lock at `path`; None where there is no file.
 
-    Lines may come in any order, and twice, as a merge leaves them; of two scores of a row the
-    higher one counts. Raises `LockError` for a file that is no lock, holds a conflict of a
-    merge, or says of a row that it has a score and that it has none.
+    Lines may come in any order, and twice, the first two as well, as a merge leaves them: of two
+    scores of a row the higher one counts, of two reasons to have none the first. Raises
+    `LockError` for a file that is no lock, holds a conflict of a merge, or says of a row that it
+    has a score and that it has none.
     """
     _check_is_lock(path)
     try:
@@ -163,12 +164,16 @@ def _lines(path: Path, handle: Any) -> Iterator[tuple[int, str]]:
 
 def _read(path: Path, lines: Iterator[tuple[int, str]]) -> Lock:
     _check_title(path, next(lines, (1, ""))[1])
-    header = _header(path, next(lines, (2, ""))[1])
+    header = _header(next(lines, (2, ""))[1])
+    if header is None:
+        raise _damaged(path, 2, "does not say what the scores were made with")
     entries: dict[str, Entry] = {}
     edited = []
     for number, line in lines:
         if line.startswith(_CONFLICT):
             raise _damaged(path, number, "holds a merge conflict; keep the lines of both sides")
+        if line.startswith(("#", "{")) and _repeats(line, header):
+            continue
         key, entry = _entry(line)
         if entry is None or header.line_of(key, entry) != line:
             edited.append(number)
@@ -177,7 +182,7 @@ def _read(path: Path, lines: Iterator[tuple[int, str]]) -> Lock:
         if first.score is not None and entry.score is not None:
             # Two branches scored one row on machines that round differently.
             entries[key] = max(first, entry, key=_score)
-        elif first != entry:
+        elif first.score is not None or entry.score is not None:
             raise _damaged(path, number, "says something else about a row than a line before it")
     return Lock(header, entries, tuple(edited))
 
@@ -194,16 +199,24 @@ def _check_title(path: Path, line: str) -> None:
         )
 
 
-def _header(path: Path, line: str) -> Header:
+def _repeats(line: str, header: Header) -> bool:
+    """Whether a line is the title again, or a header of the same settings by other versions."""
+    if line.startswith("#"):
+        return line == _TITLE
+    other = _header(line)
+    return other is not None and other.manifest.hash == header.manifest.hash
+
+
+def _header(line: str) -> Header | None:
+    """What a line says the scores were made with; None where it does not."""
     try:
         found = json.loads(line)
-        header = Header(found["asked"], found["decides"], found["versions"])
-        if not isinstance(header.versions, dict):
-            raise ValueError("no versions")
+        parts = [found[name] for name in ("asked", "decides", "versions")]
+        header = Header(*parts)
         header.manifest.hash  # noqa: B018 - refuses what is no mapping of JSON values
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, 2, "does not say what the scores were made with") from error
-    return header
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return header if all(isinstance(part, dict) for part in parts) else None
 
 
 def _entry(line: str) -> tuple[str, Entry | None]:

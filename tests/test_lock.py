@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ entries = st.builds(Entry, scores, st.just("scored"), st.none() | st.text(max_si
     Entry, st.none(), st.sampled_from(["unreadable", "no_response"]), st.text(max_size=50)
 )
 keys = st.text("0123456789abcdef", min_size=32, max_size=32)
+
+
+Edit = Callable[[Path], object]
 
 
 def key(number: int) -> str:
@@ -125,6 +129,10 @@ DAMAGE = {
     "a header of nothing": (b"# geofilter lock 1: scores\n{}\n", "made with"),
     "a header of lists": (
         b'# geofilter lock 1: s\n{"asked":[],"decides":[1],"versions":{}}\n',
+        "made with",
+    ),
+    "a header of pairs": (
+        b'# geofilter lock 1: s\n{"asked":[],"decides":[["a",1]],"versions":{}}\n',
         "made with",
     ),
     "a deep header": (b"# geofilter lock 1: s\n" + b"[" * 8000 + b"\n", "made with"),
@@ -230,20 +238,89 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["geofilter.lock"]
 
 
-def test_git_merges_the_rows_of_two_branches(tmp_path: Path) -> None:
-    def git(*words: str) -> None:
-        command = ["git", "-c", "user.name=n", "-c", "user.email=e", *words]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+def git(folder: Path, *words: str) -> None:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
-    path = tmp_path / "geofilter.lock"
-    git("init", "-q", "-b", "main")
-    (tmp_path / ".gitattributes").write_text("geofilter.lock merge=union\n")
-    update_lock(path, HEADER, some(3))
-    git("add", ".")
-    git("commit", "-q", "-m", "three")
-    for branch, start in (("one", 10), ("two", 50)):
-        git("checkout", "-q", "-b", branch, "main")
-        update_lock(path, HEADER, some(40, start=start))
-        git("commit", "-q", "-a", "-m", branch)
-    git("merge", "-q", "one")
+
+def merge(folder: Path, base: Edit | None, *branches: Edit) -> Path:
+    """The lock of two branches after `git merge`, each made by an edit of the lock of `base`."""
+    path = folder / "geofilter.lock"
+    git(folder, "init", "-q", "-b", "main")
+    (folder / ".gitattributes").write_text("geofilter.lock merge=union\n")
+    if base is not None:
+        base(path)
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "base")
+    for number, edit in enumerate(branches):
+        git(folder, "checkout", "-q", "-b", f"branch-{number}", "main")
+        edit(path)
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", f"branch {number}")
+    git(folder, "merge", "-q", "branch-0")
+    return path
+
+
+def test_git_merges_the_rows_of_two_branches(tmp_path: Path) -> None:
+    path = merge(
+        tmp_path,
+        lambda path: update_lock(path, HEADER, some(3)),
+        lambda path: update_lock(path, HEADER, some(40, start=10)),
+        lambda path: update_lock(path, HEADER, some(40, start=50)),
+    )
     assert entries_of(path) == some(3) | some(40, start=10) | some(40, start=50)
+
+
+LATER = Header(HEADER.asked, HEADER.decides, {"torch": "2"})
+
+
+def test_git_merges_two_first_locks(tmp_path: Path) -> None:
+    path = merge(
+        tmp_path,
+        None,
+        lambda path: update_lock(path, HEADER, some(40)),
+        lambda path: update_lock(path, LATER, some(40, start=30)),
+    )
+    assert entries_of(path) == some(70)
+    # The next row leaves one head.
+    update_lock(path, HEADER, some(1, start=99))
+    assert len(path.read_text().splitlines()) == 2 + 71
+
+
+def test_git_merges_locks_scored_again_with_other_versions(tmp_path: Path) -> None:
+    third = Header(HEADER.asked, HEADER.decides, {"torch": "3"})
+    path = merge(
+        tmp_path,
+        lambda path: update_lock(path, HEADER, some(9)),
+        lambda path: update_lock(path, LATER, some(10), replace=True),
+        lambda path: update_lock(path, third, some(9) | some(1, start=50), replace=True),
+    )
+    heads = [line for line in path.read_text().splitlines() if line.startswith("{")]
+    assert len(heads) == 2
+    assert entries_of(path) == some(10) | some(1, start=50)
+
+
+def test_a_second_head_of_other_settings_is_an_edited_line(tmp_path: Path) -> None:
+    path = tmp_path / "geofilter.lock"
+    update_lock(path, OTHER, some(1))
+    foreign = path.read_text().splitlines()
+    path.unlink()
+    update_lock(path, HEADER, some(1))
+    with path.open("a") as handle:
+        handle.write("\n".join([*foreign, "# geofilter lock 2: scores", "{}"]) + "\n")
+    lock = read_lock(path)
+    assert lock is not None
+    assert lock.edited == (5, 6, 7, 8)
+
+
+def test_two_branches_may_have_other_reasons_for_no_score_of_a_row(tmp_path: Path) -> None:
+    """A reason names columns of the file that the row was first met in."""
+    one, other = (Entry(None, "no_response", f"has no {name}") for name in ("reply", "answer"))
+    path = merge(
+        tmp_path,
+        lambda path: update_lock(path, HEADER, some(3)),
+        lambda path: update_lock(path, HEADER, {key(7): one}),
+        lambda path: update_lock(path, HEADER, {key(7): other}),
+    )
+    assert len(path.read_text().splitlines()) == 2 + 3 + 2
+    assert entries_of(path)[key(7)] in (one, other)
