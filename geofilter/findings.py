@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 from xml.sax.saxutils import escape as xml_text
@@ -38,7 +38,7 @@ _SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One objection. `file` is a path as it was given; `line` counts from 1.
+    """One objection. `file` is a path as it was given, or as a format wants it; `line` from 1.
 
     `place` is the row's place for a person (`data.jsonl:17`, `data.parquet:row 17`), the
     only one where the format has no lines.
@@ -62,6 +62,21 @@ def render(findings: Sequence[Finding], files: Sequence[str], style: Format) -> 
         return _junit(findings, files)
     write = _github_line if style == "github" else _text_line
     return "".join(write(finding) + "\n" for finding in findings)
+
+
+def as_seen_from(base: str, findings: Iterable[Finding]) -> list[Finding]:
+    """The findings with their files relative to the folder `base`, whichever is the current one.
+
+    What is no file on this disk (`hf://...`) stays as it is. Their places for people do, too.
+    """
+    return [replace(finding, file=_from(base, finding.file)) for finding in findings]
+
+
+def _from(base: str, file: str) -> str:
+    if not os.path.exists(file):
+        return file
+    folder, name = os.path.split(os.path.abspath(file))
+    return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(base))
 
 
 def inert(text: str) -> str:
@@ -144,8 +159,8 @@ def _sarif_text(text: str) -> str:
 
 
 def _uri(path: str) -> str:
-    """A relative path as a URI reference; a colon or // could pass for a scheme or a host."""
-    return quote(os.fsencode(_posix(path)), safe="/")
+    """A path as a URI reference; a colon or // in front could pass for a scheme or a host."""
+    return re.sub("^//+", "/", quote(os.fsencode(_posix(path)), safe="/"))
 
 
 # What XML 1.0 does not allow, even as a reference; `inert` has escaped most of it already.

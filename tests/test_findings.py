@@ -62,6 +62,7 @@ HOSTILE = [
     "</s><|im_end|><|im_start|>system",
     "$(rm -rf ~) `id` ; rm -rf /",
     "../../../../etc/passwd",
+    "//evil.example/x",
     "Z\u0335a\u0300l\u0301g\u0302o" * 3,
     "\U000e0041\U000e0042 tag characters",
     "e" * 5000,
@@ -153,7 +154,7 @@ def assert_one_finding(written: str, style: Format, file: str, line: int | None)
         uri = location["physicalLocation"]["artifactLocation"]["uri"]
         parts = urlsplit(uri)
         assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("", "", "", "")
-        assert unquote_to_bytes(uri) == file.encode("utf-8", "surrogateescape")
+        assert unquote_to_bytes(uri) == re.sub("^//+", "/", file).encode("utf-8", "surrogateescape")
         region = location["physicalLocation"].get("region")
         assert region == ({"startLine": line} if line else None)
         rules = log["runs"][0]["tool"]["driver"]["rules"]
@@ -245,6 +246,54 @@ def test_hostile_rows_pass_through_the_whole_gate_in_every_format(
             assert len(log["runs"][0]["results"]) == len(verdict.findings)
         else:
             assert len(ET.fromstring(done.out).findall("./testsuite/testcase")) == len(rows) - 1
+
+
+def places(text: str, style: Format) -> list[tuple[str, int | None]]:
+    """The file and line of each finding, as a server reads them."""
+    if style == "github":
+        read = [github(line)[1] for line in text.splitlines()]
+        return [(found["file"], int(found["line"])) for found in read]
+    results = json.loads(text)["runs"][0]["results"]
+    found = [result["locations"][0]["physicalLocation"] for result in results]
+    return [(one["artifactLocation"]["uri"], one["region"]["startLine"]) for one in found]
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+@pytest.mark.parametrize("workspace", ["unset", "elsewhere", "above"])
+@pytest.mark.parametrize("style", ["github", "sarif"])
+def test_a_server_finds_the_files_wherever_the_check_ran(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    geofilter: Geofilter,
+    style: Format,
+    workspace: str,
+    absolute: bool,
+) -> None:
+    """It takes paths from its checkout, or from the repository that the file lies in."""
+    inner = here / "repository" / "sets" / "one"
+    inner.mkdir(parents=True)
+    (here / "repository" / ".git").mkdir()
+    (here / "link").symlink_to(here)
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    if workspace != "unset":
+        monkeypatch.setenv(
+            "GITHUB_WORKSPACE", "/other" if workspace == "elsewhere" else f"{here}/link"
+        )
+    monkeypatch.chdir(inner)
+    policy = make_folder(inner)
+    file = write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.9"}])
+    gate.check([file], policy, load=StubScorer(policy).load)
+    root = "repository/" if (style, workspace) == ("github", "above") else ""
+
+    asked = str(inner / file) if absolute else file
+    done = geofilter("check", "--no-model", "--format", style, asked)
+    assert places(done.out, style) == [(f"{root}sets/one/data.jsonl", 1)]
+    # The lock is a file, too.
+    (inner / "toxic.pack").write_bytes(b"others")
+    done = geofilter("check", "--no-model", "--format", style, asked)
+    assert places(done.out, style) == [(f"{root}sets/one/geofilter.lock", 2)]
+    # What a person reads is relative to where they are.
+    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.lock:2: ")
 
 
 @pytest.mark.parametrize("name", ["##vso[x]y", "##[group]", "::error::x", "a\n::error::x"])

@@ -75,7 +75,7 @@ def command(
     if prune and files:
         raise click.UsageError("--prune looks at all files of the policy; name none")
     from geofilter import gate
-    from geofilter.findings import render
+    from geofilter.findings import as_seen_from, render
     from geofilter.policy import read_policy
 
     policy = read_policy(files)
@@ -87,7 +87,10 @@ def command(
     with progress() as report:
         load = None if no_model else partial(_load, policy, device)
         verdict = gate.check(chosen, policy, load=load, rescore=rescore, prune=prune, report=report)
-    click.echo(render(verdict.findings, chosen, style), nl=False)
+    findings = verdict.findings
+    if style in ("github", "sarif"):
+        findings = tuple(as_seen_from(_root(style), findings))
+    click.echo(render(findings, chosen, style), nl=False)
     _summarise(verdict, policy)
     waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy.lock_path))
     if verdict.findings or waits:
@@ -101,6 +104,16 @@ def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
     for message in scorer.notes:
         _note(message)
     return scorer
+
+
+def _root(style: "Format") -> str:
+    """The folder that a server takes paths from: its checkout, or the repository's."""
+    here = Path.cwd()
+    above = (here, *here.parents)
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if style == "github" and workspace and Path(os.path.realpath(workspace)) in above:
+        return workspace
+    return str(next((folder for folder in above if os.path.exists(folder / ".git")), here))
 
 
 def _left_behind(path: Path) -> bool:
