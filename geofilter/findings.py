@@ -168,7 +168,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def _junit(findings: Sequence[Finding], files: Sequence[str]) -> str:
-    """A JUnit report: a suite with a test per finding, and one per file without any."""
+    """A JUnit report in ASCII: a suite with a test per finding, and one per file without any."""
     refused = {finding.file for finding in findings}
     passed = [file for file in files if file not in refused]
     count = len(findings) + len(passed)
@@ -182,7 +182,8 @@ def _junit(findings: Sequence[Finding], files: Sequence[str]) -> str:
         "</testsuite>",
         "</testsuites>",
     ]
-    return "\n".join(lines) + "\n"
+    # Right whatever the encoding that it is written in: the report states one.
+    return ("\n".join(lines) + "\n").encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _junit_failures(findings: Iterable[Finding]) -> Iterable[str]:

@@ -114,7 +114,7 @@ def read_policy(files: Sequence[str | os.PathLike[str]] = ()) -> Policy:
     none, when the files have different ones, and for whatever is wrong in it.
     """
     starts = [Path(file).parent for file in files] or [Path()]
-    places = {start: _find(start.resolve()) for start in dict.fromkeys(starts)}
+    places = {start: _find(start) for start in dict.fromkeys(starts)}
     first, *others = dict.fromkeys(places.values())
     if others:
         raise PolicyError(
@@ -124,14 +124,19 @@ def read_policy(files: Sequence[str | os.PathLike[str]] = ()) -> Policy:
     return _policy(first, _table(first) or {})
 
 
-def _find(folder: Path) -> Path:
+def _find(start: Path) -> Path:
+    try:
+        folder = start.resolve()
+    except _UNRESOLVED as error:
+        raise PolicyError(f"{_shown(start)}: cannot be followed: {_why(error)}") from error
     for above in (folder, *folder.parents):
         place = above / _FILE
-        if place.is_file() and _table(place) is not None:
+        if os.path.isfile(place) and _table(place) is not None:
             return place
+    led = "" if folder == Path(os.path.abspath(start)) else f" (where {_shown(start)} leads)"
     raise PolicyError(
-        f"{_shown(folder)}: neither here nor above is a pyproject.toml with [tool.geofilter]; "
-        "add one with model, pack and threshold"
+        f"{_shown(folder)}{led}: neither here nor above is a pyproject.toml with "
+        "[tool.geofilter]; add one with model, pack and threshold"
     )
 
 
@@ -176,9 +181,27 @@ def _policy(place: Path, table: Mapping[str, Any]) -> Policy:
 
 def _check_inside(place: Path, key: str, path: str) -> None:
     """Refuse a path that a link leads out of the folder: the lock is written to."""
-    target = (place.parent / path).resolve()
+    try:
+        target = (place.parent / path).resolve()
+    except _UNRESOLVED as error:
+        raise _wrong(place, key, path, f"cannot be followed: {_why(error)}") from error
     if not target.is_relative_to(place.parent.resolve()):
-        raise _wrong(place, key, path, "leads out of its folder; name a file below it")
+        raise _wrong(
+            place,
+            key,
+            path,
+            f"is behind a link that leads out of the folder, to {_shown(target)}; move the file "
+            "below the folder, or put a pyproject.toml with its policy where the file is",
+        )
+
+
+# A circle of links is a RuntimeError before Python 3.13.
+_UNRESOLVED = (OSError, RuntimeError, ValueError)
+
+
+def _why(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) else None
+    return escape(said or " ".join(str(error).split()), limit=200)
 
 
 def _wrong(place: Path, key: str, value: object, what: str) -> PolicyError:
@@ -189,7 +212,10 @@ def _spelled(value: object) -> str:
     """A value as TOML spells it, as far as the difference could confuse."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    try:
+        return f'"{value}"' if isinstance(value, str) else str(value)
+    except ValueError:  # Python spells no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _shown(path: Path) -> str:
@@ -216,18 +242,23 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(least: int) -> Callable[[object], bool]:
-    return lambda value: type(value) is int and value >= least
+    return lambda value: type(value) is int and least <= value < 2**31
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def _is_below(value: object) -> bool:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         return False
     path = PurePosixPath(value)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in value
+    # "." has no parts: the folder itself is none of its files.
+    usual = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    return usual and "\\" not in value
 
 
 def _is_globs(value: object) -> bool:

@@ -1,7 +1,10 @@
 """Whatever a row or a file name holds, a finding is one objection in every format, and inert."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import unicodedata
 import xml.etree.ElementTree as ET
 from importlib import resources
@@ -327,6 +330,28 @@ def test_errors_and_notes_are_no_commands_either(
         assert_visible(text.replace("\n", ""))
         assert all(line.startswith("geofilter: ") for line in text.splitlines())
     assert [text.count("\n") for text in told] == [3, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_no_finding_is_lost_where_standard_output_lacks_a_character(
+    here: Path, style: Format
+) -> None:
+    make_folder(here)
+    file = write(Path("ä€.jsonl"), [{"prompt": "q", "response": "answer 0.1"}])
+    done = subprocess.run(
+        [sys.executable, "-m", "geofilter", "check", "--no-model", "--format", style, file],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    if style == "junit":
+        (case,) = ET.fromstring(done.stdout).findall("./testsuite/testcase")
+        assert case.get("classname") == file
+    elif style == "sarif":
+        assert "%C3%A4%E2%82%AC.jsonl" in done.stdout.decode("ascii")
+    else:
+        assert "ä\\u20ac.jsonl" in done.stdout.decode("latin-1")
 
 
 def test_the_schema_refuses_what_is_no_sarif() -> None:

@@ -149,7 +149,14 @@ WRONG = {
     'model = "m"\npack = "/etc/p"\nthreshold = 1': "is not a path below",
     'model = "m"\npack = "a/../../p"\nthreshold = 1': "is not a path below",
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "../x"': "is not a path below",
-    'model = "m"\npack = "p"\nthreshold = 1\nlock = "link"': "leads out of its folder",
+    'model = "m"\npack = "p"\nthreshold = 1\nlock = "link"': "leads out of the folder, to /etc/h",
+    'model = "m"\npack = "p"\nthreshold = 1\nlock = "loop"': "cannot be followed: ",
+    'model = "m"\npack = "p"\nthreshold = 1\nlock = "."': "is not a path below",
+    f'model = "m"\npack = "p"\nthreshold = 1{"0" * 400}': "is not a number",
+    f'model = "m"\npack = "p"\nthreshold = 0x{"f" * 9000}': "thousands of digits: is not a number",
+    f'model = "m"\npack = "p"\nthreshold = 1\nblock = 1{"0" * 400}': "is not a whole number from 0",
+    'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["."]': "is not a list of globs",
+    'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["./"]': "is not a list of globs",
     'model = "m"\npack = "p"\nthreshold = 1\nscorer = "best"': "is not one of nearest, ",
     'model = "m"\npack = "p"\nthreshold = 1\nblock = true': "is not a whole number from 0",
     'model = "m"\npack = "p"\nthreshold = 1\nmax-length = 0': "is not a whole number from 1",
@@ -167,6 +174,7 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_policy_is_told_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "link").symlink_to("/etc/hosts")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "pyproject.toml").write_text("[tool.geofilter]\n" + text + "\n")
     with pytest.raises(PolicyError) as caught:
         read_policy()
@@ -191,6 +199,23 @@ def test_the_nearest_policy_above_the_files_counts(tmp_path: Path) -> None:
 def test_no_policy_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"\[tool.geofilter\]; add one with model, pack"):
         read_policy([tmp_path / "a.jsonl"])
+    # A folder behind a link is looked for above where it really is.
+    (tmp_path / "real" / "data").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "data").symlink_to(tmp_path / "real" / "data")
+    make_folder(tmp_path / "work")
+    with pytest.raises(PolicyError, match=r"real/data \(where .*/work/data leads\): neither here"):
+        read_policy([tmp_path / "work" / "data" / "a.jsonl"])
+
+
+def test_a_file_behind_a_circle_of_links_is_told_in_one_line(
+    here: Path, geofilter: Geofilter
+) -> None:
+    make_folder(here)
+    Path("loop").symlink_to("loop")
+    done = geofilter("check", "--no-model", "loop/a.jsonl")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "loop: cannot be followed: " in done.err
 
 
 def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
@@ -203,7 +228,7 @@ def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
     write(tmp_path / "c.csv", [])
     assert policy.listed() == ["c.csv", "data/a.jsonl", "data/b.jsonl"]
     (tmp_path / "data" / "z.jsonl").symlink_to("/etc/hosts")
-    with pytest.raises(PolicyError, match="leads out of its folder"):
+    with pytest.raises(PolicyError, match="leads out of the folder, to /etc/hosts; move the file"):
         policy.listed()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def command(
     findings = verdict.findings
     if style in ("github", "sarif"):
         findings = tuple(as_seen_from(_root(style), findings))
-    click.echo(render(findings, chosen, style), nl=False)
+    _print(render(findings, chosen, style))
     _summarise(verdict, policy)
     waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy.lock_path))
     if verdict.findings or waits:
@@ -104,6 +105,12 @@ def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
     for message in scorer.notes:
         _note(message)
     return scorer
+
+
+def _print(text: str) -> None:
+    """Write results, escaped where the encoding of standard output lacks a character."""
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)
 
 
 def _root(style: "Format") -> str:
