@@ -153,12 +153,13 @@ def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
     """A row that went for want of a score is counted apart, and a copy not at all."""
     own = lines("data.jsonl")
     unscored = ['{"prompt": "w1", "response": ""}\n', '{"prompt": "w2", "response": ""}\n']
-    Path("more.jsonl").write_text("".join([*own, *own[:20], *unscored]))
+    nearest = own[int(scores_of("data.scores.parquet").argmax())]
+    Path("more.jsonl").write_text("".join([*own, *[nearest] * 20, *unscored]))
     assert geofilter(f"score more.jsonl {MADE} --on-error keep -o more.parquet").code == 0
-    asked = "filter more.jsonl --scores more.parquet --fdr 0.9 --reference other.parquet"
+    asked = "filter more.jsonl --scores more.parquet --fdr 0.7 --reference other.parquet"
     done = geofilter(f"{asked} --unscored drop -o a.jsonl --json")
     found = json.loads(done.out)
-    alone = json.loads(geofilter(f"{FILTER} --fdr 0.9 --reference other.parquet --json").out)
+    alone = json.loads(geofilter(f"{FILTER} --fdr 0.7 --reference other.parquet --json").out)
     assert found["threshold"] == alone["threshold"]
     assert found["unscored_dropped"] == 2
     assert found["scored_dropped"] == found["dropped"] - 2 >= alone["dropped"]
