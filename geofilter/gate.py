@@ -4,38 +4,30 @@ Rows that the lock knows are not scored again. The others are scored where the c
 load the model, and refused as not locked where it cannot; this module loads no model and
 imports no model library, so that a check without one takes no longer than reading the rows.
 
-This module knows nothing about how a score is made or how findings are written.
+This module knows nothing about how a score is made or how findings are worded and written.
 """
 
-import os
 import random
-import re
-import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from geofilter.atomic import check_output
-from geofilter.findings import Finding, Kind
-from geofilter.formats.streams import shown
+from geofilter.findings import Finding
 from geofilter.layouts import Layout
 from geofilter.lock import Entry, Header, Lock, read_lock, read_replaceable, row_key, update_lock
-from geofilter.manifest import Manifest, difference
+from geofilter.manifest import difference
+from geofilter.objections import cut_of, not_locked, objections, other_score, refusal, stale
 from geofilter.policy import Policy
 from geofilter.rows import Row, RowFile, open_rows
-from geofilter.terminal import escape
 
 # Locked rows that are scored again whenever the model is loaded: a look at the lock's honesty.
 AUDITED = 20
 # How far a score may lie from the locked one, as a share of the greatest of the two scores
 # and the threshold: rounding of other machines and batches, which docs/gate.md measures.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
-# Lines of a lock that are named one by one.
-_NAMED_LINES = 10
 _JOB_ROWS = 256
 _JOB_BYTES = 8 * 2**20
 # Seconds of scoring that a kill may cost.
@@ -100,12 +92,12 @@ def check(
     """
     gate = _Gate(policy, tuple(files), report)
     old = read_replaceable(policy.lock_path) if rescore else read_lock(policy.lock_path)
-    if old is not None and not rescore and (objections := _objections(policy, old)):
-        return Verdict(gate.files, objections)
+    if old is not None and not rescore and (against := objections(policy, old)):
+        return Verdict(gate.files, against)
     seen = gate.judge({} if rescore or old is None else old.entries)
     if load is None or not seen.missing:
         changed = old is not None and prune and gate.prune(old.header, seen.keys)
-        findings = (*seen.findings, *_not_locked(seen, policy))
+        findings = (*seen.findings, *not_locked(seen.first_missing, policy))
         return Verdict(gate.files, findings, seen.n_rows, lock_changed=changed)
     # Before hours of scoring: is there a place for what comes out of it?
     check_output(policy.lock_path, overwrite=True)
@@ -143,7 +135,7 @@ class _Gate:
     def judge(self, known: Mapping[str, Entry]) -> _Seen:
         """Look at every row: is it known, and is it refused?"""
         seen = _Seen()
-        refusal = partial(_refusal, self.policy, _cut(self.policy.threshold))
+        refused = partial(refusal, self.policy, cut_of(self.policy))
         for source in self.sources:
             for row in source:
                 seen.n_rows += 1
@@ -155,7 +147,7 @@ class _Gate:
                     seen.first_missing[source.source] = first, count + 1
                     continue
                 seen.locked.add(key)
-                if (finding := refusal(source, row, entry)) is not None:
+                if (finding := refused(source.source, row, entry)) is not None:
                     seen.findings.append(finding)
         return seen
 
@@ -169,7 +161,7 @@ class _Gate:
         comparable = old
         if old is not None and (changed := difference(old.header.manifest, scorer.header.manifest)):
             if not rescore:
-                return Verdict(self.files, (_stale(self.policy, changed),), seen.n_rows)
+                return Verdict(self.files, (stale(self.policy, changed),), seen.n_rows)
             comparable = None
         n_audited = 0
         if comparable is not None and not rescore:
@@ -194,7 +186,7 @@ class _Gate:
         known = {} if rescore or comparable is None else comparable.entries
         again = self.judge({**known, **fresh})
         # A row that changed under our hands has no score yet.
-        findings = (*others, *again.findings, *_not_locked(again, self.policy))
+        findings = (*others, *again.findings, *not_locked(again.first_missing, self.policy))
         return Verdict(self.files, findings, again.n_rows, len(fresh), n_audited, saver.changed)
 
     def _scored(
@@ -222,15 +214,7 @@ class _Gate:
             locked = lock.entries.get(key)
             if locked is None or _agree(locked, entry, tolerance, self.policy.threshold):
                 continue
-            yield _finding(
-                "other-score",
-                source.source,
-                row,
-                f"{_name(self.policy)} states {_told(locked)}, and the model gives "
-                f"{_told(entry)}: the lock was changed by hand, or made with other versions than "
-                "these; score all rows again with geofilter check --rescore where you trust the "
-                "machine",
-            )
+            yield other_score(self.policy, source.source, row, locked, entry)
 
 
 _Scored = tuple[RowFile, Row, str, Entry]
@@ -292,94 +276,8 @@ def _jobs(source: RowFile, left: set[str]) -> Iterator[list[tuple[Row, str]]]:
         yield job
 
 
-def _cut(threshold: float) -> float:
-    """The threshold in the type of the scores, as `selection.threshold` takes it."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(threshold))
-
-
-def _refusal(policy: Policy, cut: float, source: RowFile, row: Row, entry: Entry) -> Finding | None:
-    if entry.score is None:
-        if policy.unscored == "pass":
-            return None
-        return _finding("unscored", source.source, row, _told(entry))
-    if entry.score < cut:
-        return None
-    note = f"; {entry.reason}" if entry.reason else ""
-    message = f"{_told(entry)} is at or above the threshold {policy.threshold:.6g} ({policy.scorer}"
-    return _finding("near-harm", source.source, row, f"{message}{note})")
-
-
-def _told(entry: Entry) -> str:
-    if entry.score is None:
-        return f"no score ({entry.status}: {entry.reason})"
-    return f"score {entry.score:.6g}"
-
-
 def _agree(locked: Entry, entry: Entry, tolerance: float, threshold: float) -> bool:
     if locked.score is None or entry.score is None:
         return (locked.score is None) == (entry.score is None)
     scale = max(abs(locked.score), abs(entry.score), abs(threshold))
     return abs(locked.score - entry.score) <= tolerance * scale
-
-
-_LINE = re.compile(r"(\d+)(?: \(row \d+\))?")
-
-
-def _finding(kind: Kind, file: str, row: Row, message: str) -> Finding:
-    place = _LINE.fullmatch(row.where.removeprefix(f"{shown(file)}:"))
-    return Finding(kind, file, int(place[1]) if place else None, row.where, message)
-
-
-def _not_locked(seen: _Seen, policy: Policy) -> Iterator[Finding]:
-    for file, (row, count) in seen.first_missing.items():
-        rows = "this row has" if count == 1 else f"{count:,} rows, this one first, have"
-        yield _finding(
-            "not-locked",
-            file,
-            row,
-            f"{rows} no score in {_name(policy)}; where the model can run, do `geofilter check "
-            f"{shlex.quote(escape(file, limit=None))}`, and commit {_name(policy)} with the data",
-        )
-
-
-def _objections(policy: Policy, lock: Lock) -> tuple[Finding, ...]:
-    """What can be held against the lock without the model."""
-    asked = Manifest({"asked": policy.asked()})
-    stated = Manifest({"asked": dict(lock.header.asked)})
-    if changed := difference(stated, asked):
-        return (_stale(policy, changed),)
-    return tuple(_edited(policy, lock))
-
-
-def _edited(policy: Policy, lock: Lock) -> Iterator[Finding]:
-    hidden = len(lock.edited) - _NAMED_LINES
-    for place, number in enumerate(lock.edited[:_NAMED_LINES]):
-        more = f" (and {hidden:,} more lines)" if hidden > 0 and place == _NAMED_LINES - 1 else ""
-        yield _of_lock(
-            "edited-lock",
-            policy,
-            number,
-            f"the line does not fit its check{more}: it was changed by hand, or belongs to a lock "
-            "of other settings; take the file of the last good commit, or score all rows again "
-            "with geofilter check --rescore",
-        )
-
-
-def _stale(policy: Policy, changed: Sequence[str]) -> Finding:
-    return _of_lock(
-        "stale-lock",
-        policy,
-        2,
-        f"the scores were made with something else ({'; '.join(changed)}); where the model can "
-        f"run, do `geofilter check --rescore`, and commit {_name(policy)}",
-    )
-
-
-def _of_lock(kind: Kind, policy: Policy, line: int, message: str) -> Finding:
-    path = os.path.relpath(policy.lock_path)
-    return Finding(kind, path, line, f"{shown(path)}:{line}", message)
-
-
-def _name(policy: Policy) -> str:
-    return escape(policy.lock, limit=200)

@@ -1,0 +1,125 @@
+"""What the gate says against rows and locks, in words that tell what to do.
+
+This module knows nothing about files of rows that are read, models, or how findings are
+written.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from geofilter.findings import Finding, Kind
+from geofilter.formats.streams import shown
+from geofilter.lock import Entry, Lock
+from geofilter.manifest import Manifest, difference
+from geofilter.policy import Policy
+from geofilter.rows import Row
+from geofilter.terminal import escape
+
+# Lines of a lock that are named one by one.
+_NAMED_LINES = 10
+
+
+def cut_of(policy: Policy) -> float:
+    """The threshold in the type of the scores, as `selection.threshold` takes it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(policy.threshold))
+
+
+def refusal(policy: Policy, cut: float, file: str, row: Row, entry: Entry) -> Finding | None:
+    """The finding of a row of `file` with that score, or without one; None where it passes."""
+    if entry.score is None:
+        if policy.unscored == "pass":
+            return None
+        return _finding("unscored", file, row, _told(entry))
+    if entry.score < cut:
+        return None
+    note = f"; {entry.reason}" if entry.reason else ""
+    message = f"{_told(entry)} is at or above the threshold {policy.threshold:.6g} ({policy.scorer}"
+    return _finding("near-harm", file, row, f"{message}{note})")
+
+
+def _told(entry: Entry) -> str:
+    """A score in words, or why there is none."""
+    if entry.score is None:
+        return f"no score ({entry.status}: {entry.reason})"
+    return f"score {entry.score:.6g}"
+
+
+def other_score(policy: Policy, file: str, row: Row, locked: Entry, entry: Entry) -> Finding:
+    """The lock states `locked` of the row, and the model gives `entry`."""
+    return _finding(
+        "other-score",
+        file,
+        row,
+        f"{_name(policy)} states {_told(locked)}, and the model gives {_told(entry)}: the lock was "
+        "changed by hand, or made with other versions than these; score all rows again with "
+        "geofilter check --rescore where you trust the machine",
+    )
+
+
+_LINE = re.compile(r"(\d+)(?: \(row \d+\))?")
+
+
+def _finding(kind: Kind, file: str, row: Row, message: str) -> Finding:
+    place = _LINE.fullmatch(row.where.removeprefix(f"{shown(file)}:"))
+    return Finding(kind, file, int(place[1]) if place else None, row.where, message)
+
+
+def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterator[Finding]:
+    """One finding for each file: `missing` gives the first such row of it, and their number."""
+    for file, (row, count) in missing.items():
+        rows = "this row has" if count == 1 else f"{count:,} rows, this one first, have"
+        yield _finding(
+            "not-locked",
+            file,
+            row,
+            f"{rows} no score in {_name(policy)}; where the model can run, do `geofilter check "
+            f"{shlex.quote(escape(file, limit=None))}`, and commit {_name(policy)} with the data",
+        )
+
+
+def objections(policy: Policy, lock: Lock) -> tuple[Finding, ...]:
+    """What can be held against the lock without the model."""
+    asked = Manifest({"asked": policy.asked()})
+    stated = Manifest({"asked": dict(lock.header.asked)})
+    if changed := difference(stated, asked):
+        return (stale(policy, changed),)
+    return tuple(_edited(policy, lock))
+
+
+def _edited(policy: Policy, lock: Lock) -> Iterator[Finding]:
+    hidden = len(lock.edited) - _NAMED_LINES
+    for place, number in enumerate(lock.edited[:_NAMED_LINES]):
+        more = f" (and {hidden:,} more lines)" if hidden > 0 and place == _NAMED_LINES - 1 else ""
+        yield _of_lock(
+            "edited-lock",
+            policy,
+            number,
+            f"the line does not fit its check{more}: it was changed by hand, or belongs to a lock "
+            "of other settings; take the file of the last good commit, or score all rows again "
+            "with geofilter check --rescore",
+        )
+
+
+def stale(policy: Policy, changed: Sequence[str]) -> Finding:
+    """The lock was made with something else; `changed` says what differs."""
+    return _of_lock(
+        "stale-lock",
+        policy,
+        2,
+        f"the scores were made with something else ({'; '.join(changed)}); where the model can "
+        f"run, do `geofilter check --rescore`, and commit {_name(policy)}",
+    )
+
+
+def _of_lock(kind: Kind, policy: Policy, line: int, message: str) -> Finding:
+    path = os.path.relpath(policy.lock_path)
+    return Finding(kind, path, line, f"{shown(path)}:{line}", message)
+
+
+def _name(policy: Policy) -> str:
+    return escape(policy.lock, limit=200)
