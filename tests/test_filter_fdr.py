@@ -171,6 +171,9 @@ def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
     assert "The 2 rows that were dropped without a score are others." in said
     assert f"{found['dropped']} rows dropped, 2 for want of a score" in said
     assert "33% of the data's rows and 0% of the reference's repeat another row" in done.err
+    asked_curve = "filter more.jsonl --scores more.parquet --curve --reference other.parquet"
+    curve = json.loads(geofilter(f"{asked_curve} --json").out)["curve"]
+    assert [point["dropped"] for point in curve if point["fdr"] == 0.5] == [0]
     kept = geofilter(f"{asked} -o c.jsonl")
     assert "for want" not in kept.out
     assert "are others" not in kept.out
