@@ -51,15 +51,18 @@ class Finding:
     message: str
 
 
-def render(findings: Sequence[Finding], files: Sequence[str], style: Format) -> str:
+def render(
+    findings: Sequence[Finding], files: Sequence[str], style: Format, *, judged: bool = True
+) -> str:
     """The findings as one text; nothing for `text` and `github` where there are none.
 
-    `files` are all that were looked at: a JUnit report names those without findings too.
+    `files` are all that were to be looked at: a JUnit report names those without findings
+    too, as passed, or as skipped where their rows were not `judged`.
     """
     if style == "sarif":
         return _sarif(findings)
     if style == "junit":
-        return _junit(findings, files)
+        return _junit(findings, files, judged)
     write = _github_line if style == "github" else _text_line
     return "".join(write(finding) + "\n" for finding in findings)
 
@@ -167,18 +170,19 @@ def _uri(path: str) -> str:
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def _junit(findings: Sequence[Finding], files: Sequence[str]) -> str:
+def _junit(findings: Sequence[Finding], files: Sequence[str], judged: bool) -> str:
     """A JUnit report in ASCII: a suite with a test per finding, and one per file without any."""
     refused = {finding.file for finding in findings}
-    passed = [file for file in files if file not in refused]
-    count = len(findings) + len(passed)
+    others = [file for file in files if file not in refused]
+    count = len(findings) + len(others)
+    skipped = 0 if judged else len(others)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<testsuites tests="{count}" failures="{len(findings)}">',
         f'<testsuite name="geofilter" tests="{count}" failures="{len(findings)}" errors="0" '
-        'skipped="0">',
+        f'skipped="{skipped}">',
         *_junit_failures(findings),
-        *(f"<testcase classname={_attribute(file)} name={_attribute(file)}/>" for file in passed),
+        *(_junit_other(file, judged) for file in others),
         "</testsuite>",
         "</testsuites>",
     ]
@@ -194,6 +198,13 @@ def _junit_failures(findings: Iterable[Finding]) -> Iterable[str]:
             f"<failure type={_attribute(finding.kind)} message={_attribute(finding.message)}>"
             f"{xml_text(_xml(text))}</failure></testcase>"
         )
+
+
+def _junit_other(file: str, judged: bool) -> str:
+    case = f"<testcase classname={_attribute(file)} name={_attribute(file)}"
+    if judged:
+        return f"{case}/>"
+    return f'{case}><skipped message="the lock has to fit first"/></testcase>'
 
 
 def _attribute(text: str) -> str:

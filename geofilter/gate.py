@@ -60,6 +60,8 @@ class Verdict:
 
     `n_rows` were looked at, `n_scored` different ones of them scored by the model now,
     `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
+    `judged`: the rows were held against the policy. False where the lock stood in the way:
+    then nothing is known of a row that has no finding.
     """
 
     files: tuple[str, ...]
@@ -68,6 +70,7 @@ class Verdict:
     n_scored: int = 0
     n_audited: int = 0
     lock_changed: bool = False
+    judged: bool = True
 
 
 def check(
@@ -93,7 +96,7 @@ def check(
     gate = _Gate(policy, tuple(files), report)
     old = read_replaceable(policy.lock_path) if rescore else read_lock(policy.lock_path)
     if old is not None and not rescore and (against := objections(policy, old)):
-        return Verdict(gate.files, against)
+        return Verdict(gate.files, against, judged=False)
     seen = gate.judge({} if rescore or old is None else old.entries)
     if load is None or not seen.missing:
         changed = old is not None and prune and gate.prune(old.header, seen.keys)
@@ -161,7 +164,9 @@ class _Gate:
         comparable = old
         if old is not None and (changed := difference(old.header.manifest, scorer.header.manifest)):
             if not rescore:
-                return Verdict(self.files, (stale(self.policy, changed),), seen.n_rows)
+                return Verdict(
+                    self.files, (stale(self.policy, changed),), seen.n_rows, judged=False
+                )
             comparable = None
         n_audited = 0
         if comparable is not None and not rescore:
@@ -171,7 +176,9 @@ class _Gate:
             n_audited = len(audited)
             others = list(self._others(comparable, self._scored(audited, scorer)))
             if others:
-                return Verdict(self.files, tuple(others), seen.n_rows, n_audited=n_audited)
+                return Verdict(
+                    self.files, tuple(others), seen.n_rows, n_audited=n_audited, judged=False
+                )
         fresh: dict[str, Entry] = {}
         others = []
         saver = _Saver(self.policy, scorer.header, replace=rescore)

@@ -1,11 +1,7 @@
 """Whatever a row or a file name holds, a finding is one objection in every format, and inert."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import unicodedata
 import xml.etree.ElementTree as ET
 from importlib import resources
 from pathlib import Path
@@ -15,6 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import jsonschema
 import pytest
 from cli_folder import Geofilter
+from finding_readers import assert_inert, assert_visible, github, lines_of
 from gate_folder import StubScorer, make_folder, write
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,42 +88,6 @@ def finding(text: str, file: str = "data/train.jsonl", line: int | None = 17) ->
     shown = escape(file, limit=300)
     place = f"{shown}:{line}" if line else f"{shown}:row 17"
     return Finding("unscored", file, line, place, text)
-
-
-# -- readers written against the formats' own rules, not against the code ------------------
-
-
-def github(line: str) -> tuple[str, dict[str, str], str]:
-    """What GitHub's runner makes of a line: the command, its properties and its message."""
-    assert line.startswith("::")
-    head, _, message = line[2:].partition("::")
-    command, _, listed = head.partition(" ")
-    properties = {}
-    for pair in filter(None, listed.split(",")):
-        name, value = pair.split("=", 1)
-        for code, character in (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ",")):
-            value = value.replace(code, character)
-        properties[name] = value.replace("%25", "%")
-    for code, character in (("%0D", "\r"), ("%0A", "\n")):
-        message = message.replace(code, character)
-    return command, properties, message.replace("%25", "%")
-
-
-def lines_of(text: str) -> list[str]:
-    """Split where any program might: at line feeds, and all that Unicode takes for one."""
-    return text.splitlines()
-
-
-def assert_visible(text: str) -> None:
-    for character in text:
-        assert unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-
-
-def assert_inert(text: str) -> None:
-    """No build server finds a command in the text: `##[` anywhere, `::` at a line's start."""
-    assert "##" not in text
-    for line in lines_of(text):
-        assert not line.lstrip().startswith("::")
 
 
 def assert_one_finding(written: str, style: Format, file: str, line: int | None) -> str:
@@ -249,109 +210,6 @@ def test_hostile_rows_pass_through_the_whole_gate_in_every_format(
             assert len(log["runs"][0]["results"]) == len(verdict.findings)
         else:
             assert len(ET.fromstring(done.out).findall("./testsuite/testcase")) == len(rows) - 1
-
-
-def places(text: str, style: Format) -> list[tuple[str, int | None]]:
-    """The file and line of each finding, as a server reads them."""
-    if style == "github":
-        read = [github(line)[1] for line in text.splitlines()]
-        return [(found["file"], int(found["line"])) for found in read]
-    results = json.loads(text)["runs"][0]["results"]
-    found = [result["locations"][0]["physicalLocation"] for result in results]
-    return [(one["artifactLocation"]["uri"], one["region"]["startLine"]) for one in found]
-
-
-@pytest.mark.parametrize("absolute", [True, False])
-@pytest.mark.parametrize("workspace", ["unset", "elsewhere", "above"])
-@pytest.mark.parametrize("style", ["github", "sarif"])
-def test_a_server_finds_the_files_wherever_the_check_ran(
-    here: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    geofilter: Geofilter,
-    style: Format,
-    workspace: str,
-    absolute: bool,
-) -> None:
-    """It takes paths from its checkout, or from the repository that the file lies in."""
-    inner = here / "repository" / "sets" / "one"
-    inner.mkdir(parents=True)
-    (here / "repository" / ".git").mkdir()
-    (here / "link").symlink_to(here)
-    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
-    if workspace != "unset":
-        monkeypatch.setenv(
-            "GITHUB_WORKSPACE", "/other" if workspace == "elsewhere" else f"{here}/link"
-        )
-    monkeypatch.chdir(inner)
-    policy = make_folder(inner)
-    file = write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.9"}])
-    gate.check([file], policy, load=StubScorer(policy).load)
-    root = "repository/" if (style, workspace) == ("github", "above") else ""
-
-    asked = str(inner / file) if absolute else file
-    done = geofilter("check", "--no-model", "--format", style, asked)
-    assert places(done.out, style) == [(f"{root}sets/one/data.jsonl", 1)]
-    # The lock is a file, too.
-    (inner / "toxic.pack").write_bytes(b"others")
-    done = geofilter("check", "--no-model", "--format", style, asked)
-    assert places(done.out, style) == [(f"{root}sets/one/geofilter.lock", 2)]
-    # What a person reads is relative to where they are.
-    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.lock:2: ")
-
-
-@pytest.mark.parametrize("name", ["##vso[x]y", "##[group]", "::error::x", "a\n::error::x"])
-def test_errors_and_notes_are_no_commands_either(
-    here: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter, name: str
-) -> None:
-    """Standard error is read by a build server as standard output is."""
-
-    class Noted(StubScorer):
-        notes = (f"{name} noted",)
-
-    monkeypatch.setattr(
-        "geofilter.gate_scorer.load_scorer", lambda policy, rows, device: Noted(policy)
-    )
-    make_folder(here, f"lock = {json.dumps(name)}\n")
-    write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.1"}])
-    noted = geofilter("check", "data.jsonl")
-    assert noted.code == 0
-    told = [noted.err]
-    for words in (["data.jsonl", f"{name}.jsonl"], ["--format", name], [f"--{name}"]):
-        wrong = geofilter("check", *words)
-        assert (wrong.code, wrong.out) == (2, "")
-        told.append(wrong.err)
-    make_folder(here).path.write_text(f"[tool.geofilter]\n{json.dumps(name)} = 1\n")
-    told.append(geofilter("check", "data.jsonl").err)
-
-    word = re.findall("[a-z]+", name)[-1]
-    for text in told:
-        assert word in text
-        assert_inert(text)
-        assert_visible(text.replace("\n", ""))
-        assert all(line.startswith("geofilter: ") for line in text.splitlines())
-    assert [text.count("\n") for text in told] == [3, 1, 1, 1, 1]
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_no_finding_is_lost_where_standard_output_lacks_a_character(
-    here: Path, style: Format
-) -> None:
-    make_folder(here)
-    file = write(Path("ä€.jsonl"), [{"prompt": "q", "response": "answer 0.1"}])
-    done = subprocess.run(
-        [sys.executable, "-m", "geofilter", "check", "--no-model", "--format", style, file],
-        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
-    if style == "junit":
-        (case,) = ET.fromstring(done.stdout).findall("./testsuite/testcase")
-        assert case.get("classname") == file
-    elif style == "sarif":
-        assert "%C3%A4%E2%82%AC.jsonl" in done.stdout.decode("ascii")
-    else:
-        assert "ä\\u20ac.jsonl" in done.stdout.decode("latin-1")
 
 
 def test_the_schema_refuses_what_is_no_sarif() -> None:

@@ -91,7 +91,7 @@ def command(
     findings = verdict.findings
     if style in ("github", "sarif"):
         findings = tuple(as_seen_from(_root(style), findings))
-    _print(render(findings, chosen, style))
+    _print(render(findings, chosen, style, judged=verdict.judged))
     _summarise(verdict, policy)
     waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy.lock_path))
     if verdict.findings or waits:
