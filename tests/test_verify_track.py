@@ -155,7 +155,9 @@ def test_every_step_has_the_features_of_the_weights_at_that_step(
     for line in lines(here / "out"):
         # Into a network that no trainer has touched.
         network = tiny_network(KIND)
-        network.load_state_dict(cell.weights.ready(kept[line["step"]]).state_dict())
+        then = kept[line["step"]]
+        merged = then.merge_and_unload() if method == "lora" else then
+        network.load_state_dict(merged.state_dict())
         own = [
             encoder.encode(
                 Sample(

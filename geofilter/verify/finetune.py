@@ -1,7 +1,7 @@
 """Fine-tune a causal language model on encoded samples, through TRL and PEFT.
 
 The trainer is handed tokens and labels that the encoder made, so that it puts loss on
-exactly the tokens that were scored, in the batches that the schedule says.
+exactly the tokens that were scored, in the batches that the schedule says, on one device.
 
 This module knows nothing about arms, scores, questions or answers.
 """
@@ -70,32 +70,6 @@ def fine_tune(
     trl, peft = import_trainers()
     torch.manual_seed(seed)  # the adapter's first weights
     network.requires_grad_(True).train()
-    parts = accumulation(batches, recipe)
-    arguments = trl.SFTConfig(
-        output_dir=os.fspath(folder),
-        max_steps=len(batches),
-        per_device_train_batch_size=recipe.micro_batch,
-        gradient_accumulation_steps=parts,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        optim="adamw_torch",
-        max_grad_norm=1.0,
-        seed=seed,
-        bf16=network.device.type == "cuda",
-        use_cpu=network.device.type == "cpu",
-        **_checkpointing(trl.SFTConfig, network.device.type == "cuda"),
-        max_length=recipe.max_length,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        dataloader_pin_memory=network.device.type == "cuda",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
     config = None
     if recipe.method == "lora":
         config = peft.LoraConfig(
@@ -108,9 +82,9 @@ def fine_tune(
         )
     with _quiet():
         trainer = _trainer_class(trl, losses)(
-            micro_batches=[part for batch in batches for part in split_evenly(batch, parts)],
+            steps=cut(batches, recipe.micro_batch),
             model=network,
-            args=arguments,
+            args=arguments(trl, recipe, folder, network.device, steps=len(batches), seed=seed),
             processing_class=tokenizer,
             train_dataset=_dataset(samples, losses),
             data_collator=_collator(trl, tokenizer) if losses is not None else None,
@@ -135,7 +109,76 @@ def fine_tune(
         losses=steps,
         seconds=round(time.perf_counter() - started, 1),
     )
+    for module in (trainer.model, network):
+        _without_trainers_forward(module)
     return trainer.model, done
+
+
+def arguments(
+    trl: Any,
+    recipe: Recipe,
+    folder: str | os.PathLike[str],
+    device: torch.device,
+    *,
+    steps: int,
+    seed: int,
+) -> Any:
+    """The trainer's settings, for the one device on which the network lies."""
+    on_gpu = device.type == "cuda"
+    settings = _on_one_device(trl.SFTConfig, device)(
+        output_dir=os.fspath(folder),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.micro_batch,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        optim="adamw_torch",
+        max_grad_norm=1.0,
+        seed=seed,
+        bf16=on_gpu,
+        use_cpu=device.type == "cpu",
+        **_checkpointing(trl.SFTConfig, on_gpu),
+        max_length=recipe.max_length,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    if settings.device.type == "cuda":
+        # Accelerate works on whichever is current; the trainer has just made it the first.
+        torch.cuda.set_device(device)
+    return settings
+
+
+def _on_one_device(settings: Any, device: torch.device) -> Any:
+    """`settings`, TRL's class, for a trainer that would spread a network over all GPUs it sees."""
+
+    class OneDevice(settings):  # type: ignore[misc]
+        @property
+        def device(self) -> torch.device:
+            _ = super().device  # sets up what else the trainer asks for
+            return device
+
+        @property
+        def n_gpu(self) -> int:
+            return min(1, super().n_gpu)
+
+    return OneDevice
+
+
+def _without_trainers_forward(module: Any) -> None:
+    """Leave the forward that the module's class has.
+
+    The trainers put others in its place, that of mixed precision among them; weights that are
+    loaded again would not have it, and give other answers.
+    """
+    for name in ("forward", "_original_forward"):
+        vars(module).pop(name, None)
 
 
 def weighted_lengths(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | None) -> list[float]:
@@ -148,10 +191,17 @@ def weighted_lengths(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | N
     ]
 
 
-def accumulation(batches: Sequence[Sequence[int]], recipe: Recipe) -> int:
-    """Into how many parts every batch is cut; none may be empty, and all steps have as many."""
-    wanted = max(1, -(-max(map(len, batches)) // recipe.micro_batch))
-    return min(wanted, min(map(len, batches)))
+def cut(batches: Sequence[Sequence[int]], micro_batch: int) -> list[list[list[int]]]:
+    """Each batch in parts of at most `micro_batch` samples, none of them empty.
+
+    All batches in as many parts as the largest takes, where each has so many samples: a sum
+    is rounded by how it is cut, and figures were measured so. Otherwise each in as few as it can.
+    """
+    fewest = [-(-len(batch) // micro_batch) for batch in batches]
+    common = max(fewest) if max(fewest) <= min(map(len, batches)) else 1
+    return [
+        split_evenly(batch, max(common, own)) for batch, own in zip(batches, fewest, strict=True)
+    ]
 
 
 def split_evenly(batch: Sequence[int], parts: int) -> list[list[int]]:
@@ -215,21 +265,40 @@ def _trainer_class(trl: Any, losses: Sequence[RowLoss] | None) -> Any:
     base: Any = weighted(trl.SFTTrainer) if uneven else trl.SFTTrainer
 
     class ScheduledTrainer(base):  # type: ignore[misc]
-        """TRL's trainer on micro-batches that were chosen beforehand."""
+        """TRL's trainer on steps whose parts were chosen beforehand, not all alike in number.
 
-        def __init__(self, micro_batches: list[list[int]], **arguments: Any) -> None:
-            self._micro_batches = micro_batches
-            super().__init__(**arguments)
+        To the loop around it, a step is one batch that holds its parts.
+        """
+
+        def __init__(self, steps: list[list[list[int]]], **settings: Any) -> None:
+            self._parts = [part for step in steps for part in step]
+            self._counts = iter([len(step) for step in steps])
+            super().__init__(**settings)
 
         def get_train_dataloader(self) -> Any:
             loader = torch.utils.data.DataLoader(
                 self.train_dataset,
-                batch_sampler=self._micro_batches,
+                batch_sampler=self._parts,
                 collate_fn=self.data_collator,
                 pin_memory=self.args.dataloader_pin_memory,
             )
             # On one device: accelerate would deal the batches out to several.
             return self.accelerator.prepare(loader)
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+            """The parts of the next step as one batch, and the tokens in all of them."""
+            parts, total = super().get_batch_samples(epoch_iterator, next(self._counts), device)
+            return [{"parts": parts}], total
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            """Forward and backward of each part; the step's loss."""
+            parts = inputs["parts"]
+            self.current_gradient_accumulation_steps = len(parts)
+            losses = [
+                super(ScheduledTrainer, self).training_step(model, part, num_items_in_batch)
+                for part in parts
+            ]
+            return sum(losses)
 
     return ScheduledTrainer
 

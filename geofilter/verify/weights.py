@@ -82,9 +82,12 @@ def load_trained(base: CausalModel, folder: Path) -> CausalModel:
 
 
 def ready(network: Any) -> Any:
-    """A trained network to be asked: without gradients, its adapter merged into it."""
-    merge = getattr(network, "merge_and_unload", None)
-    return (merge() if merge else network).requires_grad_(False).eval()
+    """A trained network to be asked: without gradients.
+
+    An adapter stays beside the weights, as it was trained. Merged into bfloat16 weights, some
+    of what a short run has changed would be rounded away.
+    """
+    return network.requires_grad_(False).eval()
 
 
 def free_memory() -> None:
