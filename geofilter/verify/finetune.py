@@ -166,7 +166,7 @@ def _on_one_device(settings: Any, device: torch.device) -> Any:
 
         @property
         def n_gpu(self) -> int:
-            return min(1, super().n_gpu)
+            return min(1, int(super().n_gpu))
 
     return OneDevice
 
