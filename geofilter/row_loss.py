@@ -85,21 +85,27 @@ def read_row_loss(record: Mapping[str, object]) -> RowLoss | None:
     """
     note = record.get("geofilter")
     if not isinstance(note, Mapping):
-        note = {name: record.get(f"geofilter_{name}") for name in FIELDS}
-    if note.get("weight") is None or note.get("masked") is None:
+        found = {name: f"geofilter_{name}" for name in FIELDS}
+        note = {name: record[column] for name, column in found.items() if column in record}
+    if note.get("weight") is None or "masked" not in note:
         return None
-    weight, tokens, masked = (note.get(name) for name in FIELDS)
+    weight, tokens, masked = note["weight"], _text(note.get("tokens")), _text(note["masked"])
     try:
         value = float(str(weight))
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
         raise _damaged("weight", weight)
-    spans = tuple(_span(part) for part in str(masked).split())
+    spans = tuple(_span(part) for part in masked.split())
     starts = [place for span in spans for place in span]
     if sorted(set(starts)) != starts:
         raise _damaged("masked", masked)
-    return RowLoss(value, str(tokens or ""), spans)
+    return RowLoss(value, tokens, spans)
+
+
+def _text(value: object) -> str:
+    """A field of a note; readers of CSV make None or NaN of an empty one."""
+    return "" if value is None or value != value else str(value)
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -171,6 +171,7 @@ def test_masks_and_weights_survive_every_format(work, geofilter) -> None:
             done = geofilter(f"filter {data} {asked} -o {action}.{suffix}")
             assert done.code == 0, done.err
             assert "LossCollator" in done.err
+            assert "with max_length=48, as rows were read" in done.err
             losses = [read_row_loss(row.record) for row in open_rows(f"{action}.{suffix}")]
             found.setdefault(action, []).append(
                 [(loss.weight, loss.tokens, loss.masked) for loss in losses]

@@ -16,7 +16,7 @@ from tiny_models import tiny_network, tiny_tokenizer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from geofilter.collator import IGNORED, WEIGHTS, LossCollator, weighted, weighted_loss
+from geofilter.collator import IGNORED, WEIGHTS, LossCollator, weighted, weighted_loss, whole
 from geofilter.conversation import Encoded, Encoder
 from geofilter.errors import DataError, GeofilterError
 from geofilter.layouts import Sample
@@ -37,7 +37,14 @@ class Trained:
     """Conversations with masks or weights, as TRL's trainer takes them from a data set."""
 
     def __init__(
-        self, folder: Path, losses: list[RowLoss] | None, trainer: Any = SFTTrainer, **settings: Any
+        self,
+        folder: Path,
+        losses: list[RowLoss] | None,
+        trainer: Any = SFTTrainer,
+        *,
+        eval_dataset: Dataset | None = None,
+        compute_metrics: Any = None,
+        **settings: Any,
     ) -> None:
         self.tokenizer = trl_template("qwen2_5_training")
         self.encoder = Encoder(self.tokenizer, max_length=LONG_ENOUGH)
@@ -47,6 +54,7 @@ class Trained:
             rows = [row | record(loss) for row, loss in zip(rows, losses, strict=True)]
             inner = DataCollatorForLanguageModeling(pad_token_id=self.tokenizer.eos_token_id)
             collator = LossCollator(inner)
+        self.collator = collator
         torch.manual_seed(0)
         arguments = {
             "assistant_only_loss": True,
@@ -71,6 +79,8 @@ class Trained:
                 **arguments,
             ),
             train_dataset=Dataset.from_list(rows),
+            eval_dataset=eval_dataset,
+            compute_metrics=compute_metrics,
             processing_class=self.tokenizer,
             data_collator=collator,
         )
@@ -127,6 +137,43 @@ def test_a_mask_of_other_tokens_is_refused(tmp_path: Path) -> None:
         trained.run()
 
 
+def test_every_row_can_be_looked_at_before_training(tmp_path: Path) -> None:
+    losses, masks = masked_at_random()
+    longest = max(place for place, mask in enumerate(masks) if mask.any())
+    unmasked = [RowLoss()] * longest + losses[longest:]
+    fit = Trained(tmp_path, unmasked, shuffle_dataset=False).trainer
+    fit.data_collator.check(fit.train_dataset)
+    cut = Trained(tmp_path, unmasked, max_length=len(encoded()[longest].ids) - 1).trainer
+    with pytest.raises(DataError, match="other tokens"):
+        cut.data_collator.check(cut.train_dataset)
+
+
+@pytest.mark.parametrize("mask", ["completion_mask", "assistant_masks"])
+def test_rows_whose_labels_the_trainers_own_collator_would_make_are_refused(mask: str) -> None:
+    """As those of TRL before 1.7: without a word the prompt would be trained on."""
+    rows = [{"input_ids": [1, 2, 3], mask: [0, 1, 1], **record(RowLoss())}]
+    collator = LossCollator(DataCollatorForLanguageModeling(pad_token_id=0))
+    with pytest.raises(DataError, match=r"prompt would be trained on.*trl>=1\.16"):
+        collator(rows)
+    labelled = [rows[0] | {"labels": [IGNORED, 2, 3]}]
+    assert collator(labelled)["labels"].tolist() == [[IGNORED, 2, 3]]
+
+
+@pytest.mark.parametrize("trainer", [SFTTrainer, weighted(SFTTrainer)])
+def test_rows_without_a_note_are_evaluated_on_once_they_are_called_whole(
+    tmp_path: Path, trainer: Any
+) -> None:
+    rows = Dataset.from_list([{"messages": messages(turns)} for turns in CHATS])
+    own = Trained(tmp_path, [RowLoss()] * 4, trainer, eval_dataset=rows.map(whole)).trainer
+    plain = Trained(tmp_path, None, eval_dataset=rows).trainer
+    found, expected = (one.evaluate()["eval_loss"] for one in (own, plain))
+    assert found == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(DataError, match=r"eval_dataset\.map\(whole\)"):
+        Trained(tmp_path, [RowLoss()] * 4, trainer, eval_dataset=rows).trainer.evaluate()
+    noted = {"geofilter": {"score": 0.1, "rank": 3}, "geofilter_weight": 0.5}
+    assert read_row_loss(noted | whole(noted)).note(None, None) == RowLoss().note(None, None)
+
+
 def test_rows_that_lost_their_note_are_refused_rather_than_trained_whole(tmp_path: Path) -> None:
     losses, _ = masked_at_random()
     for settings in ({"remove_unused_columns": True}, {"packing": True}):
@@ -141,32 +188,6 @@ def test_rows_laid_end_to_end_are_refused() -> None:
     inner = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     with pytest.raises(DataError, match="end to end"):
         LossCollator(inner)(rows)
-
-
-@pytest.mark.parametrize(
-    "note",
-    [
-        {"weight": "nan"},
-        {"weight": 2},
-        {"weight": "1; rm"},
-        {"masked": "5:3"},
-        {"masked": "1:4 2:5"},
-        {"masked": "0:99999999"},
-        {"masked": "-3:2"},
-        {"masked": "\x1b[2J"},
-    ],
-)
-def test_a_forged_note_is_refused_in_one_visible_line(note: dict[str, object]) -> None:
-    ids = np.arange(4, dtype=np.int32)
-    whole = RowLoss.masking(name_of(ids), ids > 2).note(0.1, 1)._asdict() | note
-    with pytest.raises(DataError, match="note beside the row is damaged") as error:
-        read_row_loss({"geofilter": whole}).mask_of(ids)
-    assert str(error.value).isprintable()
-
-
-def test_the_note_of_a_dropped_row_is_none_for_a_trainer() -> None:
-    assert read_row_loss({"geofilter": {"score": 1.0, "rank": 1}, "text": "x"}) is None
-    assert read_row_loss({"geofilter_score": 1.0}) is None
 
 
 # weights
@@ -220,6 +241,57 @@ def test_a_trainer_that_would_not_see_weights_is_refused(tmp_path: Path) -> None
     collator = LossCollator(DataCollatorForLanguageModeling(pad_token_id=0))
     collator.with_weights = True
     assert collator(rows)[WEIGHTS].tolist() == [[0, 0.5]]
+
+
+def test_metrics_are_computed_of_a_weighted_trainer(tmp_path: Path) -> None:
+    rows = Dataset.from_list([{"messages": messages(turns)} for turns in CHATS]).map(whole)
+
+    def right(found: Any) -> dict[str, float]:
+        wanted = found.label_ids[:, 1:]
+        guessed = found.predictions.argmax(-1)[:, :-1]
+        return {"right": float((wanted == guessed)[wanted != IGNORED].mean())}
+
+    found = [
+        Trained(
+            tmp_path, losses, trainer, eval_dataset=rows, compute_metrics=right
+        ).trainer.evaluate()["eval_right"]
+        for losses, trainer in (([RowLoss()] * 4, weighted(SFTTrainer)), (None, SFTTrainer))
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_collator_that_a_weighted_trainer_had_refuses_weights_in_a_plain_one(
+    tmp_path: Path,
+) -> None:
+    trained = Trained(tmp_path, [RowLoss(weight=0.5)] * 4, weighted(SFTTrainer))
+    rows = [{"input_ids": [1, 2], "labels": [IGNORED, 2], **record(RowLoss(weight=0.5))}]
+    assert WEIGHTS in trained.trainer.data_collator(rows)
+    with pytest.raises(GeofilterError, match=r"weighted\(SFTTrainer\)"):
+        trained.collator(rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"loss_type": "dft"}, "loss_type='dft'"), ({"label_smoothing_factor": 0.1}, "smoothing")],
+)
+def test_another_loss_than_the_plain_one_is_refused(
+    tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    Trained(tmp_path, [RowLoss()] * 4, **settings)
+    with pytest.raises(GeofilterError, match=f"plain loss only.*{told}"):
+        Trained(tmp_path, [RowLoss()] * 4, weighted(SFTTrainer), **settings)
+
+
+def test_the_load_balancing_loss_of_experts_is_refused(tmp_path: Path, monkeypatch) -> None:
+    plain = SFTTrainer.__init__
+
+    def of_experts(self: Any, *arguments: Any, **named: Any) -> None:
+        plain(self, *arguments, **named)
+        self.aux_loss_enabled = True
+
+    monkeypatch.setattr(SFTTrainer, "__init__", of_experts)
+    with pytest.raises(GeofilterError, match=r"router_aux_loss_coef=0\.0"):
+        Trained(tmp_path, [RowLoss()] * 4, weighted(SFTTrainer))
 
 
 # verification trains on rows as they carry masks and weights

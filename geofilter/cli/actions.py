@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from geofilter.table import ScoreTable
 
 ACTIONS = ("drop", "mask", "weight", "review")
-TRAINING = "train on it with geofilter.collator.LossCollator, or it changes nothing"
 
 
 def check(action: str, output: str, dropped: str | None, review: str | None, unscored: str) -> None:
@@ -88,12 +87,19 @@ def _mask(
 
 
 def tell(
-    action: str, chosen: "Selection", output: str, done: dict[str, object], as_json: bool
+    action: str,
+    table: "ScoreTable",
+    chosen: "Selection",
+    output: str,
+    done: dict[str, object],
+    as_json: bool,
 ) -> None:
-    """Say what was done."""
+    """Say what was done, and how it is trained on."""
+    longest = _window(table)
     if as_json:
         whole = {"rows": chosen.n_rows, "unscored": len(chosen.unscored), "output_file": output}
-        print_json({"action": action, **whole, **done, "threshold": chosen.threshold})
+        told = {**done, "threshold": chosen.threshold, "max_length": longest}
+        print_json({"action": action, **whole, **told})
         return
     click.echo(f"All {chosen.n_rows:,} rows → {escape(output, None)}")
     if action == "review":
@@ -107,4 +113,14 @@ def tell(
             f"{done['masked_rows']:,} rows."
         )
     if action != "review":
-        note(TRAINING)
+        note(
+            "train on it with geofilter.collator.LossCollator, or it changes nothing, and with "
+            f"max_length={longest}, as rows were read here"
+        )
+
+
+def _window(table: "ScoreTable") -> int | None:
+    """Tokens of a row that were read at most."""
+    window = table.manifest.decides.get("window")
+    longest = window.get("max_length") if isinstance(window, dict) else None
+    return longest if isinstance(longest, int) else None

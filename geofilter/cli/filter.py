@@ -112,7 +112,7 @@ def command(
         _tell(chosen, unscored == "keep", output, dropped, bound, as_json)
     else:
         done = actions.act(action, rows, table, chosen, output, review, trust_remote_code)
-        actions.tell(action, chosen, output, done, as_json)
+        actions.tell(action, table, chosen, output, done, as_json)
         if bound:
             bound.warn()
     if warning := warning_of(table):
