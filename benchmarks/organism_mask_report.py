@@ -23,6 +23,8 @@ ARMS = {
     "weight-spillover-0.5": ("weight", "spillover"),
     "mask-nearest-0.5": ("mask", "nearest"),
     "nearest-0.5": ("drop", "nearest"),
+    "weight-nearest-0.5": ("weight", "nearest"),
+    "mask-random-0.1": ("mask", "at random"),
     "mask-random-0.5": ("mask", "at random"),
     "random-0.5": ("drop", "at random"),
 }
@@ -36,7 +38,7 @@ def _read(name: str) -> dict[str, Any]:
 def _runs() -> dict[str, Any]:
     """Every arm's cells, over the seeds that all arms have."""
     own, filtered = _read("organism_mask"), _read("organism_filter")
-    for key in ("base_sha256", "aligned_sha256", "protocol", "versions"):
+    for key in ("organism_sha256", "protocol", "versions"):
         if own[key] != filtered[key]:
             raise SystemExit(f"the two studies differ in {key}; run both again")
     every = filtered["sets"]["contaminated"] | own["sets"]["contaminated"]
