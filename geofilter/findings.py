@@ -41,7 +41,8 @@ class Finding:
     """One objection. `file` is a path as it was given, or as a format wants it; `line` from 1.
 
     `place` is the row's place for a person (`data.jsonl:17`, `data.parquet:row 17`), the
-    only one where the format has no lines.
+    only one where the format has no lines. `key`: the row's in the lock, where its score, or
+    the lack of one, is what is refused.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Finding:
     line: int | None
     place: str
     message: str
+    key: str | None = None
 
 
 def render(

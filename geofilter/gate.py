@@ -10,10 +10,11 @@ This module knows nothing about how a score is made or how findings are worded a
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+from geofilter.accepted import read_accepted
 from geofilter.atomic import check_output
 from geofilter.findings import Finding
 from geofilter.layouts import Layout
@@ -60,6 +61,7 @@ class Verdict:
 
     `n_rows` were looked at, `n_scored` different ones of them scored by the model now,
     `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
+    `n_accepted` rows would be refused for their score, but for the policy's accepted ones.
     `judged`: the rows were held against the policy. False where the lock stood in the way:
     then nothing is known of a row that has no finding.
     """
@@ -70,7 +72,14 @@ class Verdict:
     n_scored: int = 0
     n_audited: int = 0
     lock_changed: bool = False
+    n_accepted: int = 0
     judged: bool = True
+
+    def without(self, accepted: Collection[str]) -> "Verdict":
+        """The verdict where rows of the keys in `accepted` may score what they do."""
+        kept = tuple(finding for finding in self.findings if finding.key not in accepted)
+        n_more = len(self.findings) - len(kept)
+        return replace(self, findings=kept, n_accepted=self.n_accepted + n_more)
 
 
 def check(
@@ -90,22 +99,16 @@ def check(
     one; a lock of other settings is thrown away. `prune` leaves only rows of `files` in it.
 
     A lock that does not fit the policy, the model or its own checks is a finding, and then
-    nothing is written. Raises `DataError` for a file that cannot be read, `LockError` for a
-    lock that cannot be, `OutputError` for one that could not be written, and what `load` raises.
+    nothing is written. Rows whose keys stand in the policy's file of accepted ones are not
+    refused for their score.
+
+    Raises `PolicyError` for such a file with anything else in it, `DataError` for a file of
+    rows that cannot be read, `LockError` for a lock that cannot be, `OutputError` for one that
+    could not be written, and what `load` raises.
     """
+    accepted = read_accepted(policy.accepted_path)
     gate = _Gate(policy, tuple(files), report)
-    old = read_replaceable(policy.lock_path) if rescore else read_lock(policy.lock_path)
-    if old is not None and not rescore and (against := objections(policy, old)):
-        return Verdict(gate.files, against, judged=False)
-    seen = gate.judge({} if rescore or old is None else old.entries)
-    if load is None or not seen.missing:
-        changed = old is not None and prune and gate.prune(old.header, seen.keys)
-        findings = (*seen.findings, *not_locked(seen.first_missing, policy))
-        return Verdict(gate.files, findings, seen.n_rows, lock_changed=changed)
-    # Before hours of scoring: is there a place for what comes out of it?
-    check_output(policy.lock_path, overwrite=True)
-    scorer = load(gate.sources[0])
-    return gate.score(scorer, old, seen, rescore=rescore, prune=prune)
+    return gate.check(load, rescore=rescore, prune=prune).without(accepted)
 
 
 @dataclass
@@ -135,6 +138,22 @@ class _Gate:
         ]
         self._report = report
 
+    def check(self, load: Load | None, *, rescore: bool, prune: bool) -> Verdict:
+        """The verdict, whichever rows are accepted; arguments and errors as of `check`."""
+        path = self.policy.lock_path
+        old = read_replaceable(path) if rescore else read_lock(path)
+        if old is not None and not rescore and (against := objections(self.policy, old)):
+            return Verdict(self.files, against, judged=False)
+        seen = self.judge({} if rescore or old is None else old.entries)
+        if load is None or not seen.missing:
+            changed = old is not None and prune and self.prune(old.header, seen.keys)
+            findings = (*seen.findings, *not_locked(seen.first_missing, self.policy))
+            return Verdict(self.files, findings, seen.n_rows, lock_changed=changed)
+        # Before hours of scoring: is there a place for what comes out of it?
+        check_output(path, overwrite=True)
+        scorer = load(self.sources[0])
+        return self.score(scorer, old, seen, rescore=rescore, prune=prune)
+
     def judge(self, known: Mapping[str, Entry]) -> _Seen:
         """Look at every row: is it known, and is it refused?"""
         seen = _Seen()
@@ -150,7 +169,7 @@ class _Gate:
                     seen.first_missing[source.source] = first, count + 1
                     continue
                 seen.locked.add(key)
-                if (finding := refused(source.source, row, entry)) is not None:
+                if (finding := refused(source.source, row, key, entry)) is not None:
                     seen.findings.append(finding)
         return seen
 

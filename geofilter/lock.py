@@ -253,7 +253,7 @@ def update_lock(
     `LockError`, as a file that is no lock always does. `keep_only` leaves out the rows of all
     other keys.
     """
-    with _only_one(path.parent):
+    with only_one(path.parent):
         old = read_replaceable(path) if replace else read_lock(path)
         if old is not None and old.header.manifest.hash != header.manifest.hash:
             if not replace:
@@ -288,8 +288,8 @@ def _spell(header: Header, entries: Mapping[str, Entry]) -> Iterable[str]:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's advisory lock, which leaves no file behind and ends with the process."""
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the advisory lock of `folder`, which leaves no file behind and ends with the process."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:

@@ -29,17 +29,19 @@ def cut_of(policy: Policy) -> float:
         return float(np.float32(policy.threshold))
 
 
-def refusal(policy: Policy, cut: float, file: str, row: Row, entry: Entry) -> Finding | None:
+def refusal(
+    policy: Policy, cut: float, file: str, row: Row, key: str, entry: Entry
+) -> Finding | None:
     """The finding of a row of `file` with that score, or without one; None where it passes."""
     if entry.score is None:
         if policy.unscored == "pass":
             return None
-        return _finding("unscored", file, row, _told(entry))
+        return _finding("unscored", file, row, _told(entry), key)
     if entry.score < cut:
         return None
     note = f"; {entry.reason}" if entry.reason else ""
     message = f"{_told(entry)} is at or above the threshold {policy.threshold:.6g} ({policy.scorer}"
-    return _finding("near-harm", file, row, f"{message}{note})")
+    return _finding("near-harm", file, row, f"{message}{note})", key)
 
 
 def _told(entry: Entry) -> str:
@@ -64,9 +66,9 @@ def other_score(policy: Policy, file: str, row: Row, locked: Entry, entry: Entry
 _LINE = re.compile(r"(\d+)(?: \(row \d+\))?")
 
 
-def _finding(kind: Kind, file: str, row: Row, message: str) -> Finding:
+def _finding(kind: Kind, file: str, row: Row, message: str, key: str | None = None) -> Finding:
     place = _LINE.fullmatch(row.where.removeprefix(f"{shown(file)}:"))
-    return Finding(kind, file, int(place[1]) if place else None, row.where, message)
+    return Finding(kind, file, int(place[1]) if place else None, row.where, message, key)
 
 
 def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterator[Finding]:

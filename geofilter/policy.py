@@ -34,6 +34,7 @@ class Policy:
     toxic features. `model`, `sae`, `block`, `dtype`, `scorer`, `proximity`, `max_length`,
     `last_turn`: as in `run.Settings`. `unscored`: whether a row without a score is refused.
     `files`: globs of the files that are checked when none is named. `lock`: the lock file.
+    `accepted`: the file of rows that may score what they do.
     `layout`, `columns`: how rows are read, as in `rows.open_rows`.
     """
 
@@ -51,6 +52,7 @@ class Policy:
     unscored: Literal["fail", "pass"] = "fail"
     files: tuple[str, ...] = ()
     lock: str = "geofilter.lock"
+    accepted: str = "geofilter.accepted"
     layout: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,6 +63,10 @@ class Policy:
     @property
     def lock_path(self) -> Path:
         return self.root / self.lock
+
+    @property
+    def accepted_path(self) -> Path:
+        return self.root / self.accepted
 
     @property
     def pack_path(self) -> Path:
@@ -174,8 +180,8 @@ def _policy(place: Path, table: Mapping[str, Any]) -> Policy:
         values[key.replace("-", "_")] = tuple(value) if key == "files" else value
     values["threshold"] = float(values["threshold"])
     policy = Policy(place.parent, **values)
-    for key, path in (("lock", policy.lock), ("pack", policy.pack)):
-        _check_inside(place, key, path)
+    for key in ("lock", "accepted", "pack"):
+        _check_inside(place, key, getattr(policy, key))
     return policy
 
 
@@ -288,6 +294,7 @@ _CHECKS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "unscored": _one_of("fail", "pass"),
     "files": ("a list of globs below the folder of the pyproject.toml", _is_globs),
     "lock": _PATH,
+    "accepted": _PATH,
     "layout": ("the name of a layout", _is_text),
     "columns": ("a table such as {response = 'reply'}", _is_columns),
 }

@@ -1,8 +1,9 @@
 """A folder with a policy, and a scorer without a model, for tests of the gate."""
 
 import json
+import subprocess
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from geofilter import gate
@@ -10,6 +11,9 @@ from geofilter.layouts import Layout, Unscorable
 from geofilter.lock import Entry, Header
 from geofilter.policy import Policy, read_policy
 from geofilter.rows import Row, RowFile
+
+# Called with the path of the lock.
+Edit = Callable[[Path], object]
 
 POLICY = '[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = 0.5\n'
 
@@ -76,3 +80,29 @@ def as_float32(value: float) -> float:
     import numpy as np
 
     return float(np.float32(value))
+
+
+def git(folder: Path, *words: str) -> None:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def merge(folder: Path, base: Edit | None, *branches: Edit) -> Path:
+    """The lock after git merged two branches, each of which edits it or a file beside it.
+
+    `base` makes what both begin with, if anything.
+    """
+    path = folder / "geofilter.lock"
+    git(folder, "init", "-q", "-b", "main")
+    (folder / ".gitattributes").write_text("geofilter.* merge=union\n")
+    if base is not None:
+        base(path)
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "base")
+    for number, edit in enumerate(branches):
+        git(folder, "checkout", "-q", "-b", f"branch-{number}", "main")
+        edit(path)
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", f"branch {number}")
+    git(folder, "merge", "-q", "branch-0")
+    return path

@@ -150,6 +150,8 @@ WRONG = {
     'model = "m"\npack = "a/../../p"\nthreshold = 1': "is not a path below",
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "../x"': "is not a path below",
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "link"': "leads out of the folder, to /etc/h",
+    'model = "m"\npack = "p"\nthreshold = 1\naccepted = "../x"': "is not a path below",
+    'model = "m"\npack = "p"\nthreshold = 1\naccepted = "link"': "leads out of the folder",
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "loop"': "cannot be followed: ",
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "."': "is not a path below",
     f'model = "m"\npack = "p"\nthreshold = 1{"0" * 400}': "is not a number",

@@ -2,12 +2,11 @@
 
 import multiprocessing
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gate_folder import merge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +23,6 @@ entries = st.builds(Entry, scores, st.just("scored"), st.none() | st.text(max_si
     Entry, st.none(), st.sampled_from(["unreadable", "no_response"]), st.text(max_size=50)
 )
 keys = st.text("0123456789abcdef", min_size=32, max_size=32)
-
-
-Edit = Callable[[Path], object]
 
 
 def key(number: int) -> str:
@@ -236,29 +232,6 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     wanted = {k: e for w in range(6) for k, e in some(30, start=100 * w).items()}
     assert entries_of(path) == wanted
     assert os.listdir(tmp_path) == ["geofilter.lock"]
-
-
-def git(folder: Path, *words: str) -> None:
-    command = ["git", "-c", "user.name=n", "-c", "user.email=e", *words]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-
-def merge(folder: Path, base: Edit | None, *branches: Edit) -> Path:
-    """The lock of two branches after `git merge`, each made by an edit of the lock of `base`."""
-    path = folder / "geofilter.lock"
-    git(folder, "init", "-q", "-b", "main")
-    (folder / ".gitattributes").write_text("geofilter.lock merge=union\n")
-    if base is not None:
-        base(path)
-    git(folder, "add", ".")
-    git(folder, "commit", "-q", "-m", "base")
-    for number, edit in enumerate(branches):
-        git(folder, "checkout", "-q", "-b", f"branch-{number}", "main")
-        edit(path)
-        git(folder, "add", ".")
-        git(folder, "commit", "-q", "-m", f"branch {number}")
-    git(folder, "merge", "-q", "branch-0")
-    return path
 
 
 def test_git_merges_the_rows_of_two_branches(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Score all rows again, compare with the lock, and put the new scores into it.",
 )
+@click.option(
+    "--accept",
+    "places",
+    multiple=True,
+    metavar="FILE:LINE",
+    help="Let a row pass that is refused for its score: somebody has read it. Repeatable.",
+)
 @click.option("--prune", is_flag=True, help="Leave out of the lock what is in none of the files.")
 @click.option(
     "--format",
@@ -55,6 +63,7 @@ def command(
     files: tuple[str, ...],
     no_model: bool,
     rescore: bool,
+    places: tuple[str, ...],
     prune: bool,
     style: "Format",
     exit_non_zero_on_update: bool,
@@ -70,17 +79,22 @@ def command(
     Example:
       geofilter check data/train.jsonl                 # scores new rows with the model
       geofilter check --no-model --format github       # in CI, without it
+      geofilter check --accept data/train.jsonl:17     # keeps a row that somebody has read
     """
     if no_model and rescore:
         raise click.UsageError("--rescore needs the model; leave --no-model out")
-    if prune and files:
+    if rescore and places:
+        raise click.UsageError("--accept goes by the scores in the lock; leave --rescore out")
+    if prune and (files or places):
         raise click.UsageError("--prune looks at all files of the policy; name none")
     from geofilter import gate
+    from geofilter.accepted import file_of
     from geofilter.findings import as_seen_from, render
     from geofilter.policy import read_policy
 
-    policy = read_policy(files)
-    chosen = list(files) or policy.listed()
+    named = list(dict.fromkeys([*files, *map(file_of, places)]))
+    policy = read_policy(named)
+    chosen = named or policy.listed()
     if not chosen:
         raise click.UsageError(
             f"name a FILE, or list files in [tool.geofilter] of {escape(str(policy.path), None)}"
@@ -88,12 +102,14 @@ def command(
     with progress() as report:
         load = None if no_model else partial(_load, policy, device)
         verdict = gate.check(chosen, policy, load=load, rescore=rescore, prune=prune, report=report)
+    if places:
+        verdict = _accept(policy, verdict, places)
     findings = verdict.findings
     if style in ("github", "sarif"):
         findings = tuple(as_seen_from(_root(style), findings))
     _print(render(findings, chosen, style, judged=verdict.judged))
     _summarise(verdict, policy)
-    waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy.lock_path))
+    waits = exit_non_zero_on_update and (verdict.lock_changed or _left_behind(policy))
     if verdict.findings or waits:
         ctx.exit(1)
 
@@ -123,21 +139,42 @@ def _root(style: "Format") -> str:
     return str(next((folder for folder in above if os.path.exists(folder / ".git")), here))
 
 
-def _left_behind(path: Path) -> bool:
-    """Whether a commit would lack the file: it is there, and git's index knows nothing of it.
+def _accept(policy: "Policy", verdict: "Verdict", places: Sequence[str]) -> "Verdict":
+    """Add the rows at `places` to the accepted ones, all or none; return what is left."""
+    from geofilter.accepted import add_accepted, refused_at
+
+    if not verdict.judged:
+        _note("nothing was accepted: the lock has to fit first")
+        return verdict
+    found = [refused_at(place, verdict.findings) for place in places]
+    add_accepted(policy.accepted_path, found)
+    name = os.path.relpath(policy.accepted_path)
+    _note(f"{name} was updated; have it reviewed, and commit it with the data (git add {name})")
+    return verdict.without({finding.key for finding in found if finding.key is not None})
+
+
+def _left_behind(policy: "Policy") -> bool:
+    """Whether a commit would lack a file that was checked by: git's index does not know it.
 
     A hook meets such a file at its second try, when it does not change any more.
     """
-    name = os.path.relpath(path)
-    words = ["git", "--literal-pathspecs", "ls-files", "--", name]
+    missed = [
+        os.path.relpath(path)
+        for path in (policy.lock_path, policy.accepted_path)
+        if path.exists() and _unknown_to_git(path)
+    ]
+    for name in missed:
+        _note(f"git does not know {name}, and a commit would lack it; git add {name}")
+    return bool(missed)
+
+
+def _unknown_to_git(path: Path) -> bool:
+    words = ["git", "--literal-pathspecs", "ls-files", "--", os.path.relpath(path)]
     try:
         known = subprocess.run(words, capture_output=True, check=False)
     except OSError:  # no git, no commit
         return False
-    if known.returncode != 0 or known.stdout or not path.exists():
-        return False
-    _note(f"git does not know {name}, and a commit would lack it; git add {name}")
-    return True
+    return known.returncode == 0 and not known.stdout
 
 
 def _note(message: str) -> None:
@@ -153,9 +190,11 @@ def _count(number: int, what: str) -> str:
 
 def _summarise(verdict: "Verdict", policy: "Policy") -> None:
     known = f", {verdict.n_audited} locked ones compared" if verdict.n_audited else ""
+    accepted = f", {verdict.n_accepted:,} accepted" if verdict.n_accepted else ""
     _note(
         f"{_count(verdict.n_rows, 'row')} of {_count(len(verdict.files), 'file')}: "
         f"{verdict.n_scored:,} scored now{known}; {_count(len(verdict.findings), 'finding')}"
+        f"{accepted}"
     )
     if verdict.lock_changed:
         lock = os.path.relpath(policy.lock_path)
