@@ -14,6 +14,7 @@ from cli_folder import Geofilter
 from doc_blocks import Reader, blocks
 from gate_folder import make_folder, record, write
 
+from geofilter.accepted import add_accepted, read_accepted
 from geofilter.lock import read_lock
 from geofilter.policy import read_policy
 
@@ -177,15 +178,28 @@ def test_the_workflow_s_commands_run(shell: None, geofilter: Geofilter) -> None:
         "::error file=data/train.jsonl,line=61,title=geofilter%3A not-locked::10"
     )
 
-    # A pull request that brings a lock of its own: the trusted one of the base takes its place.
+    # A pull request that brings a lock, and rows that it accepts, of its own: those of the base
+    # take their place.
     checkout, with_model = steps["model"]
     run("cp ../examples/training-repository/data/train.jsonl data/")
     run("git init -q -b main && git add .")
     run("git commit -q -m base && git update-ref refs/remotes/origin/main HEAD")
     Path("geofilter.lock").write_text("forged")
+    Path("geofilter.accepted").write_text("forged")
     done_run = run(f"GITHUB_BASE_REF=main; {checkout}")
     assert done_run.returncode == 0, done_run.stderr
+    assert run("git status --porcelain").stdout == ""
     assert geofilter(with_model.removeprefix("geofilter ")).code == 0
+
+
+def test_the_example_accepts_no_row_and_says_what_its_file_is(
+    here: Path,
+) -> None:
+    """It has to be there for CI to take it from the base branch."""
+    path = EXAMPLE / "geofilter.accepted"
+    assert read_accepted(path) == set()
+    add_accepted(here / "geofilter.accepted", [])
+    assert path.read_bytes() == (here / "geofilter.accepted").read_bytes()
 
 
 def test_no_fork_runs_on_a_machine_of_one_s_own() -> None:
