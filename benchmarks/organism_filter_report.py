@@ -29,10 +29,10 @@ def markdown(results: dict[str, Any]) -> str:
     for name, runs in results["sets"].items():
         half = {c: cells for c, cells in runs.items() if not c[-1].isdigit() or c.endswith("-0.5")}
         parts += [f"### {name}", "", *_table(half), ""]
-        fewest = min(map(len, half.values()))
-        more = {c: cells for c, cells in half.items() if len(cells) > fewest}
-        if len(more) > 1 and "unfiltered" in more:
-            parts += [f"### {name}, more seeds of some arms", "", *_table(more), ""]
+        for fewest in sorted(set(map(len, half.values())))[1:]:
+            more = {c: cells for c, cells in half.items() if len(cells) >= fewest}
+            if "unfiltered" in more:
+                parts += [f"### {name}, arms with {fewest} seeds or more", "", *_table(more), ""]
         if len(fractions(runs)) > 1:
             parts += [f"### {name}, by drop fraction", "", *_curve_table(runs), ""]
     return "\n".join(parts)
