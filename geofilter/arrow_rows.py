@@ -34,18 +34,26 @@ class TypedList(list[Any]):
         return pa.array(list(self), type or self.type)
 
 
-def is_batch(given: Columns, read: Collection[str]) -> bool:
+def is_batch(
+    given: Columns, read: Collection[str], *, talk: bool = False, indices: object = None
+) -> bool:
     """Whether these are the columns of a batch; else they are the values of one row.
 
-    `datasets` says so by the type. Of a plain dictionary, the columns are lists of one
-    length, and those in `read` are no conversation: a list of messages alone is a row.
+    `datasets` says so by the type, and by `indices` where it gives them: a number for a row.
+    Of a plain dictionary alone the values decide. The columns of a batch are lists of one
+    length, and not empty. A column in `read` is one row's conversation where it holds objects
+    alone, messages; where `talk` says that these columns hold conversations only, where it
+    holds anything, and no list. What cannot be told apart is a batch in which no row has a
+    list there, and a row that has a list of conversations.
     """
     if isinstance(given, LazyBatch | LazyRow):
         return isinstance(given, LazyBatch)
+    if indices is not None:
+        return not isinstance(indices, int)
     lengths = {_length(values) for values in given.values()}
-    if len(lengths) != 1 or None in lengths:
+    if len(lengths) != 1 or not lengths.isdisjoint({None, 0}):
         return False
-    return not any(_is_conversation(given[name]) for name in read if name in given)
+    return not any(_is_conversation(given[name], talk) for name in read if name in given)
 
 
 def rows_of(given: Columns, read: Collection[str], batched: bool) -> list[Row]:
@@ -83,10 +91,12 @@ def _length(values: Any) -> int | None:
         return None
 
 
-def _is_conversation(values: Any) -> bool:
-    return bool(len(values)) and all(
-        isinstance(value, Mapping) and ("role" in value or "from" in value) for value in values
-    )
+def _is_conversation(values: Any, talk: bool) -> bool:
+    if not talk:
+        return all(isinstance(value, Mapping) for value in values)
+    if any(isinstance(value, list | tuple | np.ndarray) for value in values):
+        return False
+    return any(value is not None for value in values)
 
 
 def _count(given: Columns) -> int:

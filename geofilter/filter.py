@@ -150,10 +150,14 @@ class GeoFilter:
 
     # Scoring
 
-    def __call__(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(
+        self, rows: Mapping[str, Any], indices: int | Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """The new columns of a batch (column -> values), or of one row (column -> value).
 
-        Raises `DataError` for rows in a format that is no mapping.
+        `indices`, as `map(..., with_indices=True)` gives them: a number for a row, several for
+        a batch. Without them a plain dictionary, such as a stream's, is told by its values;
+        see `is_batch`. Raises `DataError` for rows in a format that is no mapping.
         """
         if not isinstance(rows, Mapping):
             raise DataError(
@@ -161,7 +165,8 @@ class GeoFilter:
                 "take the data set's format off with ds.with_format(None)"
             )
         layout = detect_layout("the data set", [list(rows)], name=self.layout, columns=self.columns)
-        batched = is_batch(rows, layout.columns.values())
+        talk = layout.name in ("messages", "conversations")
+        batched = is_batch(rows, layout.columns.values(), talk=talk, indices=indices)
         read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
         parts = self._loaded()
         worker = Worker(layout, parts.encoder, parts.scorer)

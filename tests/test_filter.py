@@ -195,6 +195,55 @@ def test_every_layout_is_known_for_a_batch_and_for_a_row(
     assert several["geofilter_score"] == pytest.approx([one["geofilter_score"]] * 2, abs=ROUNDING)
 
 
+TALK = [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]
+NO_TALK: list[Any] = [
+    [],
+    ["hi", "there"],
+    [{"content": "w1"}],
+    [*TALK, "w1"],
+    [None, "w1"],
+    [3],
+]
+# What a plain dictionary does not tell from the other kind; the index of a row does.
+ODD_TALK: list[Any] = [[TALK], [[]], [None], TALK[0], "w1", None]
+
+
+def streamed(values: list[Any], geofilter: GeoFilter, **how: Any) -> list[str]:
+    def rows() -> Any:
+        yield from ({"messages": value} for value in values)
+
+    stream = IterableDataset.from_generator(rows).map(geofilter, **how)
+    return [row["geofilter_status"] for row in stream]
+
+
+@pytest.mark.parametrize("value", NO_TALK, ids=str)
+def test_a_row_of_a_stream_is_a_row_whatever_stands_for_its_conversation(
+    loaded: GeoFilter, value: list[Any]
+) -> None:
+    good, found, again = streamed([TALK, value, TALK], loaded)
+    assert (good, again) == ("scored", "scored")
+    assert found in {"malformed", "no_response"}
+    assert streamed([TALK, value], loaded, batched=True) == ["scored", found]
+
+
+@pytest.mark.parametrize("value", [*NO_TALK, *ODD_TALK], ids=str)
+def test_with_indices_rows_and_batches_are_never_taken_for_each_other(
+    loaded: GeoFilter, value: Any
+) -> None:
+    alone = streamed([value] * 2, loaded, with_indices=True)
+    assert streamed([value] * 2, loaded, with_indices=True, batched=True) == alone
+    assert set(alone) <= {"malformed", "no_response"}
+    rows = Dataset.from_dict({"prompt": ["w1"] * 3, "response": ["w2"] * 3})
+    for how in ({}, {"batched": True}):
+        scored = mapped(loaded, rows, with_indices=True, **how)
+        assert scored["geofilter_status"][:] == ["scored"] * 3
+
+
+def test_columns_that_are_all_empty_are_a_row(loaded: GeoFilter) -> None:
+    assert loaded({"prompt": [], "completion": []})["geofilter_score"] is None
+    assert loaded({"prompt": ["w1", "w2"], "completion": ["w3", "w4"]})["geofilter_score"][1]
+
+
 def test_columns_of_no_layout_leave_every_row_unscored(loaded: GeoFilter) -> None:
     found = loaded({"title": ["w1", "w2"]})
     assert found["geofilter_status"] == ["malformed"] * 2
