@@ -184,7 +184,10 @@ class GeoFilter:
             if self._identity is not None:
                 refuse_change(self._identity, now)
             _prepare_process(self.settings.device)
-            self._parts, self._process, self._identity = load_parts(self.settings), os.getpid(), now
+            parts = load_parts(self.settings)
+            # What the hub held when it was asked may not be what was fetched from it.
+            refuse_change(now, identify(self.settings))
+            self._parts, self._process, self._identity = parts, os.getpid(), now
             for note in self._parts.model.notes:
                 warnings.warn(escape(note, limit=None), stacklevel=4)
         return self._parts

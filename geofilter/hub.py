@@ -142,6 +142,23 @@ def main_commit(repo: str) -> str | None:
     return commit if _COMMIT.fullmatch(commit) else None
 
 
+def newest_commit(repo: str) -> str:
+    """The commit of the main branch of the model repository, as the hub says it is now.
+
+    Raises `ModelError` as `fetch` does.
+    """
+    from huggingface_hub import model_info
+
+    try:
+        with quiet_hub():
+            commit = model_info(repo).sha
+    except Exception as error:  # as in `fetch`
+        raise _failure(error, repo, "main", "model") from error
+    if commit is None or not _COMMIT.fullmatch(commit):
+        raise ModelError(f"{escape(repo, limit=200)}: the hub names no commit; try again later")
+    return commit
+
+
 def explain(error: BaseException, repo: str, kind: Kind = "model") -> str | None:
     """One line that says why the hub did not give what was asked of `repo`, and what to do.
 

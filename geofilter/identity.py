@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from geofilter import models, saes
+from geofilter import hub, models, saes
 from geofilter.catalogue import AXES
 from geofilter.checkpoint import open_checkpoint
 from geofilter.defaults import pack_recipe
@@ -35,7 +35,7 @@ def identify(settings: Settings) -> Identity:
     """What the run that `settings` describe is made of: hashes, commits and versions.
 
     Keys: `model`, `sae`, `pack`, `dtype`, `versions`. Equal identities and settings give
-    equal scores. The value of `sae` is empty for an SAE of the hub that is not fetched yet.
+    equal scores. The hub is asked for the commit of an SAE of which nothing is fetched yet.
     No device is touched. Raises `ModelError` and `PackError` for what cannot be found.
     """
     # On no account a GPU: processes that are forked later could not use it any more.
@@ -55,7 +55,7 @@ def identify(settings: Settings) -> Identity:
 
 def refuse_change(before: Identity, now: Identity) -> None:
     """Raise `ModelError` when what scores now is not what was meant before."""
-    changed = [part for part, was in before.items() if was and now[part] and was != now[part]]
+    changed = [part for part, was in before.items() if was != now[part]]
     if changed:
         raise ModelError(
             f"the {' and the '.join(changed)} changed after this GeoFilter was handed on; "
@@ -74,7 +74,9 @@ def _of_sae(source: str) -> str:
     folder = Path(source).expanduser()
     if source.startswith(AXES):
         return source
-    return _of_folder(folder) if folder.is_dir() else saes.revision(source) or ""
+    if folder.is_dir():
+        return _of_folder(folder)
+    return saes.revision(source) or hub.newest_commit(saes.repository(source))
 
 
 def _of_folder(folder: Path) -> str:

@@ -131,7 +131,7 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
         with hub.quiet_hub():
             sae = load(*arguments, device=device, dtype="float32")
     except Exception as error:  # whatever a loader trips over in a damaged file
-        if told := not folder.is_dir() and hub.explain(error, _repository(source)):
+        if told := not folder.is_dir() and hub.explain(error, repository(source)):
             raise ModelError(f"{name}: {told}") from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
@@ -172,7 +172,7 @@ def outline(source: str, d_model: int) -> Outline:
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file or a hub makes it trip over
-        if told := not folder.is_dir() and hub.explain(error, _repository(source)):
+        if told := not folder.is_dir() and hub.explain(error, repository(source)):
             raise ModelError(f"{name}: {told}") from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot read its configuration: {reason}") from error
@@ -213,7 +213,7 @@ def _refuse_unrestricted_pickles(name: str) -> None:
         )
 
 
-def _repository(source: str) -> str:
+def repository(source: str) -> str:
     """The hub repository of `RELEASE/ID`."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
@@ -236,7 +236,7 @@ def revision(source: str) -> str | None:
     """The commit of the hub repository that the SAE at `source` came from, if any."""
     if source.startswith(AXES) or Path(source).expanduser().is_dir():
         return None
-    return hub.main_commit(_repository(source))
+    return hub.main_commit(repository(source))
 
 
 def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:

@@ -6,8 +6,10 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,12 @@ from datasets.fingerprint import Hasher
 from filters import make, records
 
 from geofilter import GeoFilter, defaults, models
+from geofilter import filter as filter_module
 from geofilter.cli.main import main
 from geofilter.errors import ModelError, PackError
+from geofilter.identity import identify
 from geofilter.pack import load_pack
+from geofilter.run import Settings
 
 
 def test_a_pickle_holds_settings_and_never_a_model(loaded: GeoFilter) -> None:
@@ -110,6 +115,65 @@ def test_what_changed_between_hashing_and_loading_is_refused(work: Path) -> None
     change_pack()
     with pytest.raises(ModelError, match="the pack changed"):
         handed_on({"prompt": "w1", "response": "w2"})
+
+
+HUB_SAE = "gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical"
+COMMITS = ("a" * 40, "b" * 40)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A hub at whose `commit` the repositories are, and `fetch`, which takes an SAE from it."""
+    state = SimpleNamespace(commit=COMMITS[0], asked=[])
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+
+    def model_info(repo: str, **_: Any) -> SimpleNamespace:
+        state.asked.append(repo)
+        return SimpleNamespace(sha=state.commit)
+
+    def fetch() -> None:
+        ref = cache / "models--google--gemma-scope-2b-pt-res" / "refs" / "main"
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(state.commit)
+
+    state.fetch = fetch
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
+    return state
+
+
+def test_an_sae_of_the_hub_has_one_hash_before_and_after_it_is_fetched(work, hub) -> None:
+    before = Hasher.hash(make(sae=HUB_SAE))
+    assert set(hub.asked) == {"google/gemma-scope-2b-pt-res"}
+    hub.fetch()
+    hub.asked.clear()
+    assert Hasher.hash(make(sae=HUB_SAE)) == before
+    assert hub.asked == []
+
+
+def test_another_commit_of_an_sae_has_another_hash_where_nothing_is_fetched(work, hub) -> None:
+    before = Hasher.hash(make(sae=HUB_SAE))
+    hub.commit = COMMITS[1]
+    assert Hasher.hash(make(sae=HUB_SAE)) != before
+
+
+def test_an_sae_that_moved_on_while_it_was_fetched_is_refused(work, hub, monkeypatch) -> None:
+    def load_parts(_: Any) -> None:
+        hub.commit = COMMITS[1]
+        hub.fetch()
+
+    monkeypatch.setattr(filter_module, "load_parts", load_parts)
+    with pytest.raises(ModelError, match="the sae changed"):
+        make(sae=HUB_SAE)({"prompt": "w1", "response": "w2"})
+
+
+def test_an_sae_whose_commit_nobody_tells_is_told_as_such(work, hub, monkeypatch) -> None:
+    hub.commit = "main\n"
+    with pytest.raises(ModelError, match="names no commit"):
+        Hasher.hash(make(sae=HUB_SAE))
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
+        identify(Settings(str(work / "model"), sae=HUB_SAE, pack=str(work / "my.pack")))
 
 
 def test_a_missing_pack_is_told_as_such(work: Path) -> None:
