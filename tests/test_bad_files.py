@@ -99,6 +99,8 @@ def test_a_missing_file_and_a_folder_that_is_no_data_set_are_refused(tmp_path: P
         open_rows(tmp_path)
     with pytest.raises(DataError, match=r"\\x1b\[31m: no such file"):
         open_rows(tmp_path / "\x1b[31m")
+    with pytest.raises(DataError, match="cannot be opened: File name too long$"):
+        open_rows(tmp_path / ("x" * 300))
 
 
 def test_damage_to_a_saved_data_set_is_refused(tmp_path: Path) -> None:

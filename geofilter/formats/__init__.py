@@ -69,7 +69,7 @@ def open_source(name: str | os.PathLike[str], known: Collection[str]) -> Source:
     if isinstance(name, str) and name.startswith(PREFIX):
         return HubSource(name)
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
         return FolderSource(path)
     # Opened for its checks: missing, not readable, UTF-16, compression and name differ.
     open_stream(path).close()

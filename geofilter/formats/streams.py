@@ -116,7 +116,9 @@ def open_file(path: Path) -> io.BufferedReader:
         raise DataError(f"{shown(path)}: no such file; check the path") from error
     except IsADirectoryError as error:
         raise DataError(f"{shown(path)}: is a folder, a file is needed") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a name with a null character
         raise DataError(f"{shown(path)}: cannot be opened: {error}") from error
 
 
