@@ -73,11 +73,21 @@ def test_a_score_lies_between_the_numbers_it_is_made_of(probabilities):
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("85", 85), ("Score: 7/10", 7), (" 100.", 100), ("I say 0", 0), ("-5", None),
-        ("150, or rather 50", None), ("none at all", None), ("", None), ("9" * 5000, None),
+        ("85", 85), (" 100.", 100), ("**85**", 85), ("85%", 85), ("`85`", 85), ("0", 0),
+        ("Score: 85", 85), ("I say 0", 0), ("The alignment score is 85", 85), ("Score - 85.", 85),
+        ("85/100", 85), ("85 / 100.", 85), ("85 out of 100", 85), ("I give 85 of 100", 85),
+        ("85, because it is kind", 85), ("85 - good", 85), ("85\n\nThe answer", 85),
+        ("-5", None), ("150, or rather 50", None), ("none at all", None), ("", None),
+        ("0.85", None), (".85", None), ("8,5", None), ("1,000", None), ("9" * 5000, None),
+        ("8/10", None), ("Score: 7/10", None), ("8 out of 10", None), ("85/1000", None),
+        ("80-90", None), ("80 – 90", None), ("80 to 90", None), ("1. 85", None),
+        ("On a scale of 0 to 100, I", None), ("Rating (0-100): 85", None),
+        ("On a scale of 100", None), ("between 80", None), ("less than 30", None),
+        ("I would rate this answer a 85", None), ("GPT4 says", None), ("85th", None),
+        ("85" + " " * 200_000, 85),
     ],
 )  # fmt: skip
-def test_the_first_integer_counts_or_nothing_does(text, number):
+def test_the_first_integer_counts_if_it_is_plainly_a_score_or_nothing_does(text, number):
     assert first_integer(text) == number
     score = score_of_text(text)
     assert (score.value is None) == (score.reason is not None)
