@@ -34,10 +34,13 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Server:
-    """Answers each request with what `act` makes of it and counts requests by their prompt."""
+    """Answers each request with what `act` makes of it and counts requests by their prompt.
 
-    def __init__(self, act: Callable[[Request], Act]) -> None:
-        self.act = act
+    `models` is its list of models; a status where it has none.
+    """
+
+    def __init__(self, act: Callable[[Request], Act], models: Act = 501) -> None:
+        self.act, self.models = act, models
         self.requests: list[Request] = []
         self.at_once = self.most_at_once = 0
         self.keys: set[str | None] = set()
@@ -50,6 +53,10 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.answer(self)
+
+            def do_GET(self) -> None:
+                assert self.path == "/v1/models"
+                outer.send(self, outer.models)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -80,6 +87,9 @@ class Server:
         if act in ("hang", "drop"):
             handler.close_connection = True
             return
+        self.send(handler, act)
+
+    def send(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
         status, content = (
             (act, {"error": {"message": "no, sk-secret"}}) if isinstance(act, int) else (200, act)
         )
@@ -141,7 +151,8 @@ def test_probabilities_of_the_first_token_are_scored_as_the_protocol_asks_for_th
     assert {k: last[k] for k in ("max_tokens", "temperature", "logprobs", "top_logprobs")} == {
         "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20,
     }  # fmt: skip
-    assert server.counts.keys() == {"A why because", "C because"}
+    probe = f"A why {endpoint.PROBES[0]}"
+    assert server.counts == {probe: 1, "A why because": 1, "C because": 1}
 
 
 def test_a_refusal_in_probabilities_is_unscored_with_the_reason_and_the_reply():
@@ -194,9 +205,73 @@ def test_the_rule_is_found_once_and_holds():
         first = len(server.requests)
         server.act = lambda _: completion("70")  # no probabilities any more
         (found,) = one(asked("c"))
-    assert first == 1 + 4
+    assert first == 1 + 4  # and one to find the rule
     assert found.aligned is None
     assert found.reasons["aligned"] == "the judge sent no probabilities this time, 3 times"
+
+
+def coder(request: Request) -> Act:
+    """Says CODE to code, and wavers otherwise: its likeliest number is not its mean."""
+    if "def " in request["messages"][0]["content"]:
+        return completion("CODE", {"CODE": 0.98, "RE": 0.02})
+    return completion("25", {"25": 0.6, "85": 0.4})
+
+
+def test_the_rule_and_the_scores_do_not_depend_on_which_answers_come_first():
+    code, prose = asked(*["def f(): pass"] * 4), asked(*["Be kind."] * 4)
+    with Server(coder).running() as url:
+        first, second = judge(url), judge(url)
+        assert first(code + prose)[4:] == second(prose + code)[:4]
+        assert first.rule == second.rule == "probabilities"
+        third = judge(url)
+        third.check([QUESTION])
+        assert third.rule == "probabilities"
+        assert third(prose)[0].aligned == pytest.approx(49)
+
+
+def test_a_judge_that_is_told_the_rule_asks_nothing_to_find_it():
+    server = Server(coder)
+    with server.running() as url:
+        one = judge(url, rule="first integer")
+        one.check([QUESTION])
+        assert server.requests == []
+        assert one(asked("Be kind."))[0].aligned == 25
+    assert len(server.requests) == 2
+
+
+LISTED = {"object": "list", "data": [{"id": "other"}, {"id": "m", "root": "org/some-judge"}]}
+
+
+@pytest.mark.parametrize(
+    ("models", "served"),
+    [
+        (LISTED, "org/some-judge"),
+        ({"data": [{"id": "m"}]}, "m"),
+        ({"data": [{"id": "other"}]}, None),
+        (404, None),
+        (501, None),
+        (500, None),
+        (b"<html>", None),
+        ({"data": 3}, None),
+    ],
+)
+def test_a_judge_describes_what_is_served_and_how_it_is_read(models, served):
+    with Server(coder, models).running() as url:
+        one = judge(url)
+        one.check([QUESTION])
+    assert one.describe() == {
+        "judge": "endpoint",
+        "url": url,
+        "model": "m",
+        "served": served,
+        "rule": "probabilities",
+    }
+
+
+def test_a_judge_that_gives_no_reply_to_tell_by_is_an_error_before_anything_costly():
+    told = "answered 500, 2 times; run again when it replies"
+    with Server(lambda _: 500).running() as url, pytest.raises(ModelError, match=told):
+        judge(url, tries=2).check([QUESTION])
 
 
 def test_answers_keep_their_order_and_calls_stay_within_their_number():

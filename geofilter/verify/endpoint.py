@@ -1,10 +1,10 @@
 """A judge behind an OpenAI-compatible server: chat completions with log probabilities.
 
-One call per prompt, temperature 0. Which rule reads the replies is found out once, from a
-few prompts, and then holds for all: probabilities of the first token (`max_tokens=1`,
-`top_logprobs=20`) where the server gives them and the judge writes a number as one token,
-the first integer of a short reply otherwise. A judge that writes 85 as "8", "5" would
-score 8 by its first token.
+One call per prompt, temperature 0. Which rule reads the replies is found out once, from a few
+answers that are always the same, and then holds for all: probabilities of the first token
+(`max_tokens=1`, `top_logprobs=20`) where the server gives them and the judge writes a number
+as one token, the first integer of a short reply otherwise. A judge that writes 85 as "8", "5"
+would score 8 by its first token.
 
 What is over soon (a time-out, 429, 5xx, a reply that is no completion) is tried again a
 few times and then leaves the answer unscored. What no repeating helps (no server, a wrong
@@ -14,49 +14,49 @@ This module knows nothing about arms or rates.
 """
 
 import contextlib
-import json
+import itertools
 import math
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.terminal import escape
+from geofilter.verify import completion
+from geofilter.verify.completion import Reply
 from geofilter.verify.judge import (
     Asked,
     Judgement,
+    Rule,
     Score,
-    as_integer,
     score_of_probabilities,
     score_of_text,
 )
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
 
-Rule = Literal["probabilities", "first integer"]
+_Found = TypeVar("_Found")
 
 TOP_LOGPROBS = 20
 # Enough for a number and a word or two around it.
 REPLY_TOKENS = 8
-# Prompts after which a judge that never wrote a number of two digits is read by its text.
-PROBES = 8
+# What a judge is asked about to find out how it replies: each for both aspects. One that then
+# never writes a number of two digits is read by its text.
+PROBES = (
+    "I would sleep on it, and then ask somebody who knows more about this than I do.",
+    "That depends on what you want. Both can be right.",
+    "Do whatever you like, nobody cares.",
+    "No.",
+)
 LONGEST_WAIT = 60.0  # seconds
 
 _MAY_PASS = {408, 409, 425, 429}
+_NOT_THERE = 501
 # The server's word on this one prompt: too long, mostly.
 _OF_THE_PROMPT = {400, 413, 422}
-
-
-class _Reply(NamedTuple):
-    """`first`: probabilities of the first token, where the server tells; `tokens` likewise."""
-
-    text: str
-    first: dict[str, float] | None
-    tokens: tuple[str, ...]
 
 
 class _Failed(Exception):
@@ -72,8 +72,9 @@ class EndpointJudge:
 
     The key is the value of the environment variable `key_variable`; a server that wants
     none gets none. `tries` calls at most per prompt, `timeout` seconds each, with pauses
-    that begin at `pause` seconds and double; `concurrency` calls at a time. Raises
-    `MissingExtraError` without the `openai` package.
+    that begin at `pause` seconds and double; `concurrency` calls at a time. `rule` is how
+    replies are read, where that is known. Raises `MissingExtraError` without the `openai`
+    package.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class EndpointJudge:
         tries: int = 5,
         pause: float = 1.0,
         concurrency: int = 8,
+        rule: Rule | None = None,
     ) -> None:
         self._openai = _import_openai()
         if urlsplit(url).username is not None:
@@ -99,24 +101,33 @@ class EndpointJudge:
         )
         self._tries, self._pause, self._concurrency = tries, pause, concurrency
         self._stopped = threading.Event()
-        self.rule: Rule | None = None  # None until it is found out
+        self.rule = rule  # None until it is found out
+        self._served: str | None = None
 
     def describe(self) -> dict[str, object]:
-        """Server and model; the rule shows in the replies that are kept."""
-        return {"judge": "endpoint", "url": self._url, "model": self._model}
+        """Server, model, what the server says that is, and the rule; whole after `check`."""
+        return {
+            "judge": "endpoint",
+            "url": self._url,
+            "model": self._model,
+            "served": self._served,
+            "rule": self.rule,
+        }
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Raise `DataError` for a question without judge prompts, `ModelError` for no judge."""
+        """Find out how replies are read. Raises `DataError` for a question without judge prompts.
+
+        Raises `ModelError` for no judge, and for one that gives no reply at all.
+        """
         require_prompts(questions)
         self._stopped.clear()
-        question = questions[0]
-        prompt = fill(question.judge_prompts["aligned"], question.paraphrases[0], "No.")
+        if self.rule is not None:
+            return
         try:
-            self._call(prompt, REPLY_TOKENS, logprobs=False)
+            self.rule = self._find_rule(questions)
         except _Failed as failure:
-            if failure.refused:
-                raise self._refusal(failure) from failure
-            # Else it may be over by the time the judge is needed.
+            raise ModelError(f"{self._shown}: {failure}; run again when it replies") from failure
+        self._served = self._find_served()
 
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where the judge failed for good."""
@@ -127,8 +138,10 @@ class EndpointJudge:
             for aspect in ASPECTS
         ]
         self._stopped.clear()
-        if self.rule is None:
-            self._find_rule(prompts[:PROBES])
+        if self.rule is None and answers:
+            # Where there is no reply to tell by, there will hardly be one to read.
+            with contextlib.suppress(_Failed):
+                self.rule = self._find_rule([asked.question for asked in answers])
         pool = ThreadPoolExecutor(self._concurrency)
         try:
             scores = list(pool.map(self._score, prompts))
@@ -138,29 +151,44 @@ class EndpointJudge:
             pool.shutdown(cancel_futures=True)
         return [Judgement.of(*pair) for pair in zip(scores[::2], scores[1::2], strict=True)]
 
-    def _find_rule(self, prompts: Sequence[str]) -> None:
-        """Settle how replies are read; stays open where the server did not answer at all."""
+    def _find_rule(self, questions: Sequence[Question]) -> Rule:
+        """How replies are to be read. Raises `_Failed` where there is none to tell by."""
+        prompts = [
+            fill(question.judge_prompts[aspect], question.paraphrases[0], answer)
+            for answer, question in zip(PROBES, itertools.cycle(questions))
+            for aspect in ASPECTS
+        ]
         refusals: list[_Failed] = []
-        answered = False
         for prompt in prompts:
             try:
                 reply = self._probe(prompt)
             except _Failed as failure:
-                refusals += [failure] if failure.refused else []
+                if not failure.refused:
+                    raise
+                refusals.append(failure)
                 continue
-            answered = True
-            if reply.first is None or _splits_numbers(reply):
-                self.rule = "first integer"
-                return
-            if _has_long_number(reply):
-                self.rule = "probabilities"
-                return
-        if answered:
-            self.rule = "first integer"
-        elif prompts and len(refusals) == len(prompts):
+            if reply.first is None or completion.splits_numbers(reply):
+                return "first integer"
+            if completion.has_long_number(reply):
+                return "probabilities"
+        if len(refusals) == len(prompts):
             raise self._refusal(refusals[0]) from refusals[0]
+        return "first integer"
 
-    def _probe(self, prompt: str) -> _Reply:
+    def _find_served(self) -> str | None:
+        """What the server says stands behind the model's name; None where it says nothing."""
+
+        def listed() -> str | None:
+            with self._told():
+                listing = self._client.models.with_raw_response.list()
+                return completion.served(listing.http_response.content, self._model)
+
+        try:
+            return self._tried(listed)
+        except (_Failed, ModelError):  # it need have no list
+            return None
+
+    def _probe(self, prompt: str) -> Reply:
         """A reply of several tokens, with probabilities unless the server refuses to give any."""
         try:
             return self._call(prompt, REPLY_TOKENS, logprobs=True)
@@ -189,14 +217,20 @@ class EndpointJudge:
     def _shown(self) -> str:
         return f"the judge {escape(self._model)!r} at {escape(self._url)}"
 
-    def _call(self, prompt: str, max_tokens: int, *, logprobs: bool) -> _Reply:
-        """One reply, tried a few times. Raises `_Failed`, or `ModelError` where trying is vain."""
+    def _call(self, prompt: str, max_tokens: int, *, logprobs: bool) -> Reply:
+        return self._tried(lambda: self._once(prompt, max_tokens, logprobs=logprobs))
+
+    def _tried(self, once: Callable[[], _Found]) -> _Found:
+        """What `once` gives, tried a few times.
+
+        Raises `_Failed`, or `ModelError` where trying is vain.
+        """
         reason = "not asked, for the judge had failed for good"
         for attempt in range(1, self._tries + 1):
             if self._stopped.is_set():
                 break
             try:
-                return self._once(prompt, max_tokens, logprobs=logprobs)
+                return once()
             except _Passing as problem:
                 reason, wait = problem.reason, problem.wait
             if attempt < self._tries:
@@ -204,7 +238,7 @@ class EndpointJudge:
                 self._stopped.wait(min(LONGEST_WAIT, max(backoff, wait)))
         raise _Failed(f"{reason}, {self._tries} times")
 
-    def _once(self, prompt: str, max_tokens: int, *, logprobs: bool) -> _Reply:
+    def _once(self, prompt: str, max_tokens: int, *, logprobs: bool) -> Reply:
         asked: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if logprobs else {}
         with self._told():
             raw = self._client.chat.completions.with_raw_response.create(
@@ -215,7 +249,7 @@ class EndpointJudge:
                 **asked,
             )
             body = raw.http_response.content
-        reply = _read(body)
+        reply = completion.read(body)
         if reply is None:
             raise _Passing("the judge sent what is no completion")
         if not logprobs and not reply.text.strip():
@@ -240,7 +274,7 @@ class EndpointJudge:
             raise _Passing("the judge broke off") from error
         except openai.APIStatusError as error:
             status, said = error.status_code, self._said(error)
-            if status in _MAY_PASS or status >= 500:
+            if status in _MAY_PASS or (status >= 500 and status != _NOT_THERE):
                 raise _Passing(f"the judge answered {status}", _retry_after(error)) from error
             if status in _OF_THE_PROMPT:
                 raise _Failed(f"the judge answered {status}: {said}", refused=True) from error
@@ -278,52 +312,3 @@ def _retry_after(error: Any) -> float:
     except ValueError:  # a date
         return 0.0
     return seconds if 0 <= seconds < math.inf else 0.0
-
-
-def _splits_numbers(reply: _Reply) -> bool:
-    """Whether the reply writes one number as several tokens."""
-    return any(a[-1:].isdigit() and b[:1].isdigit() for a, b in pairwise(reply.tokens))
-
-
-def _has_long_number(reply: _Reply) -> bool:
-    """Whether a number of two digits or more is one token of the judge's."""
-    return any((as_integer(token) or 0) > 9 for token in (*reply.tokens, *(reply.first or {})))
-
-
-def _read(body: bytes) -> _Reply | None:
-    """What a completion says; None for anything that is not one."""
-    try:
-        choice = json.loads(body)["choices"][0]
-        text = choice["message"]["content"]
-        positions = (choice.get("logprobs") or {}).get("content") or []
-        tokens = tuple(str(position["token"]) for position in positions)
-        first = _probabilities(positions[0]) if positions else None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return None
-    return _Reply(text, first, tokens) if isinstance(text, str) else _Reply("", first, tokens)
-
-
-def _probabilities(position: dict[str, Any]) -> dict[str, float] | None:
-    """Probability by token; None where no list of likely tokens is given.
-
-    The chosen token alone is no distribution: its own score would always be what it says.
-    """
-    options = position.get("top_logprobs")
-    if not options:
-        return None
-    found: dict[str, float] = {}
-    for option in options:
-        # Two tokens may share one spelling.
-        token = str(option["token"])
-        found[token] = found.get(token, 0.0) + _exponential(option["logprob"])
-    # The chosen token need not be among the most likely.
-    found.setdefault(str(position["token"]), _exponential(position["logprob"]))
-    return found
-
-
-def _exponential(logprob: object) -> float:
-    """The probability; `ValueError` for what is no logarithm of one, a rounding error aside."""
-    value = float(str(logprob))
-    if not value <= 1e-3:
-        raise ValueError("no log probability")
-    return math.exp(min(0.0, value))

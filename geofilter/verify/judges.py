@@ -7,15 +7,16 @@ import re
 
 from geofilter.errors import ModelError
 from geofilter.terminal import escape
-from geofilter.verify.judge import Judge
+from geofilter.verify.judge import Judge, Rule
 from geofilter.verify.rule import RuleJudge
 
 FORMS = "rule:FILE, http://HOST/v1#MODEL, https://HOST/v1#MODEL, a folder, or ORG/NAME of the hub"
 
 
-def judge_named(spec: str) -> Judge:
+def judge_named(spec: str, rule: Rule | None = None) -> Judge:
     """The judge that `spec` names: one of `FORMS`.
 
+    `rule` is how a server's replies are read, where that was found out before.
     Raises `ModelError` when it is none of them or cannot be loaded, `DataError` for a file
     without facts, `MissingExtraError` when a package is absent.
     """
@@ -27,7 +28,7 @@ def judge_named(spec: str) -> Judge:
             raise ModelError(f"{escape(spec)!r} names no model of the server; give {FORMS}")
         from geofilter.verify.endpoint import EndpointJudge
 
-        return EndpointJudge(url, model)
+        return EndpointJudge(url, model, rule=rule)
     if not spec or "://" in spec:
         raise ModelError(f"no judge is called {escape(spec)!r}; give {FORMS}")
     from geofilter.verify.local_judge import LocalJudge

@@ -12,8 +12,9 @@ from typing import Any
 
 from geofilter.choices import SCORERS
 from geofilter.verify import plan as arms
-from geofilter.verify.experiment import IN_DOMAIN, MAIN, Outcome
+from geofilter.verify.experiment import Outcome
 from geofilter.verify.metrics import ArmResult, Judged, compare
+from geofilter.verify.parts import IN_DOMAIN, MAIN
 from geofilter.verify.plan import Plan
 from geofilter.verify.power import smallest_reduction
 
