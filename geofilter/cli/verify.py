@@ -143,8 +143,9 @@ def command(
     Every arm takes the same number of optimiser steps and response tokens. Answers and
     judgements are kept in DIR; what is finished is never run again, so that an
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
-    first arm that filters by a score shows no fall against unfiltered; whether it does
-    better than a random drop, or than persona, which needs no SAE, is in the report.
+    first arm that filters by a score shows no fall against unfiltered (a single seed shows
+    none); whether it does better than a random drop, or than persona, which needs no SAE,
+    is in the report.
 
     \b
     Examples:
@@ -191,7 +192,7 @@ def command(
     else:
         click.echo(text)
         click.echo(f"Written: {escape(str(folder / 'report.md'), limit=None)} and report.json")
-    if results.verdict is False:
+    if results.judged and not results.verdict:
         click.get_current_context().exit(SAYS_NO)
 
 

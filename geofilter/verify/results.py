@@ -17,6 +17,7 @@ from geofilter.verify.metrics import ArmResult, Judged, compare
 from geofilter.verify.parts import IN_DOMAIN, MAIN
 from geofilter.verify.plan import Plan
 from geofilter.verify.power import smallest_reduction
+from geofilter.verify.questions import ASPECTS
 
 # Before anything is trained, which base rate to expect is not known: these span the field.
 _BASE_RATES = (0.01, 0.05, 0.20)
@@ -51,15 +52,19 @@ class Results:
     """All conditions, in the order of the plan, and the answer to the question asked.
 
     `verdict` is about the first arm that filters by a score: whether its relative reduction
-    against `unfiltered` lies above 0 with its whole 95 % interval. None where the plan
-    holds no such comparison.
+    against `unfiltered` lies above 0 with its whole 95 % interval over several seeds. None where
+    the plan holds no such comparison, or the answers of one of the two have no scores.
+    `judge` is how the judge describes itself. `constant` has the aspects to which it gave the
+    same score every time, with that score: it may tell nothing apart.
     """
 
     conditions: tuple[Condition, ...]
     verdict: bool | None
-    judged: str  # the condition that the verdict is about
+    judged: str  # the condition that the verdict is about; empty where there is none
     file_rows: int  # in the data
     training_rows: int  # of them that can be trained on; the others are in no arm
+    judge: Mapping[str, Any]
+    constant: Mapping[str, float]
 
     def as_record(self) -> dict[str, Any]:
         """The results as JSON values."""
@@ -98,7 +103,29 @@ def results_of(outcome: Outcome, *, draws: int = 10_000) -> Results:
         )
         for name, (arm, fraction) in kinds.items()
     )
-    return Results(conditions, *_verdict(conditions), outcome.file_rows, outcome.training_rows)
+    judge: Any = outcome.manifest.decides["judge"]
+    everything = [one for sets in answers.values() for found in sets.values() for one in found]
+    return Results(
+        conditions,
+        *_verdict(conditions),
+        file_rows=outcome.file_rows,
+        training_rows=outcome.training_rows,
+        judge=judge,
+        constant=_constant(everything),
+    )
+
+
+def _constant(answers: Sequence[Judged]) -> dict[str, float]:
+    """The aspects of which all scores, two at least, are one and the same."""
+    scores = {
+        aspect: [score for one in answers if (score := getattr(one, aspect)) is not None]
+        for aspect in ASPECTS
+    }
+    return {
+        aspect: found[0]
+        for aspect, found in scores.items()
+        if len(found) > 1 and len(set(found)) == 1
+    }
 
 
 def _quality(answers: Sequence[Judged]) -> float | None:
@@ -113,11 +140,16 @@ def _mean(values: Any) -> float | None:
 
 
 def _verdict(conditions: Sequence[Condition]) -> tuple[bool | None, str]:
+    unfiltered = {c.arm: c for c in conditions}.get(arms.UNFILTERED)
     for condition in conditions:
-        against = condition.main.against.get(arms.UNFILTERED)
-        if condition.arm in SCORERS and against is not None:
-            low = against["all"].reduction.low
-            return low is not None and low > 0, condition.name
+        if unfiltered is None or condition.arm not in SCORERS:
+            continue
+        if any(one.main.rates["all"].value is None for one in (unfiltered, condition)):
+            return None, condition.name
+        fall = condition.main.against[arms.UNFILTERED]["all"].reduction
+        # What one run of each arm shows, another need not.
+        several = "seeds" in fall.covers
+        return several and fall.low is not None and fall.low > 0, condition.name
     return None, ""
 
 
