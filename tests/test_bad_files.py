@@ -99,7 +99,7 @@ def test_a_missing_file_and_a_folder_that_is_no_data_set_are_refused(tmp_path: P
         open_rows(tmp_path)
     with pytest.raises(DataError, match=r"\\x1b\[31m: no such file"):
         open_rows(tmp_path / "\x1b[31m")
-    with pytest.raises(DataError, match="cannot be opened: File name too long$"):
+    with pytest.raises(DataError, match=r"cannot be opened: File name too long$"):
         open_rows(tmp_path / ("x" * 300))
 
 
