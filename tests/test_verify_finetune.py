@@ -15,6 +15,7 @@ from geofilter.errors import GeofilterError, MissingExtraError, ModelError
 from geofilter.verify import finetune, weights
 from geofilter.verify.losses import response_losses
 from geofilter.verify.recipe import Recipe
+from geofilter.verify.track import undisturbed
 from geofilter.verify.weights import CausalModel
 
 FULL = Recipe(
@@ -169,7 +170,7 @@ def test_a_network_is_trained_on_its_own_gpu_alone(
 
 
 @pytest.mark.parametrize("recipe", [FULL, LORA], ids=["full", "lora"])
-def test_a_network_answers_alike_at_once_and_when_it_is_loaded_again(
+def test_a_network_answers_alike_in_training_after_it_and_when_it_is_loaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
     """Though it was trained in mixed precision, as on a GPU."""
@@ -183,12 +184,20 @@ def test_a_network_answers_alike_at_once_and_when_it_is_loaded_again(
         monkeypatch.setattr(trl, "SFTConfig", Mixed)
         return real(trl, *parts, **named)
 
+    followed: list[list[float | None]] = []
+
+    def follow(_step: int, network: Any) -> None:
+        with undisturbed(network):
+            followed.append(response_losses(network, SAMPLES))
+
     monkeypatch.setattr(finetune, "arguments", mixed)
+    own = tmp_path / "trainer"
     trained, _ = finetune.fine_tune(
-        tiny_network(), tiny_tokenizer(), SAMPLES, BATCHES, recipe, tmp_path / "trainer", seed=3
+        tiny_network(), tiny_tokenizer(), SAMPLES, BATCHES, recipe, own, seed=3, after_step=follow
     )
     weights.save(trained, tmp_path / "kept")
     at_once = response_losses(weights.ready(trained), SAMPLES)
+    assert followed[-1] == at_once
     again = weights.load_trained(CausalModel(tiny_network(), tiny_tokenizer()), tmp_path / "kept")
     assert response_losses(again.network, SAMPLES) == at_once
 

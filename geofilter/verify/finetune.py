@@ -110,7 +110,7 @@ def fine_tune(
         seconds=round(time.perf_counter() - started, 1),
     )
     for module in (trainer.model, network):
-        _without_trainers_forward(module)
+        _take_off_forward(module)
     return trainer.model, done
 
 
@@ -171,14 +171,26 @@ def _on_one_device(settings: Any, device: torch.device) -> Any:
     return OneDevice
 
 
-def _without_trainers_forward(module: Any) -> None:
-    """Leave the forward that the module's class has.
+def _take_off_forward(module: Any) -> dict[str, Any]:
+    """Leave the forward that the module's class has; what was put in its place.
 
-    The trainers put others in its place, that of mixed precision among them; weights that are
+    The trainers put others there, that of mixed precision among them; weights that are
     loaded again would not have it, and give other answers.
     """
-    for name in ("forward", "_original_forward"):
-        vars(module).pop(name, None)
+    names = ("forward", "_original_forward")
+    return {name: vars(module).pop(name) for name in names if name in vars(module)}
+
+
+@contextlib.contextmanager
+def _as_it_will_be_asked(network: Any) -> Iterator[None]:
+    """A network in training, or an adapter around one, as it will be without its trainer."""
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+    put = [(module, _take_off_forward(module)) for module in {network, inner}]
+    try:
+        yield
+    finally:
+        for module, names in put:
+            vars(module).update(names)
 
 
 def weighted_lengths(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | None) -> list[float]:
@@ -304,15 +316,18 @@ def _trainer_class(trl: Any, losses: Sequence[RowLoss] | None) -> Any:
 
 
 def _callback(progress: Progress | None, after_step: AfterStep | None) -> Any:
+    def follow(step: int, network: Any) -> None:
+        if after_step is not None:
+            with _as_it_will_be_asked(network):
+                after_step(step, network)
+
     class Report(transformers.TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-            if after_step is not None:
-                after_step(0, parts["model"])
+            follow(0, parts["model"])
 
         def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             if progress is not None:
                 progress(state.global_step, state.max_steps)
-            if after_step is not None:
-                after_step(state.global_step, parts["model"])
+            follow(state.global_step, parts["model"])
 
     return Report()

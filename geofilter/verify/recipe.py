@@ -20,7 +20,7 @@ class Recipe:
     """Settings of one fine-tuning run; every arm of an experiment has the same.
 
     `batch` is samples per optimiser step, on average (see `schedule`), `micro_batch` how
-    many of them go through the network at once. `steps` takes the place of `epochs`
+    many of them go through the network at once, at most. `steps` takes the place of `epochs`
     where it is given. `max_length` is in tokens, as the window of a score.
     """
 
