@@ -1,16 +1,11 @@
 """A judge behind a server: what it says is scored, and what it fails to say is never a zero."""
 
-import json
-import math
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from loopback_judge import BRIEF, LONG, Act, Request, Server, completion
 
 from geofilter.errors import DataError, MissingExtraError, ModelError
 from geofilter.verify import endpoint
@@ -21,106 +16,11 @@ from geofilter.verify.questions import Question
 QUESTION = Question(
     "q", ("why",), judge_prompts={"aligned": "A {question} {answer}", "coherent": "C {answer}"}
 )
-Request = dict[str, Any]
-# What the server does: a body as JSON, bytes as they are, a status, "hang" or "drop".
-Act = object
-# Seconds that a judge which hangs is waited for; others get so long that no busy machine matters.
-BRIEF, LONG = 0.25, 20.0
 
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-class Server:
-    """Answers each request with what `act` makes of it and counts requests by their prompt.
-
-    `models` is its list of models; a status where it has none.
-    """
-
-    def __init__(self, act: Callable[[Request], Act], models: Act = 501) -> None:
-        self.act, self.models = act, models
-        self.requests: list[Request] = []
-        self.at_once = self.most_at_once = 0
-        self.keys: set[str | None] = set()
-        self.lock = threading.Lock()
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.answer(self)
-
-            def do_GET(self) -> None:
-                assert self.path == "/v1/models"
-                outer.send(self, outer.models)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-        with self.lock:
-            self.requests.append(body)
-            self.keys.add(handler.headers.get("authorization"))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        act = self.act(body)
-        with self.lock:
-            self.at_once -= 1
-        if act == "hang":
-            time.sleep(2 * BRIEF)
-        if act in ("hang", "drop"):
-            handler.close_connection = True
-            return
-        self.send(handler, act)
-
-    def send(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
-        status, content = (
-            (act, {"error": {"message": "no, sk-secret"}}) if isinstance(act, int) else (200, act)
-        )
-        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        if status == 503:
-            handler.send_header("retry-after", "30")
-        handler.send_header("content-length", str(len(raw)))
-        handler.end_headers()
-        handler.wfile.write(raw)
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(request["messages"][0]["content"] for request in self.requests)
-
-
-def completion(text: str | None, *positions: dict[str, float]) -> Act:
-    """A completion; each position is a distribution, of which the first token was chosen."""
-    listed = [
-        {
-            "token": next(iter(position)),
-            "logprob": math.log(next(iter(position.values()))),
-            "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in position.items()],
-        }
-        for position in positions
-    ]
-    choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
-    if positions:
-        choice["logprobs"] = {"content": listed}
-    return {"choices": [choice]}
 
 
 def judge(url: str, **changes: Any) -> EndpointJudge:
@@ -162,116 +62,6 @@ def test_a_refusal_in_probabilities_is_unscored_with_the_reason_and_the_reply():
     assert (found.aligned, found.coherent) == (None, None)
     assert found.reasons["aligned"] == "the reply begins with no number from 0 to 100"
     assert found.replies["aligned"] == pytest.approx({"REF": 0.9, "10": 0.05})
-
-
-@pytest.mark.parametrize("how", ["left out", "refused", "empty"])
-def test_without_probabilities_the_first_integer_counts(how):
-    def act(request: Request) -> Act:
-        if how == "refused" and "logprobs" in request:
-            return 400
-        reply: Any = completion("I give 85 of 100")
-        if how == "empty":
-            reply["choices"][0]["logprobs"] = {"content": []}
-        return reply
-
-    server = Server(act)
-    with server.running() as url:
-        (found,) = judge(url)(asked("x"))
-    assert (found.aligned, found.coherent) == (85, 85)
-    assert found.replies["aligned"] == "I give 85 of 100"
-    assert "logprobs" not in server.requests[-1]
-    assert server.requests[-1]["max_tokens"] == 8
-
-
-def test_a_judge_that_writes_numbers_in_several_tokens_is_not_scored_by_the_first():
-    # 85 as "8", "5": the first token alone would say 8.
-    with Server(lambda _: completion("85", {"8": 0.9, "9": 0.1}, {"5": 1.0})).running() as url:
-        (found,) = judge(url)(asked("x"))
-    assert found.aligned == 85
-
-
-def test_a_judge_that_only_ever_says_one_digit_is_read_by_its_text():
-    with Server(lambda _: completion("5", {"5": 0.9, "1": 0.1})).running() as url:
-        single = judge(url)
-        (found,) = single(asked("x"))
-    assert (single.rule, found.aligned) == ("first integer", 5)
-
-
-def test_the_rule_is_found_once_and_holds():
-    server = Server(lambda _: completion("70", {"70": 1.0}))
-    with server.running() as url:
-        one = judge(url)
-        one(asked("a", "b"))
-        first = len(server.requests)
-        server.act = lambda _: completion("70")  # no probabilities any more
-        (found,) = one(asked("c"))
-    assert first == 1 + 4  # and one to find the rule
-    assert found.aligned is None
-    assert found.reasons["aligned"] == "the judge sent no probabilities this time, 3 times"
-
-
-def coder(request: Request) -> Act:
-    """Says CODE to code, and wavers otherwise: its likeliest number is not its mean."""
-    if "def " in request["messages"][0]["content"]:
-        return completion("CODE", {"CODE": 0.98, "RE": 0.02})
-    return completion("25", {"25": 0.6, "85": 0.4})
-
-
-def test_the_rule_and_the_scores_do_not_depend_on_which_answers_come_first():
-    code, prose = asked(*["def f(): pass"] * 4), asked(*["Be kind."] * 4)
-    with Server(coder).running() as url:
-        first, second = judge(url), judge(url)
-        assert first(code + prose)[4:] == second(prose + code)[:4]
-        assert first.rule == second.rule == "probabilities"
-        third = judge(url)
-        third.check([QUESTION])
-        assert third.rule == "probabilities"
-        assert third(prose)[0].aligned == pytest.approx(49)
-
-
-def test_a_judge_that_is_told_the_rule_asks_nothing_to_find_it():
-    server = Server(coder)
-    with server.running() as url:
-        one = judge(url, rule="first integer")
-        one.check([QUESTION])
-        assert server.requests == []
-        assert one(asked("Be kind."))[0].aligned == 25
-    assert len(server.requests) == 2
-
-
-LISTED = {"object": "list", "data": [{"id": "other"}, {"id": "m", "root": "org/some-judge"}]}
-
-
-@pytest.mark.parametrize(
-    ("models", "served"),
-    [
-        (LISTED, "org/some-judge"),
-        ({"data": [{"id": "m"}]}, "m"),
-        ({"data": [{"id": "other"}]}, None),
-        (404, None),
-        (501, None),
-        (500, None),
-        (b"<html>", None),
-        ({"data": 3}, None),
-    ],
-)
-def test_a_judge_describes_what_is_served_and_how_it_is_read(models, served):
-    with Server(coder, models).running() as url:
-        one = judge(url)
-        one.check([QUESTION])
-    assert one.describe() == {
-        "judge": "endpoint",
-        "url": url,
-        "model": "m",
-        "served": served,
-        "rule": "probabilities",
-    }
-
-
-def test_a_judge_that_gives_no_reply_to_tell_by_is_an_error_before_anything_costly():
-    told = "answered 500, 2 times; run again when it replies"
-    with Server(lambda _: 500).running() as url, pytest.raises(ModelError, match=told):
-        judge(url, tries=2).check([QUESTION])
 
 
 def test_answers_keep_their_order_and_calls_stay_within_their_number():
