@@ -204,10 +204,13 @@ class FeaturePack:
         differing = [part for part in _PARTS if self.fingerprint.get(part) != loaded[part]]
         if not differing:
             return
+        remedy = _REMEDY
         if "block" in differing:
             # Other blocks have other weights and another SAE: that says nothing more.
             differing = [part for part in differing if part not in {"block", "weights", "sae"}]
             difference = f"it reads block {self.block}, not block {model.block}"
+            if not differing:
+                remedy = f"ask for that block (--block {self.block}), or {_REMEDY}"
         else:
             difference = "other than loaded"
         if differing:
@@ -215,7 +218,7 @@ class FeaturePack:
         raise PackError(
             f"the pack was made with {escape(self.model_name)} and SAE {escape(self.sae_name)} "
             f"({difference}); it does not belong to {escape(model.name)} and SAE "
-            f"{escape(model.sae_name)}: {_REMEDY}"
+            f"{escape(model.sae_name)}: {remedy}"
         )
 
 

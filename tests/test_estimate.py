@@ -94,4 +94,8 @@ def test_command_prints_and_leaves_nothing(
     assert shown.code == 0
     assert "39 of them with something to score" in shown.out
     assert "memory" in shown.out
+    pushed = json.loads(geofilter(f"{line} --scorer spillover --json").out)
+    asked = Settings(setting.model, sae=setting.sae, scorer="spillover")
+    assert pushed["flop"] == estimate(open_rows(data), asked).flop
+    assert pushed["flop"] > json.loads(geofilter(f"{line} --json").out)["flop"]
     assert sorted(data.parent.iterdir()) == before

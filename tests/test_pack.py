@@ -116,6 +116,7 @@ def test_another_model_or_sae_is_refused_and_the_difference_named(pack, other, d
         pack.verify(other())
     assert difference in str(caught.value)
     assert "geofilter discover" in str(caught.value)
+    assert ("--block 1" in str(caught.value)) == difference.endswith("block 2)")
 
 
 def test_a_missing_pack(tmp_path):

@@ -163,7 +163,8 @@ def command(
             "foretells anything"
         )
     if only_estimate:
-        _estimate(open_rows(data, layout=layout, columns=columns), of_the_model, as_json)
+        asked = {"pack": pack, "scorer": scorer, **of_the_model}
+        _estimate(open_rows(data, layout=layout, columns=columns), asked, as_json)
         return
     out = output or default_output(data)
     # A finished or half-finished table may stand there; the engine knows what to do with it.
@@ -225,13 +226,13 @@ def _refuse_combinations(features: str | None) -> None:
         raise click.UsageError("Missing option '--model' (or '--features')")
 
 
-def _estimate(rows: "RowFile", of_the_model: dict[str, Any], as_json: bool) -> None:
+def _estimate(rows: "RowFile", asked: dict[str, Any], as_json: bool) -> None:
     """Print what a run would cost; `--estimate`."""
     from geofilter.estimate import estimate
     from geofilter.run import Settings
 
     how = ("engine", "workers", "save_features")
-    settings = Settings(**{name: v for name, v in of_the_model.items() if name not in how})
+    settings = Settings(**{name: v for name, v in asked.items() if name not in how})
     with progress() as report:
         found = estimate(rows, settings, progress=lambda done: report("count", done, None))
     if as_json:
