@@ -84,7 +84,7 @@ def test_a_score_lies_between_the_numbers_it_is_made_of(probabilities):
         ("On a scale of 0 to 100, I", None), ("Rating (0-100): 85", None),
         ("On a scale of 100", None), ("between 80", None), ("less than 30", None),
         ("I would rate this answer a 85", None), ("GPT4 says", None), ("85th", None),
-        ("85 85 85 85", 85), ("85\n85\n", 85), ("85 86", None), ("85.85", None), ("8 85", None),
+        ("85 85 85 85", 85), ("85\n85\n", 85), ("0 40 40 10", 0), ("85.85", None), ("1 000", None),
         ("85" + " " * 200_000, 85), ("85" + " " * 100_000 + "x", 85),
     ],
 )  # fmt: skip

@@ -35,8 +35,9 @@ _FIRST_NUMBER = re.compile(
     r"(?P<before>[^0-9]*)(?<![^\W_])(?<![-–−.,])(?P<number>[0-9]+)(?![^\W_])"
     r"(?P<other>\W{0,9}(?:(?:out\s+)?of|to|and|or)?\W{0,9}[0-9]+(?:[.,][0-9]+)?)?"
 )
-# What a judge that does not stop by itself may say: nothing but one number, again and again.
-_REPEATED = re.compile(r"\s*(?P<number>[0-9]+)(?:\s+(?P=number))*\s*")
+# What a judge that does not stop by itself may say: numbers and nothing else. Its first token is
+# its score, as it is where probabilities are read.
+_NUMBERS = re.compile(r"\s*(?P<number>0|[1-9][0-9]{0,2})(?:\s+(?:0|[1-9][0-9]{0,2}))*\s*")
 _OF_A_HUNDRED = re.compile(r"\s*(?:/|(?:out\s+)?of)\s*100", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _MOST_WORDS = 4
@@ -147,13 +148,13 @@ def score_of_probabilities(probabilities: Mapping[str, float]) -> Score:
 def first_integer(text: str) -> int | None:
     """The first number of a reply, where it is plainly a score from 0 to 100; else None.
 
-    "85", "Score: 85.", "**85**", "85/100" and "85 85 85" are. None of these is: a decimal, a
-    fraction of anything but 100, a range, a bound ("less than 30"), a number that stands beside
-    another one or after many words. A later number is never taken for the first: "150, or rather
-    50" has none.
+    "85", "Score: 85.", "**85**", "85/100" and "85 90 85" are. None of these is: a decimal, a
+    fraction of anything but 100, a range, a bound ("less than 30"), a number after many words, or
+    one with another beside it in a text. A later number is never taken for the first: "150, or
+    rather 50" has none.
     """
-    if repeated := _REPEATED.fullmatch(text):
-        return as_integer(repeated["number"])
+    if numbers := _NUMBERS.fullmatch(text):
+        return as_integer(numbers["number"])
     found = _FIRST_NUMBER.match(text)
     if found is None:
         return None
