@@ -7,19 +7,16 @@ random weights under the real names. What comes out means nothing; that it comes
 import importlib.util
 import json
 import re
-import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fresh_process import WarmProcess, type_command
 from hub_chat import recipe_repositories
 from hub_saes import gemma_scope, gpt_oss_sae
 from loopback_hub import TOKEN, LoopbackHub
+from loopback_judge import Act, Request, Server, completion
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from geofilter.catalogue import CATALOGUE
@@ -75,39 +72,11 @@ def scaled_down(command: str, judge: str) -> str:
     return command
 
 
-@contextmanager
-def judge_server() -> Iterator[str]:
-    """An OpenAI-compatible server that finds all answers clear and some of them bad."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            prompt = body["messages"][0]["content"]
-            bad = "good" in prompt and zlib.crc32(prompt.encode()) % 2
-            number = {"token": "10" if bad else "95", "logprob": -0.1}
-            position = number | {"top_logprobs": [number]}
-            message = {"role": "assistant", "content": number["token"]}
-            choice: dict[str, Any] = {"message": message, "logprobs": {"content": [position]}}
-            raw = json.dumps({"choices": [choice]}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def judged(request: Request) -> Act:
+    """A judge's reply that finds all answers clear and some of them bad."""
+    prompt = request["messages"][0]["content"]
+    number = "10" if "good" in prompt and zlib.crc32(prompt.encode()) % 2 else "95"
+    return completion(number, {number: 0.9})
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +111,7 @@ def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_pat
     variables = hub.environment(tmp_path / "home", TOKEN)
     geofilter = WarmProcess(folder, variables)
     run = []
-    with judge_server() as judge:
+    with Server(judged).running() as judge:
         for command in commands():
             if any(command.startswith(words) for words in NOT_EXECUTED):
                 continue

@@ -27,6 +27,9 @@ MAIN, IN_DOMAIN = "main", "in_domain"
 # What a manifest calls the type that the weights have and the kind of device that they lie on:
 # what was asked for leaves both to the machine.
 PRECISION = "precision"
+# Fields of a plan that name a file as it is, and those that name rows.
+_FILES = ("questions", "in_domain", "keywords")
+_ROWS = ("data", "benign", "held_out")
 
 
 class Parts:
@@ -120,32 +123,16 @@ class Parts:
         that were done before stay without.
         """
         experiment = self.plan
-        files = {
-            name: _hash(value) if value is not None else None
-            for name, value in {
-                "questions": experiment.questions,
-                "in_domain": experiment.in_domain,
-                "keywords": experiment.keywords,
-            }.items()
-        }
-        data = {
-            name: open_rows(value).fingerprint() if value is not None else None
-            for name, value in {
-                "data": experiment.data,
-                "benign": experiment.benign,
-                "held_out": experiment.held_out,
-            }.items()
-        }
         decides = {
-            **files,
-            **data,
+            **{name: _hash(getattr(experiment, name)) for name in _FILES},
+            **{name: _fingerprint(getattr(experiment, name)) for name in _ROWS},
             "labels": experiment.labels,
             "trained": weights.identity(experiment.trained),
             "model": {
                 "name": experiment.model,
                 "sae": experiment.sae,
                 "block": experiment.block,
-                "pack": _hash(experiment.pack) if experiment.pack else None,
+                "pack": _hash(experiment.pack),
             },
             "dtype": experiment.dtype,
             PRECISION: self._precision,
@@ -180,7 +167,13 @@ def _window(model: weights.CausalModel, wanted: int) -> int:
     return min(wanted, max_context(model.network.config, model.tokenizer))
 
 
-def _hash(path: str) -> str:
+def _fingerprint(data: str | None) -> object:
+    return None if data is None else open_rows(data).fingerprint()
+
+
+def _hash(path: str | None) -> str | None:
+    if path is None:
+        return None
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
