@@ -130,3 +130,12 @@ def test_a_closed_pipe_is_quiet():
 def test_command_modules_are_named_in_the_table_only(name):
     module = importlib.import_module(f"geofilter.cli.{cli.COMMANDS[name][0]}")
     assert module.command.name == name
+
+
+def test_slow_work_does_not_seem_to_stand_still(monkeypatch, capsys):
+    from geofilter.cli import output
+
+    clock = iter([0.0, 40.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    output._PlainLines("unfiltered/seed-0: train").report(18, 120)
+    assert "18 of 120 steps, 0.5 steps/s, about 227 s left" in capsys.readouterr().err

@@ -85,7 +85,8 @@ class _PlainLines:
         rate = done / (now - self._start)
         of_all = f" of {total:,}" if total is not None else ""
         left = f", about {(total - done) / rate:,.0f} s left" if total is not None and rate else ""
-        note(f"{self._label}: {done:,}{of_all} {self._unit}, {rate:,.0f} {self._unit}/s{left}")
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+        note(f"{self._label}: {done:,}{of_all} {self._unit}, {speed} {self._unit}/s{left}")
 
     def close(self) -> None:
         pass
