@@ -149,15 +149,24 @@ class Bound:
         without = (
             f" The {beside:,} rows that\nwere dropped without a score are others." if beside else ""
         )
-        return (
+        bound = (
             f"Of the {self.different.dropped:,} different scored rows dropped, a share of at most "
             f"{self.q:g} is clean, on\n"
             "average over references and data sets, if the reference is exchangeable with the\n"
             "different clean rows of the data: of the same source, picked in the same way from\n"
             "different rows, all clean. Of a single draw that says little, of the kept rows\n"
-            f"nothing.{without}\n"
-            f"Reference: {self.n:,} rows of {escape(self.reference.source, limit=None)}; by these "
-            f"about {self.reference.clean.estimate:.0%} of the data's different rows are clean."
+            f"nothing.{without}"
+        )
+        none = (
+            "No row is dropped for its score: none is so far above the reference that at most "
+            f"{self.q:g}\nof the dropped could be promised to be clean. That does not say that all "
+            f"rows are\nclean: this scorer may not tell them apart.{without}"
+        )
+        source, share = escape(self.reference.source, limit=None), self.reference.clean.estimate
+        return (
+            f"{bound if self.different.dropped else none}\n"
+            f"Reference: {self.n:,} rows of {source}; if they are exchangeable,\n"
+            f"about {share:.0%} of the data's different rows are clean."
         )
 
     def warn(self) -> None:
