@@ -10,6 +10,7 @@ from geofilter.verify.baselines import (
     label_scores,
     length_matched_scores,
     random_scores,
+    ties_at_random,
 )
 
 
@@ -52,3 +53,17 @@ def test_labels_come_before_everything_else() -> None:
     labels = [False, True, False, True, False, False]
     assert set(drop_fraction(label_scores(labels, 5), 0.34).drop) == {1, 3}
     assert {1, 3} < set(drop_fraction(label_scores(labels, 5), 0.5).drop.tolist())
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.25, -3.0, 1e9]), min_size=1, max_size=60), st.integers(0, 9)
+)
+def test_breaking_ties_changes_no_order_and_leaves_no_tie(scores: list[float], seed: int) -> None:
+    broken = ties_at_random(np.array(scores), seed)
+    assert len(set(broken)) == len(scores)
+    assert (np.sort(scores) == np.array(scores)[np.argsort(broken)]).all()
+
+
+def test_equal_rows_are_dropped_wherever_in_the_file_they_stand() -> None:
+    dropped = drop_fraction(ties_at_random(np.zeros(400), 3), 0.5).drop
+    assert 70 < (dropped < 200).sum() < 130

@@ -241,6 +241,19 @@ def test_plans_that_cannot_be_run_are_refused_before_anything_is(
         plan(**changed)
 
 
+def test_where_keywords_tell_nothing_the_order_of_the_file_does_not_choose(files: Path) -> None:
+    Path("words.txt").write_text("unheard\n")
+    outcome = experiment.run(plan(arms=("keyword",), keywords="words.txt"), "out")
+    kept = [
+        set(json.loads((Path("out/arms") / cell.cell.name / "training.json").read_text())["rows"])
+        for cell in outcome.cells
+    ]
+    first, second = kept
+    assert len(first) == len(second) == 20
+    assert first != second
+    assert 0 < len(first & set(range(20))) < 20
+
+
 def test_labels_must_be_true_or_false(files: Path) -> None:
     with pytest.raises(DataError, match=r"column 'prompt' of data\.jsonl holds 'w"):
         experiment.run(plan(arms=("oracle",), labels="prompt"), "out")

@@ -52,5 +52,15 @@ def keyword_scores(texts: Sequence[str], keywords: Collection[str]) -> Floats:
 
 def label_scores(labels: Sequence[bool], seed: int) -> Floats:
     """The rows that are labelled harmful first, in a random order, then the others likewise."""
-    random = random_scores(len(labels), seed)
-    return random + len(labels) * np.asarray(labels, np.float64)
+    return ties_at_random(np.asarray(labels, np.float64), seed)
+
+
+def ties_at_random(scores: Floats, seed: int) -> Floats:
+    """The order of `scores` (rows,), equal ones in a random order: no two rows share a place.
+
+    A share of rows is cut somewhere, and where the cut falls among equal scores, the order
+    of the file would choose. A file with its harmful rows on top would flatter the arm.
+    """
+    rows = len(scores)
+    places = np.unique(scores, return_inverse=True)[1]
+    return random_scores(rows, seed) + rows * places.astype(np.float64)

@@ -40,6 +40,8 @@ Scores = np.ma.MaskedArray[Any, Any]
 Report = Callable[[str, int, int | None], None]
 
 _FEWEST = 2
+# Arms that give many rows the same number.
+_TIED = (plan.KEYWORD, plan.JUDGE)
 # Rows that a judge is handed at once: what a kill may cost.
 _JUDGED_AT_ONCE = 64
 
@@ -142,7 +144,8 @@ class ArmScores:
             )
         if cell.arm == plan.ORACLE:
             return np.ma.asarray(baselines.label_scores(self._labels(), cell.seed))
-        return self._of(cell.arm)
+        scores = self._of(cell.arm)
+        return _untied(scores, cell.seed) if cell.arm in _TIED else scores
 
     def _of(self, arm: str) -> Scores:
         if arm not in self._kept:
@@ -247,6 +250,12 @@ def _at(table: ScoreTable, index: Sequence[int]) -> Scores:
     scores = table.scores
     chosen: Scores = scores[np.asarray(index, np.int64)]
     return chosen
+
+
+def _untied(scores: Scores, seed: int) -> Scores:
+    """The same order, equal rows at random; rows without a score stay without."""
+    order = baselines.ties_at_random(scores.filled(0.0), seed)
+    return np.ma.masked_array(order, mask=np.ma.getmaskarray(scores))
 
 
 def _masked(values: Sequence[float | None]) -> Scores:
