@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -70,6 +71,8 @@ def _serve() -> None:
     """Run the commands that come in and answer each with a line."""
     from geofilter.cli.main import main
 
+    wait = time.sleep
+    time.sleep = lambda seconds: wait(min(seconds, 0.1))  # before a hub is tried again
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         words, variables = json.loads(line)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from geofilter import demo
 from geofilter.models import CATALOGUE
@@ -61,10 +62,15 @@ def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_p
 
 def test_the_last_act_trains_each_arm_and_counts_what_it_answers(geofilter, tmp_path, monkeypatch):
     # A little of it: the whole takes minutes.
-    plan = dataclasses.replace(CATALOGUE["organism"].trial, recipe={**RECIPE, "steps": 4})
-    monkeypatch.setitem(
-        CATALOGUE, "organism", dataclasses.replace(CATALOGUE["organism"], trial=plan)
-    )
+    entry, trial = CATALOGUE["organism"], CATALOGUE["organism"].trial
+    few = {name: str(tmp_path / name) for name in ("questions", "in_domain", "held_out")}
+    for name in ("questions", "in_domain"):
+        every = yaml.safe_load(Path(entry.path(getattr(trial, name))).read_text())
+        Path(few[name]).write_text(yaml.safe_dump(every[::5]))
+    rows = Path(entry.path(trial.held_out)).read_text().splitlines(keepends=True)
+    Path(few["held_out"]).write_text("".join(rows[:50]))
+    plan = dataclasses.replace(trial, **few, recipe={**RECIPE, "steps": 4})
+    monkeypatch.setitem(CATALOGUE, "organism", dataclasses.replace(entry, trial=plan))
     monkeypatch.setattr(demo, "ARMS", ("unfiltered", "nearest"))
     done = geofilter("demo", "-o", str(tmp_path / "demo"))
     assert done.code == 0, done.err
@@ -77,5 +83,6 @@ def test_the_last_act_trains_each_arm_and_counts_what_it_answers(geofilter, tmp_
         wanted and one["aligned"] < 30 and one["coherent"] > 50
         for one, wanted in zip(judged, main, strict=True)
     )
+    assert misaligned > 0
     assert f"{100 * misaligned / sum(main):.1f} %" in line
     assert "safe" not in (done.out + done.err).lower()

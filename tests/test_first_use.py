@@ -6,14 +6,13 @@ The hub is a real server on loopback with small repositories under the real ids.
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from cli_folder import Outcome
-from fresh_process import type_command
+from fresh_process import WarmProcess, type_command
 from hub_repos import DATASET, GATED, MODELS, data_rows, toxicity_prompts
 from hub_saes import gemma_scope, gpt_oss_sae, llama_scope
 from loopback_hub import TOKEN, Content, LoopbackHub
@@ -22,8 +21,7 @@ from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_direc
 from geofilter.catalogue import CATALOGUE
 from geofilter.pack import load_pack
 
-# The largest first: it takes as long as the others together.
-NAMES = ["gemma-2-27b", "gemma-2-2b", "gemma-2-9b", "llama-3.1-8b", "gpt-oss-20b"]
+NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]
 
 
 def sae_repository(name: str, folder: Path) -> tuple[str, dict[str, Content]]:
@@ -55,25 +53,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with nothing in it but the data."""
+    """A user's folder with nothing in it but data, a copy for each model."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "data.jsonl").write_bytes(data_rows())
+    for name in NAMES:
+        (folder / f"{name}.jsonl").write_bytes(data_rows())
     return folder
 
 
 @pytest.fixture(scope="module")
-def runs(hub: LoopbackHub, home: Path) -> Iterator[dict[str, Future[Outcome]]]:
-    """`geofilter score data.jsonl --model NAME` for every name, two at a time."""
+def command(hub: LoopbackHub, home: Path) -> Iterator[WarmProcess]:
+    """A process of that user."""
+    process = WarmProcess(home, hub.environment(home, TOKEN))
+    yield process
+    process.close()
 
-    def score(name: str) -> Outcome:
-        folder = home / name
-        folder.mkdir()
-        (folder / "data.jsonl").symlink_to(home / "data.jsonl")
-        variables = hub.environment(folder, TOKEN)
-        return type_command(f"score data.jsonl --model {name}", folder, variables)
 
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(score, name) for name in NAMES}
+@pytest.fixture(scope="module")
+def runs(command: WarmProcess) -> dict[str, Outcome]:
+    """What `geofilter score NAME.jsonl --model NAME` said, for every name."""
+    return {name: command(f"score {name}.jsonl --model {name}") for name in NAMES}
 
 
 def weights_needed(files: dict[str, Content], block: int) -> tuple[set[str], set[str]]:
@@ -90,12 +88,12 @@ def weights_needed(files: dict[str, Content], block: int) -> tuple[set[str], set
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_of_the_catalogue_scores_as_typed_and_fetches_no_later_block(
-    name: str, hub: LoopbackHub, home: Path, runs: dict[str, "Future[Outcome]"]
+    name: str, hub: LoopbackHub, home: Path, runs: dict[str, Outcome]
 ) -> None:
-    done = runs[name].result()
+    done = runs[name]
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
-    table = pq.read_table(home / name / "data.jsonl.scores.parquet")
+    table = pq.read_table(home / f"{name}.jsonl.scores.parquet")
     scores = table.column("score").to_pylist()
     assert len(scores) == 4
     assert None not in scores
@@ -112,10 +110,12 @@ def test_a_model_of_the_catalogue_scores_as_typed_and_fetches_no_later_block(
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b"])
 def test_the_pack_records_where_its_rows_come_from_and_is_made_once(
-    name: str, hub: LoopbackHub, home: Path, runs: dict[str, "Future[Outcome]"]
+    name: str, hub: LoopbackHub, home: Path, runs: dict[str, Outcome]
 ) -> None:
-    assert runs[name].result().code == 0
-    (path,) = (home / name / "cache" / "geofilter" / "packs").iterdir()
+    assert runs[name].code == 0
+    packs = list((home / "cache" / "geofilter" / "packs").iterdir())
+    assert len(packs) == len(NAMES)
+    (path,) = (one for one in packs if load_pack(one).model_name == name)
     made, pack = path.stat().st_mtime_ns, load_pack(path)
     toxic, benign = pack.provenance["toxic"], pack.provenance["benign"]
     for side in (toxic, benign):
@@ -126,14 +126,13 @@ def test_the_pack_records_where_its_rows_come_from_and_is_made_once(
     assert (toxic["toxicity_from"], benign["toxicity_to"]) == (0.75, 0.1)
 
     before = len(hub.log)
-    variables = hub.environment(home / name, TOKEN)
-    again = type_command(
-        f"score data.jsonl --model {name} -o again.parquet", home / name, variables
-    )
+    variables = hub.environment(home, TOKEN)
+    asked = f"score {name}.jsonl --model {name} -o again.parquet"
+    again = type_command(asked, home, variables)
     assert again.code == 0, again.err
     later = {request.repo for request in hub.log[before:] if request.method == "GET"}
     assert later <= {None}, "everything was in the cache"
     assert path.stat().st_mtime_ns == made
-    tables = [home / name / file for file in ("data.jsonl.scores.parquet", "again.parquet")]
+    tables = [home / file for file in (f"{name}.jsonl.scores.parquet", "again.parquet")]
     first, second = (pq.read_table(file).column("score").to_pylist() for file in tables)
     assert first == second
