@@ -13,13 +13,14 @@ import argparse
 import json
 import tempfile
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import organism_filter as study
 import torch
 
-from geofilter import plots
+from geofilter import organism, plots
 from geofilter.catalogue import CATALOGUE
 from geofilter.verify import experiment, tracks
 from geofilter.verify.defaults import make_plan
@@ -92,10 +93,12 @@ def first_look(runs: list[tracks.Run]) -> list[str]:
 
 
 def read(path: Path) -> list[tracks.Run]:
-    """The runs so far; none where they belong to other weights or settings."""
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if any(kept.get(key) != value for key, value in facts().items()):
+    """The runs so far. Stops where they belong to other weights, settings or versions."""
+    if not path.exists():
         return []
+    kept = json.loads(path.read_text())
+    if other := [key for key, value in facts().items() if kept.get(key) != value]:
+        raise SystemExit(f"{path} holds figures of other {', '.join(other)}; move it away")
     return [
         tracks.Run(**run | {"points": tuple(tracks.Point(**point) for point in run["points"])})
         for run in kept["runs"]
@@ -104,7 +107,7 @@ def read(path: Path) -> list[tracks.Run]:
 
 def facts() -> dict[str, Any]:
     """What decides the figures."""
-    files = json.loads((study.organism.FOLDER / "manifest.json").read_text())["files"]
+    files = json.loads((organism.FOLDER / "manifest.json").read_text())["files"]
     trial = CATALOGUE["organism"].trial
     assert trial is not None
     return {
@@ -114,9 +117,7 @@ def facts() -> dict[str, Any]:
         "protocol": {"rows": study.ROWS, "every": EVERY, "answers": ANSWERS}
         | dict(trial.recipe)
         | dict(trial.sampling),
-        "versions": {
-            name: study.version(name) for name in ("torch", "transformers", "trl", "sae-lens")
-        },
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "sae-lens")},
     }
 
 

@@ -167,7 +167,7 @@ def card(pack: FeaturePack, repo: str) -> str:
             f"# {repo.partition('/')[2]}",
             "",
             f"A geofilter feature pack: {len(pack)} toxic features of one SAE, by which rows of a "
-            "fine-tuning data set are scored. It measures closeness to features, no more.",
+            "fine-tuning data set are scored. It measures proximity to features, no more.",
             "",
             "| | |",
             "| --- | --- |",

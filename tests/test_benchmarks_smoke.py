@@ -4,7 +4,10 @@ import contextlib
 import importlib
 import io
 import json
+import shutil
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,22 @@ def test_scaling_reports_a_line_packs_of_every_size_and_choosing_again(tmp_path:
     if "missing" not in again:
         assert again["times_as_fast"]["score with the model"] == 1
         assert again["times_as_fast"]["score from saved features"] > 0
+
+
+def test_a_study_prints_its_committed_figures_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = BENCHMARKS / "results" / "organism_track.json"
+    versions = json.loads(committed.read_text())["versions"]
+    if versions != {name: version(name) for name in versions}:
+        pytest.skip("measured with other versions, which the study refuses to go on from")
+    copy = Path(shutil.copy(committed, tmp_path))
+    monkeypatch.setattr(sys, "argv", ["organism_track.py", "--report", "-o", str(copy)])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        importlib.import_module("organism_track").main()
+    assert json.loads(copy.read_text())["runs"] == json.loads(committed.read_text())["runs"]
+    table = [line for line in printed.getvalue().splitlines() if line.startswith("| proximity")]
+    page = (BENCHMARKS.parent / "docs" / "tracking.md").read_text().splitlines()
+    assert table
+    assert set(table) <= set(page)

@@ -32,7 +32,7 @@ def limits(contents: Contents) -> Html:
 def _limits(contents: Contents) -> Iterator[tuple[object, ...]]:
     yield (
         tag("strong", "Whether a row is harmful. "),
-        "A score is closeness in one model's features. Harm without a feature, or of a kind that "
+        "A score is proximity in one model's features. Harm without a feature, or of a kind that "
         "was not in the contrast sets, is invisible to it; text that quotes or warns of harm can "
         "lie near it.",
     )

@@ -33,7 +33,7 @@ NAMES = {
     RATE: "misaligned answers, the rate itself",
     STEP: "the number of steps done",
     "activation": "activation of toxic features",
-    "nearest": "closeness to toxic features",
+    "nearest": "proximity to toxic features",
     "persona": "dense direction (persona)",
 }
 Values = Mapping[str, float | None]
