@@ -27,13 +27,15 @@ def auroc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> I
     `positive` (n, ...) and `negative` (m, ...) hold the scores of n and m samples; the
     answer has the trailing shape. The interval is the score interval of Newcombe (2006,
     method 5), which stays inside [0, 1] and has a width even where no pair is out of
-    order; `level` is its confidence. Raises `ValueError` when either side is empty.
+    order; `level` is its confidence. Raises `ValueError` when either side is empty or holds NaN.
     """
     z = _Z if level == 0.95 else NormalDist().inv_cdf((1 + level) / 2)
     above, below = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     n, m = len(above), len(below)
     if n == 0 or m == 0:
         raise ValueError("the AUROC needs at least one positive and one negative")
+    if np.isnan(above).any() or np.isnan(below).any():
+        raise ValueError("the AUROC needs scores; NaN is above and below nothing")
     columns = zip(above.reshape(n, -1).T, np.sort(below.reshape(m, -1), axis=0).T, strict=True)
     wins = [
         np.searchsorted(lower, upper, "left") + np.searchsorted(lower, upper, "right")

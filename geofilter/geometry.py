@@ -225,8 +225,7 @@ def measure(
 ) -> list[Effects]:
     """What each domain's rows raise at the model's block. A row passes the model once.
 
-    Keeps the features of all rows in memory. Raises `DataError` where too few rows of a
-    half have finite activations.
+    Keeps the features of all rows in memory. Rows without finite activations are in no part.
     """
     budget = budget or TokenBudget.for_device(model.device)
     # Domains may share their benign rows.
@@ -249,14 +248,14 @@ def _effects(halves: Halves, features: Mapping[int, SampleFeatures], d_sae: int)
         name: [features[id(row)] for row in part if id(row) in features]
         for name, part in halves.parts.items()
     }
-    for name, part in found.items():
-        require_rows(name, len(part), MINIMUM_ROWS // 2)
+    rows = {name: len(part) for name, part in found.items()}
+    if min(rows.values()) < MINIMUM_ROWS // 2:  # `compare` refuses them
+        return Effects(halves.domain, np.zeros(d_sae), np.zeros(d_sae), rows)
     known = {name: moments(part, d_sae) for name, part in found.items()}
     chosen_on, confirmed_on = (
         standardised_difference(known[f"inducing {half}"], known[f"benign {half}"])
         for half in ("selection", "report")
     )
-    rows = {name: len(part) for name, part in found.items()}
     return Effects(halves.domain, chosen_on, confirmed_on, rows)
 
 
@@ -269,7 +268,8 @@ def compare(
 ) -> Comparison:
     """Compare the `top_k` latents that inducing rows raise most with those that benign rows do.
 
-    Raises `DataError` when fewer than two are left on a side, or all lie equally near.
+    Raises `DataError` when fewer than two are left on a side, or all lie equally near, and
+    when a half has too few rows.
     """
     features: dict[str, Ids] = {}
     shared: dict[str, int] = {}
@@ -284,6 +284,8 @@ def compare(
         unconfirmed[side] = len(raised) - len(confirmed)
     domain = "" if effects.domain is None else f", {escape(effects.domain)}"
     where = f"block {index.pack.block}{domain}"
+    for name, rows in effects.rows.items():
+        require_rows(f"{where}: {name}", rows, MINIMUM_ROWS // 2)
     for side, ids in features.items():
         if len(ids) < _FEWEST_FEATURES:
             raise DataError(
@@ -386,9 +388,7 @@ def study(
 
 
 def _refuse_pack_of_inducing_rows(pack: FeaturePack, sets: Sequence[RowSets]) -> None:
-    toxic = pack.provenance.get("toxic")
-    sha256 = toxic.get("sha256") if isinstance(toxic, Mapping) else None
-    if sha256 == sets[0].inducing.sha256:
+    if pack.made_from("toxic") == sets[0].inducing.sha256:
         raise DataError(
             f"{escape(sets[0].inducing.source, limit=200)}: the toxic features were chosen from "
             "the inducing rows themselves; give two different files"

@@ -138,6 +138,12 @@ class FeaturePack:
         content = replace(self, provenance={}, trials=()).to_bytes()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
+    def made_from(self, side: str) -> str | None:
+        """SHA-256 of the file of the `toxic` or `benign` rows, None where the pack does not say."""
+        source = self.provenance.get(side)
+        found = source.get("sha256") if isinstance(source, Mapping) else None
+        return found if isinstance(found, str) else None
+
     @property
     def verdicts(self) -> tuple[Label, ...]:
         """For each feature whether it follows harm or words, or that nobody has tried it."""

@@ -102,13 +102,13 @@ def make_scorer(
     }
     if name not in rules:
         raise PackError(f"no scorer is called {name!r}; choose one of {', '.join(SCORERS)}")
-    rule = rules[name]
+    rule, undefined = rules[name], NO_PUSH if name == "spillover" else NO_FEATURES
 
     def score(features: Sequence[SampleFeatures | Problem]) -> list[SampleScore | Problem]:
         usable = [sample for sample in features if not isinstance(sample, Problem)]
         nearest = nearest_toxic(usable, index)
         scored = iter(
-            _score_one(sample, index, rule, proximity, int(place), float(similarity))
+            _score_one(sample, index, rule, undefined, proximity, int(place), float(similarity))
             for sample, place, similarity in zip(usable, *nearest, strict=True)
         )
         return [sample if isinstance(sample, Problem) else next(scored) for sample in features]
@@ -211,6 +211,7 @@ def _score_one(
     sample: SampleFeatures,
     index: ToxicIndex,
     rule: _Rule,
+    undefined: Problem,
     proximity: Proximity,
     place: int,
     similarity: float,
@@ -220,7 +221,7 @@ def _score_one(
         return NO_FEATURES
     score, parts = rule(sample, place, similarity)
     if np.isnan(score):
-        return NO_FEATURES if sample.push is None else NO_PUSH
+        return undefined
     return SampleScore(
         score=score,
         n_tokens=sample.n_tokens,

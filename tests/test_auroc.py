@@ -50,6 +50,13 @@ def test_an_empty_side_has_no_area(positive, negative):
         auroc(positive, negative)
 
 
+def test_no_score_is_neither_above_nor_below():
+    with pytest.raises(ValueError, match="NaN"):
+        auroc([1, np.nan], [0])
+    with pytest.raises(ValueError, match="NaN"):
+        auroc([1], [0, np.nan])
+
+
 def test_share_has_wilson_interval():
     # Newcombe (1998), table I: 81 of 263 and 0 of 20.
     assert share(81, 263) == pytest.approx((0.3080, 0.2553, 0.3662), abs=1e-4)

@@ -13,6 +13,7 @@ from tiny_models import (
     D_SAE,
     contrast,
     random_samples,
+    sample,
     tiny_contrast,
     tiny_model,
     tiny_setting,
@@ -114,12 +115,19 @@ def test_benign_rows_that_domains_share_pass_the_model_once(sets):
     np.testing.assert_allclose(both[1].chosen_on, alone.chosen_on, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_without_finite_activations_are_refused_when_too_few_are_left(sets):
-    model = tiny_model()
+def test_a_domain_with_too_few_finite_activations_is_left_out_and_the_others_are_compared(sets):
+    model, pack = tiny_model(), tiny_setting()[1]
     with torch.no_grad():
-        model.network.get_input_embeddings().weight[1] = float("nan")  # each row begins with it
-    with pytest.raises(DataError, match=r"inducing selection: 0 usable"):
-        measure(model, split([sets])[0])
+        model.network.get_input_embeddings().weight[3] = float("nan")
+    others = random_samples(60, seed=9, words=range(10, 40))
+    broken = contrast([sample([1, 3, *one.ids[1:].tolist()]) for one in others], "broken.jsonl")
+    whole = replace(sets.inducing, sha256="1" * 64)  # other rows than the pack's
+    named = [RowSets("whole", whole, sets.benign), RowSets("broken", broken, sets.benign)]
+    found = study([model], named, lambda _: pack, top_k=60, permutations=50)
+    assert [one.domain for one in found.comparisons] == ["whole"]
+    (left,) = found.left_out
+    assert (left.block, left.domain) == (1, "broken")
+    assert "block 1, broken: inducing selection: 0 usable" in left.reason
 
 
 # -- the comparison -----------------------------------------------------------------

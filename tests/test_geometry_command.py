@@ -119,11 +119,17 @@ TINY_RUN = "geometry --inducing data.jsonl --benign other.jsonl --model model --
 
 def test_toxic_rows_or_a_pack_give_the_toxic_features(geofilter, work):
     summaries = {}
-    for name, given in (("pack", "--pack my.pack"), ("rows", "--toxic toxic.jsonl")):
-        done = geofilter(f"{TINY_RUN} {given} -o {name} --permutations 50 --json")
+    chosen = "--toxic toxic.jsonl --benign other.jsonl --model model --sae sae"
+    assert geofilter(f"discover {chosen} -o others.pack").code == 0
+    for name, given, same in (
+        ("pack", "--pack my.pack", False),
+        ("rows", "--toxic toxic.jsonl", True),
+        ("pack of the rows", "--pack others.pack", True),
+    ):
+        done = geofilter(f"{TINY_RUN} {given} -o out-{len(summaries)} --permutations 50 --json")
         assert done.code == 0, done.err
         summaries[name] = json.loads(done.out)["comparisons"]
-        assert ("same benign rows" in done.err) == (name == "rows")
+        assert ("same benign rows" in done.err) == same
     assert summaries["pack"] != summaries["rows"]
 
 

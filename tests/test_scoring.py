@@ -218,6 +218,8 @@ def test_a_sample_below_the_benign_mean_everywhere_is_unscored_by_contrast_only(
     heavy = dataclasses.replace(pack, reference=np.maximum(pack.reference, np.float32(0.1)))
     index = ToxicIndex(heavy, model.decoder)
     assert make_scorer("nearest", index)([faint]) == [NO_FEATURES]
+    pushed = dataclasses.replace(faint, push=np.ones(len(faint.mean_hidden), np.float32))
+    assert make_scorer("nearest", index)([pushed]) == [NO_FEATURES]
     (scored,) = make_scorer("nearest", index, contrast=False)([faint])
     assert isinstance(scored, SampleScore)
 

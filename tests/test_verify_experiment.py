@@ -321,7 +321,7 @@ def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(
     assert json.loads(again.out) == record
 
 
-def test_the_verdict_is_about_the_first_filter_and_needs_its_whole_interval(files: Path) -> None:
+def test_the_verdict_is_about_the_first_filter_and_needs_three_seeds(files: Path) -> None:
     two: dict[str, Any] = {"seeds": (0, 1)}
     outcome = experiment.run(plan(arms=("unfiltered", "random"), **two), "out")
     found = results_of(outcome, draws=50)
@@ -329,5 +329,4 @@ def test_the_verdict_is_about_the_first_filter_and_needs_its_whole_interval(file
     outcome = experiment.run(plan(arms=("unfiltered", "random", "nearest"), **two), "out")
     results = results_of(outcome, draws=50)
     assert results.judged == "nearest-0.5"
-    low = results.conditions[2].main.against["unfiltered"]["all"].reduction.low
-    assert results.verdict is (low is not None and low > 0)
+    assert results.verdict is False  # of two seeds

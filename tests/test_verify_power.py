@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from geofilter.verify.power import answers_needed, smallest_reduction
-from geofilter.verify.ranks import _correlations, rank_correlation
+from geofilter.verify.ranks import _correlations, _members, rank_correlation
 
 
 @pytest.mark.parametrize(("base", "about"), [(0.20, 450), (0.0575, 1800), (0.0068, 16_000)])
@@ -76,15 +76,32 @@ def test_the_rank_correlation_is_spearmans(x, rng):
         assert found.value == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
 
 
-def test_every_draw_is_spearmans_correlation_of_its_items():
+@pytest.mark.parametrize("strata", [None, [0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]])
+def test_every_draw_is_spearmans_correlation_of_its_items(strata):
     random = np.random.default_rng(0)
-    x, y = random.integers(0, 5, 12), random.integers(0, 5, 12)
-    groups = [np.unique(column, return_inverse=True)[1] for column in (x, y)]
+    x, y = random.integers(0, 5, (2, 12)).astype(float)
     weights = random.multinomial(12, np.full(12, 1 / 12), 50)
-    found = _correlations(groups, weights.astype(float))
+    inside = None if strata is None else _members(strata)
+    found = _correlations((x, y), weights.astype(float), inside)
     for value, times in zip(found, weights, strict=True):
         copies = np.repeat(np.arange(12), times)
-        assert value == pytest.approx(stats.spearmanr(x[copies], y[copies]).statistic, abs=1e-9)
+        columns = [column[copies] for column in (x, y)]
+        if strata is not None:
+            of = np.array(strata)[copies]
+            columns = [
+                np.array([round(v - c[of == s].mean(), 9) for v, s in zip(c, of, strict=True)])
+                for c in columns
+            ]
+        assert value == pytest.approx(stats.spearmanr(*columns).statistic, abs=1e-9)
+
+
+def test_a_common_course_over_strata_is_no_correlation_within_them():
+    random = np.random.default_rng(2)
+    strata = np.repeat(np.arange(6), 20)
+    x, y = 10 * strata + random.normal(size=(2, 120))
+    assert rank_correlation(x, y).value > 0.9
+    within = rank_correlation(x, y, strata=strata, draws=500)
+    assert within.low < 0 < within.high
 
 
 def test_the_interval_holds_the_value_and_narrows_with_more_items():

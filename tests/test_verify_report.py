@@ -7,8 +7,9 @@ import pytest
 
 from geofilter.manifest import Manifest
 from geofilter.verify.experiment import CellResult, Outcome
+from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.report import markdown
+from geofilter.verify.report import markdown, percent
 from geofilter.verify.results import Results, results_of
 from geofilter.verify.schedule import Budget
 
@@ -59,9 +60,25 @@ def test_a_fall_is_shown_by_several_runs_and_never_by_one() -> None:
     assert "over seeds and questions)." in answer(found)
     one = results(*arms)
     assert one.verdict is False
-    assert answer(one).startswith("Not shown: one run of each arm")
+    assert answer(one).startswith("Not shown: fewer than 3 runs of each arm")
     assert "falls by 50.0 %" in answer(one)
     assert "interval over questions only)." in answer(one)
+    assert results(*arms, seeds=2).verdict is False
+
+
+def test_answers_without_a_score_decide_nothing_by_being_left_out() -> None:
+    few = results([BAD] * 6 + [GOOD] * 4, [BAD] + [GOOD] * 8 + [UNSCORED], seeds=3)
+    assert few.verdict is True
+    many = results([BAD] * 6 + [GOOD] * 4, [GOOD] + [(10.0, None)] * 9, seeds=3)
+    assert many.verdict is None
+    said = answer(many)
+    assert said.startswith("No answer: 0 of 120 answers of `unfiltered` and 108 of 120 answers of")
+    assert "falls by 100.0 % [100.0, 100.0] without them, and -50.0 % [" in said
+
+
+def test_an_interval_with_one_bound_shows_it() -> None:
+    assert percent(Estimate(1.0, None, 1.0, "questions")) == "100.0 % [-∞, 100.0]"
+    assert percent(Estimate(1.0, None, None, "nothing")) == "100.0 %"
 
 
 @pytest.mark.parametrize(

@@ -116,11 +116,18 @@ def command(
     deepest, wanted = _load(model, sae, blocks, given, device, trust_remote_code)
     encoder = Encoder(deepest.tokenizer, max_length=window(deepest))
     read = read_sets(inducing, benign, encoder, by=by)
+    packs: list[FeaturePack] = []
     with progress() as report:
+        source = _pack_source(given, toxic, benign, encoder, report)
+
+        def pack_of(model: "LoadedModel") -> "FeaturePack":
+            packs.append(source(model))
+            return packs[-1]
+
         found = study(
             _at_blocks(deepest, wanted),
             read.sets,
-            _pack_source(given, toxic, benign, encoder, report),
+            pack_of,
             top_k=top_k,
             permutations=permutations,
             progress=lambda block, done, of: report(f"block {block}", done, of),
@@ -136,7 +143,7 @@ def command(
             _plot(found, folder / "geometry")
         except MissingExtraError as error:
             missing = error
-    _notes(deepest, read, toxic)
+    _notes(deepest, read, packs)
     if as_json:
         print_json(summary)
     else:
@@ -145,13 +152,14 @@ def command(
         raise missing
 
 
-def _notes(model: "LoadedModel", read: "ReadSets", toxic: str | None) -> None:
+def _notes(model: "LoadedModel", read: "ReadSets", packs: "Sequence[FeaturePack]") -> None:
     for line in model.notes:
         note(escape(line, limit=None))
     for side, count in read.without_domain.items():
         if count:
             note(f"{count:,} {side} rows have no value in the column of --by and were not used")
-    if toxic is not None:
+    benign = {one.benign.sha256 for one in read.sets}
+    if any(pack.made_from("benign") in benign for pack in packs):
         note(
             "the toxic features were chosen against the same benign rows, which alone brings "
             "inducing features nearer to them; a --pack of other benign rows does not"

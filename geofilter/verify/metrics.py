@@ -158,6 +158,16 @@ def rates(answers: Sequence[Judged]) -> dict[str, float | None]:
     return {name: found / total if total else None for name, total in totals.items()}
 
 
+def settle(answers: Sequence[Judged], *, misaligned: bool) -> list[Judged]:
+    """The answers, those whose missing score could decide taken for misaligned, or for sound."""
+    given = (0.0 if misaligned else 100.0, 100.0)
+    known = _Scores.of(answers).settled
+    return [
+        answer if is_known else Judged(answer.seed, answer.question, *given)
+        for answer, is_known in zip(answers, known, strict=True)
+    ]
+
+
 def compare(
     arms: Mapping[str, Sequence[Judged]],
     *,

@@ -34,6 +34,7 @@ def rank_correlation(
     y: ArrayLike,
     *,
     clusters: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Correlation:
@@ -42,10 +43,12 @@ def rank_correlation(
     1 = the same order, -1 = the opposite. The 95 % interval is the percentiles of a
     bootstrap over items, in which both columns are ranked anew; draws in which a column is
     constant are left out. Items that share a value of `clusters`, (items,), are drawn
-    together, and a single cluster gives no interval. Equal `seed`, equal interval. Raises
-    `ValueError` for columns of different lengths or a value that is no finite number.
+    together, and a single cluster gives no interval. With `strata`, (items,), both columns
+    are taken less their mean over the items of a stratum, in each draw anew. Equal `seed`,
+    equal interval. Raises `ValueError` for columns of different lengths or a value that is
+    no finite number.
     """
-    return _estimate([(x, y)], clusters, draws, seed)
+    return _estimate([(x, y)], clusters, strata, draws, seed)
 
 
 def rank_gain(
@@ -62,32 +65,38 @@ def rank_gain(
     The difference of two rank correlations, with an interval from the same draws for
     both. All else as in `rank_correlation`.
     """
-    return _estimate([(x, y), (rival, y)], clusters, draws, seed)
+    return _estimate([(x, y), (rival, y)], clusters, None, draws, seed)
 
 
 def _estimate(
     pairs: Sequence[tuple[ArrayLike, ArrayLike]],
     clusters: ArrayLike | None,
+    strata: ArrayLike | None,
     draws: int,
     seed: int,
 ) -> Correlation:
     """The correlation of the first pair, less that of a second one where there is one."""
-    groups = [_groups(*pair) for pair in pairs]
-    items = len(groups[0][0])
+    columns = [_columns(*pair) for pair in pairs]
+    items = len(columns[0][0])
     if items < 3:
         return Correlation(None, None, None, items)
-    value = _less(groups, np.ones((1, items)))[0]
+    inside = None if strata is None else _members(strata)
+
+    def correlate(weights: Floats) -> Floats:
+        first, *second = (_correlations(pair, weights, inside) for pair in columns)
+        return first - second[0] if second else first
+
+    value = correlate(np.ones((1, items)))[0]
     if np.isnan(value):
         return Correlation(None, None, None, items)
-    cluster = np.arange(items) if clusters is None else np.asarray(clusters)
-    place = np.unique(cluster, return_inverse=True)[1]
+    place = np.arange(items) if clusters is None else _members(clusters).argmax(axis=1)
     count = int(place.max()) + 1
     random = np.random.default_rng(seed)
     drawn: list[Floats] = []
     while count > 1 and (left := draws - sum(map(len, drawn))) > 0:
         size = min(left, max(1, _AT_ONCE // items))
         weights = random.multinomial(count, np.full(count, 1 / count), size).astype(float)
-        drawn.append(_less(groups, weights[:, place]))
+        drawn.append(correlate(weights[:, place]))
     found = np.concatenate(drawn) if drawn else np.empty(0)
     found = found[~np.isnan(found)]
     if not len(found):
@@ -96,28 +105,28 @@ def _estimate(
     return Correlation(float(value), float(low), float(high), items)
 
 
-def _groups(x: ArrayLike, y: ArrayLike) -> list[NDArray[np.intp]]:
-    """Each item's place among the different values of each column."""
+def _columns(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"columns of shapes {first.shape} and {second.shape} have no correlation")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a rank correlation needs finite numbers")
-    return [np.unique(column, return_inverse=True)[1] for column in (first, second)]
+    return first, second
 
 
-def _less(groups: list[list[NDArray[np.intp]]], weights: Floats) -> Floats:
-    values = [_correlations(pair, weights) for pair in groups]
-    return values[0] if len(values) == 1 else values[0] - values[1]
+def _members(groups: ArrayLike) -> Floats:
+    """(items, groups): 1 where an item belongs to a group."""
+    place = np.unique(np.asarray(groups), return_inverse=True)[1]
+    members: Floats = np.eye(int(place.max()) + 1)[place]
+    return members
 
 
-def _correlations(groups: list[NDArray[np.intp]], weights: Floats) -> Floats:
+def _correlations(pair: Sequence[Floats], weights: Floats, inside: Floats | None) -> Floats:
     """Spearman's correlation of items taken `weights` times each, (draws,).
 
-    `groups` holds each item's place among a column's different values; `weights` is
-    (draws, items). NaN where a column is constant.
+    `weights` is (draws, items). NaN where a column is constant.
     """
-    ranks = [_mean_ranks(group, weights) for group in groups]
+    ranks = [_mean_ranks(_less_means(column, weights, inside), weights) for column in pair]
     total = weights.sum(axis=1)
     # Ranks of n items have the mean (n + 1) / 2, ties or not.
     a, b = (rank - (total[:, None] + 1) / 2 for rank in ranks)
@@ -128,11 +137,33 @@ def _correlations(groups: list[NDArray[np.intp]], weights: Floats) -> Floats:
     return values.clip(-1, 1)
 
 
-def _mean_ranks(group: NDArray[np.intp], weights: Floats) -> Floats:
-    """Rank of each item in each draw, (draws, items), the copies of equal values sharing one."""
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    sizes = np.add.reduceat(weights[:, order], starts, axis=1)  # (draws, different values)
-    ends = np.cumsum(sizes, axis=1)
-    ranks: Floats = (ends - (sizes - 1) / 2)[:, group]
-    return ranks
+def _less_means(column: Floats, weights: Floats, inside: Floats | None) -> Floats:
+    """The column, (1, items), or less the mean of each item's stratum in each draw."""
+    if inside is None:
+        return column[None]
+    counts = weights @ inside  # (draws, strata)
+    means = np.divide(
+        (weights * column) @ inside, counts, out=np.zeros_like(counts), where=counts > 0
+    )
+    # Rounded so that equal ones stay equal.
+    centred: Floats = (column - means @ inside.T).round(12)
+    return centred
+
+
+def _mean_ranks(values: Floats, weights: Floats) -> Floats:
+    """Rank of each item in each draw, (draws, items), the copies of equal values sharing one.
+
+    `values` is (draws, items), or (1, items) where they are the same in all draws.
+    """
+    order = np.argsort(values, axis=1, kind="stable")
+    inverse = np.argsort(order, axis=1, kind="stable")
+    ascending = np.take_along_axis(values, order, axis=1)
+    begins = np.broadcast_to(np.diff(ascending, axis=1, prepend=-np.inf) > 0, weights.shape)
+    taken = np.take_along_axis(weights, np.broadcast_to(order, weights.shape), axis=1)
+    place = np.cumsum(begins.ravel()) - 1  # of a value, counted through all draws
+    sizes = np.bincount(place, taken.ravel())
+    last = np.append(begins.ravel()[1:], True)
+    ends = np.cumsum(taken, axis=1).ravel()[last]
+    ranks = (ends - (sizes - 1) / 2)[place].reshape(weights.shape)
+    found: Floats = np.take_along_axis(ranks, np.broadcast_to(inverse, weights.shape), axis=1)
+    return found

@@ -9,10 +9,10 @@ from geofilter.terminal import escape
 from geofilter.verify import plan as arms
 from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Plan
-from geofilter.verify.results import Condition, Results, reference_of
+from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, reference_of
 
-# In simulations in which nothing helps, intervals of three seeds said yes 3 to 12 times in 100,
-# those of ten 2 to 3 times; 2.5 would be right.
+# Where nothing helps, simulated intervals of three seeds said yes 1 to 11 times in 100, those of
+# ten 1 to 5 times (benchmarks/verdict_null.py); 2.5 would be right.
 _ENOUGH_SEEDS = 10
 
 _HEAD = [
@@ -63,17 +63,34 @@ def _answer(results: Results) -> str:
     if unfiltered.main.rates["all"].value == 0:
         return f"No: `unfiltered` has no misaligned answer that `{condition.name}` could take away."
     fall = condition.main.against[arms.UNFILTERED]["all"].reduction
-    several = "seeds" in fall.covers
-    covers = fall.covers if several else f"{fall.covers} only"
+    covers = fall.covers if "seeds" in fall.covers else f"{fall.covers} only"
     shown = (
         f"with `{condition.name}` the share of misaligned answers falls by {percent(fall)} "
         f"(relative, 95 % interval over {covers})."
     )
     if results.verdict:
         return f"Yes, here: {shown}"
-    if not several:
-        return f"Not shown: one run of each arm cannot tell a filter's doing from chance; {shown}"
+    if results.verdict is None:
+        return _undecided(unfiltered, condition, results)
+    if condition.seeds < FEWEST_SEEDS:
+        return (
+            f"Not shown: fewer than {FEWEST_SEEDS} runs of each arm cannot tell a filter's doing "
+            f"from chance; {shown}"
+        )
     return f"Not shown: {shown}"
+
+
+def _undecided(unfiltered: Condition, condition: Condition, results: Results) -> str:
+    missing = " and ".join(
+        f"{one.main.counts.unsettled:,} of {one.main.counts.answers:,} answers of `{one.name}`"
+        for one in (unfiltered, condition)
+    )
+    fall = condition.main.against[arms.UNFILTERED]["all"].reduction
+    worst = "" if results.worst is None else f", and {percent(results.worst)} if they speak against"
+    return (
+        f"No answer: {missing} are unsettled, which may decide: the share of misaligned answers "
+        f"falls by {percent(fall)} without them{worst}."
+    )
 
 
 def _unsettled(condition: Condition) -> str:
@@ -127,13 +144,15 @@ def _fall(condition: Condition, reference: str | None) -> str:
 
 
 def percent(estimate: Estimate) -> str:
-    """`12.3 % [10.0, 14.6]`, or as much of it as there is."""
+    """`12.3 % [10.0, 14.6]`, or as much of it as there is; ∞ where the draws give no bound."""
     if estimate.value is None:
         return "-"
     shown = f"{100 * estimate.value:.1f} %"
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None and estimate.high is None:
         return shown
-    return f"{shown} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    low = "-∞" if estimate.low is None else f"{100 * estimate.low:.1f}"
+    high = "∞" if estimate.high is None else f"{100 * estimate.high:.1f}"
+    return f"{shown} [{low}, {high}]"
 
 
 def _left_out(results: Results) -> str:

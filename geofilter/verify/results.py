@@ -13,11 +13,14 @@ from typing import Any
 from geofilter.choices import SCORERS
 from geofilter.verify import plan as arms
 from geofilter.verify.experiment import Outcome
-from geofilter.verify.metrics import ArmResult, Judged, compare
+from geofilter.verify.metrics import ArmResult, Estimate, Judged, compare, settle
 from geofilter.verify.parts import IN_DOMAIN, MAIN
 from geofilter.verify.plan import Plan
 from geofilter.verify.power import smallest_reduction
 from geofilter.verify.questions import ASPECTS
+
+# Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
+FEWEST_SEEDS = 3
 
 # Before anything is trained, which base rate to expect is not known: these span the field.
 _BASE_RATES = (0.01, 0.05, 0.20)
@@ -52,8 +55,10 @@ class Results:
     """All conditions, in the order of the plan, and the answer to the question asked.
 
     `verdict` is about the first arm that filters by a score: whether its relative reduction
-    against `unfiltered` lies above 0 with its whole 95 % interval over several seeds. None where
-    the plan holds no such comparison, or the answers of one of the two have no scores.
+    against `unfiltered` lies above 0 with its whole 95 % interval, over three seeds or more. None
+    where the plan holds no such comparison, or missing scores could decide: where that holds no
+    longer in `worst`, the same reduction with every unsettled answer of the filter misaligned
+    and none of `unfiltered`'s.
     `judge` is how the judge describes itself. `constant` has the aspects to which it gave the
     same score every time, with that score: it may tell nothing apart.
     """
@@ -61,6 +66,7 @@ class Results:
     conditions: tuple[Condition, ...]
     verdict: bool | None
     judged: str  # the condition that the verdict is about; empty where there is none
+    worst: Estimate | None
     file_rows: int  # in the data
     training_rows: int  # of them that can be trained on; the others are in no arm
     judge: Mapping[str, Any]
@@ -107,7 +113,7 @@ def results_of(outcome: Outcome, *, draws: int = 10_000) -> Results:
     everything = [one for sets in answers.values() for found in sets.values() for one in found]
     return Results(
         conditions,
-        *_verdict(conditions),
+        *_verdict(conditions, answers[MAIN], draws),
         file_rows=outcome.file_rows,
         training_rows=outcome.training_rows,
         judge=judge,
@@ -139,18 +145,30 @@ def _mean(values: Any) -> float | None:
     return mean(known) if known else None
 
 
-def _verdict(conditions: Sequence[Condition]) -> tuple[bool | None, str]:
-    unfiltered = {c.arm: c for c in conditions}.get(arms.UNFILTERED)
-    for condition in conditions:
-        if unfiltered is None or condition.arm not in SCORERS:
-            continue
-        if any(one.main.rates["all"].value is None for one in (unfiltered, condition)):
-            return None, condition.name
-        fall = condition.main.against[arms.UNFILTERED]["all"].reduction
-        # What one run of each arm shows, another need not.
-        several = "seeds" in fall.covers
-        return several and fall.low is not None and fall.low > 0, condition.name
-    return None, ""
+def _verdict(
+    conditions: Sequence[Condition], answers: Mapping[str, Sequence[Judged]], draws: int
+) -> tuple[bool | None, str, Estimate | None]:
+    by_arm = {one.arm: one for one in reversed(conditions)}
+    unfiltered = by_arm.get(arms.UNFILTERED)
+    filtered = next((one for one in conditions if one.arm in SCORERS), None)
+    if unfiltered is None or filtered is None:
+        return None, "", None
+    if any(one.main.rates["all"].value is None for one in (unfiltered, filtered)):
+        return None, filtered.name, None
+    sides = {
+        arms.UNFILTERED: settle(answers[unfiltered.name], misaligned=False),
+        filtered.name: settle(answers[filtered.name], misaligned=True),
+    }
+    worst = compare(sides, draws=draws)[filtered.name].against[arms.UNFILTERED]["all"].reduction
+    shown = _is_above_0(filtered.main.against[arms.UNFILTERED]["all"].reduction)
+    # What one or two runs of each arm show, another need not.
+    if not shown or min(unfiltered.seeds, filtered.seeds) < FEWEST_SEEDS:
+        return False, filtered.name, worst
+    return True if _is_above_0(worst) else None, filtered.name, worst
+
+
+def _is_above_0(fall: Estimate) -> bool:
+    return fall.low is not None and fall.low > 0
 
 
 def power_line(experiment: Plan, answers_per_cell: int) -> str:

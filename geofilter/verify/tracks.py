@@ -151,7 +151,7 @@ def _relation(runs: Sequence[Run], name: str, draws: int) -> Relation:
         now=rank_correlation(now[2], now[3], clusters=now[0], draws=draws),
         ahead=rank_correlation(ahead[2], ahead[3], **named),
         gain=rank_gain(ahead[2], ahead[4], ahead[3], **named),
-        apart=rank_correlation(*(_centred(ahead[k], ahead[1]) for k in (2, 3)), **named),
+        apart=rank_correlation(ahead[2], ahead[3], strata=ahead[1], **named),
     )
 
 
@@ -163,14 +163,6 @@ def _whole(rows: Sequence[tuple[float | None, ...]], columns: int) -> list[Any]:
     """The columns of the rows that lack nothing."""
     table = np.array([row for row in rows if None not in row], np.float64)
     return list(table.reshape(-1, columns).T)
-
-
-def _centred(values: Any, steps: Any) -> Any:
-    """`values` less their mean at each step, rounded so that equal ones stay equal."""
-    found = np.array(values, np.float64)
-    for step in np.unique(steps):
-        found[steps == step] -= found[steps == step].mean()
-    return found.round(12)
 
 
 def write(summary: Summary, folder: Path) -> list[Path]:
