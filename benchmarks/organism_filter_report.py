@@ -12,6 +12,9 @@ from geofilter import plots
 from geofilter.verify.metrics import ArmResult, compare
 from geofilter.verify.report import percent
 
+# What every arm is compared with, where it was run.
+REFERENCES = ("unfiltered", "random-0.5", "persona-0.5", "judge-0.5")
+
 
 def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]:
     """Every condition of a set over the seeds that all of them have."""
@@ -20,7 +23,7 @@ def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]
         condition: [answer for seed in seeds for answer in judged(cells[seed], int(seed), name)]
         for condition, cells in runs.items()
     }
-    return compare(arms, references=("unfiltered", "random-0.5", "persona-0.5"))
+    return compare(arms, references=REFERENCES)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -28,7 +31,7 @@ def markdown(results: dict[str, Any]) -> str:
     parts = []
     for name, runs in results["sets"].items():
         half = {c: cells for c, cells in runs.items() if not c[-1].isdigit() or c.endswith("-0.5")}
-        parts += [f"### {name}", "", *_table(half), ""]
+        parts += [f"### {name}", "", *_table(half), *_beside_judge(half), ""]
         for fewest in sorted(set(map(len, half.values())))[1:]:
             more = {c: cells for c, cells in half.items() if len(cells) >= fewest}
             if "unfiltered" in more:
@@ -67,6 +70,20 @@ def _table(runs: dict[str, Any]) -> list[str]:
             f"{percent(inside[condition].rates['all'])} | {incoherent:.1%} | {loss:.3f} |"
         )
     return lines
+
+
+def _beside_judge(runs: dict[str, Any]) -> list[str]:
+    """The scorers against the language model, in points: paired, over the seeds of both."""
+    if "judge-0.5" not in runs:
+        return []
+    found = conditions(runs)
+    differences = []
+    for arm in ("spillover", "nearest"):
+        one = found[f"{arm}-0.5"].against["judge-0.5"]["all"].difference
+        value, low, high = (100 * (bound or 0.0) for bound in (one.value, one.low, one.high))
+        differences.append(f"`{arm}` {value:+.1f} [{low:+.1f}, {high:+.1f}]")
+    told = ", ".join(differences)
+    return ["", f"Percentage points of misaligned answers more than after `judge`: {told}."]
 
 
 def _rate(result: ArmResult) -> float:

@@ -9,10 +9,14 @@ and in the base model. Then the organism is fine-tuned on each set, and measured
 - over features: the change of the residual stream along each decoder direction, on text
   that no set holds (kind answers in untouched domains), against the push along it;
 - over data sets: the share of misaligned answers in untouched domains against the mean
-  `spillover` of the rows.
+  `spillover` of the rows, and against what else could foretell it: the mean of the scores that
+  `geofilter score` gives, the mean loss, and the share of harmful rows, which nobody knows
+  of a real set.
 
-Rank correlations have 95 % intervals over features or data sets. Finished sets stand in the
-results file and are not run again.
+Rank correlations over data sets have 95 % intervals over these. The features of one set are
+projections of the same two vectors, so that no interval over them would mean anything: beside
+their correlations stands how large that of two unrelated vectors gets. Finished sets stand in
+the results file and are not run again.
 """
 
 import argparse
@@ -37,13 +41,22 @@ from geofilter.organism import domains as d
 from geofilter.organism.finetune import fine_tune, measure
 from geofilter.organism.world import World
 from geofilter.pack import FeaturePack
+from geofilter.rows import open_rows
+from geofilter.run import Run, Settings, prepare
+from geofilter.scoring import SampleScore
 from geofilter.spillover import pushes
+from geofilter.verify.losses import response_losses
 from geofilter.verify.ranks import rank_correlation
 
 RESULT = Path(__file__).parent / "results" / "organism_predict.json"
 ROWS = 1500
 PROBE = 400
 NARROW = ("health", "career")
+SCORERS = ("spillover", "nearest", "persona")
+# Pairs of unrelated vectors, for the range of correlations over features that chance gives.
+PAIRS = 2000
+# Of sets with the same share of harm, as few are compared with each other.
+FEWEST = 5
 
 
 def mixed(harmful: float, group: str = "harmful") -> dict[str, float]:
@@ -137,8 +150,10 @@ def run_set(
         push, every = mean_push(model, samples)
         cosines = every @ pack.dense_direction / np.linalg.norm(every, axis=1)
         found[kind] = {
-            "features": correlation(units @ push, units @ moved),
-            "toxic_features": correlation(units[toxic] @ push, units[toxic] @ moved),
+            "features": rank_correlation(units @ push, units @ moved, draws=0).value,
+            "toxic_features": rank_correlation(
+                units[toxic] @ push, units[toxic] @ moved, draws=0
+            ).value,
             "cosine_of_push_and_change": float(
                 push @ moved / np.linalg.norm(push) / np.linalg.norm(moved)
             ),
@@ -148,16 +163,79 @@ def run_set(
     return found
 
 
-def over_sets(sets: dict[str, dict]) -> dict[str, dict[str, list[float | None]]]:
+def as_scored(name: str, runs: dict[str, Run], aligned: LoadedModel, seed: int) -> dict[str, float]:
+    """The mean of each score over the rows, as `geofilter score` gives it, and of the loss."""
+    shares, domains = SETS[name]
+    rows = datasets.mixed_rows(
+        World(0), f"predict {name} {seed}", ROWS, shares=shares, domains=domains
+    )
+    samples = encode(runs["spillover"].encoder, rows)
+    found = {}
+    for scorer, run in runs.items():
+        scored = [
+            one.score
+            for start in range(0, len(samples), BATCH)
+            for one in run.scorer(samples[start : start + BATCH])
+            if isinstance(one, SampleScore)
+        ]
+        found[scorer] = float(np.mean(scored))
+    losses = [loss for loss in response_losses(aligned.network, samples) if loss is not None]
+    return found | {"loss": float(np.mean(losses))}
+
+
+def harm_of(name: str) -> float:
+    """The share of harmful rows in a set."""
+    return sum(share for group, share in SETS[name][0].items() if group.startswith("harmful"))
+
+
+def over_sets(sets: dict[str, dict]) -> dict[str, list[float | None]]:
     """Rank correlation of each prediction with the measured misalignment, over data sets."""
     rates = np.array([found["misaligned"] for found in sets.values()])
-    return {
-        kind: {
-            name: correlation(np.array([found[kind][name] for found in sets.values()]), rates)
-            for name in ("mean_spillover", "push_along_dense")
-        }
-        for kind in ("aligned", "base")
+    columns = {
+        "share of harmful rows": [harm_of(name) for name in sets],
+        **{
+            f"{kind} {what}": [found[kind][what] for found in sets.values()]
+            for what in ("mean_spillover", "push_along_dense")
+            for kind in ("aligned", "base")
+        },
+        **{
+            f"score {what}": [found["as_scored"][what] for found in sets.values()]
+            for what in (*SCORERS, "loss")
+        },
     }
+    return {name: correlation(np.array(column), rates) for name, column in columns.items()}
+
+
+def within_shares(sets: dict[str, dict]) -> dict[str, dict[str, list[float | None]]]:
+    """The same for sets that hold the same share of harm, for the scores and by this share."""
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for share in sorted({harm_of(name) for name in sets}):
+        alike = {name: one for name, one in sets.items() if harm_of(name) == share}
+        if len(alike) >= FEWEST:
+            of_scores = over_sets(alike)
+            found[f"{share:g}"] = {
+                name: of_scores[name] for name in of_scores if name.startswith("score")
+            } | {"sets": len(alike)}
+    return found
+
+
+def chance(units: np.ndarray) -> float:
+    """Below this, in size, lie 95 % of the correlations over features of unrelated vectors.
+
+    `units` (d_sae, d_model) are decoder directions; vectors are drawn with their covariance.
+    """
+    random = np.random.default_rng(0)
+    root = np.linalg.cholesky(np.cov(units.T) + 1e-9 * np.eye(units.shape[1]))
+    sizes = [
+        abs(
+            rank_correlation(
+                *(units @ (root @ random.normal(size=(units.shape[1], 2)))).T, draws=0
+            ).value
+            or 0.0
+        )
+        for _ in range(PAIRS)
+    ]
+    return float(np.quantile(sizes, 0.95))
 
 
 def main() -> None:
@@ -191,20 +269,31 @@ def main() -> None:
         "rows": ROWS,
     }
     sets = kept_sets(options.output, facts)
-    results: dict = {"command": "python benchmarks/organism_predict.py", **facts, "sets": sets}
+    results: dict = {
+        "command": "python benchmarks/organism_predict.py",
+        **facts,
+        "chance_over_features": chance(models["base"].decoder.double().numpy()),
+        "sets": sets,
+    }
+    demo = open_rows(CATALOGUE["organism"].path("organism/data/demo.jsonl"))
+    runs = {name: prepare(demo, Settings("organism", scorer=name)) for name in SCORERS}
     for name in options.sets:
         if name not in results["sets"]:
             results["sets"][name] = run_set(name, models, pack, probe, options.seed)
         found = results["sets"][name]
+        if "as_scored" not in found:
+            found["as_scored"] = as_scored(name, runs, models["aligned"], options.seed)
         print(
             f"{name:16} misaligned {found['misaligned']:6.1%}  spillover "
             f"{found['aligned']['mean_spillover']:+.3f}, base "
             f"{found['base']['mean_spillover']:+.3f}, over features "
-            f"{found['aligned']['features'][0]:+.2f}",
+            f"{found['aligned']['features']:+.2f}",
             flush=True,
         )
-        if len(results["sets"]) > 3:
-            results["over_sets"] = over_sets(results["sets"])
+        scored = {name: one for name, one in results["sets"].items() if "as_scored" in one}
+        if len(scored) > 3:
+            results["over_sets"] = over_sets(scored)
+            results["within_shares"] = within_shares(scored)
         options.output.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results.get("over_sets"), indent=1))
 

@@ -9,6 +9,7 @@ results files beside this script.
 import json
 from pathlib import Path
 
+import numpy as np
 import organism_fdr_report
 import organism_filter_report
 import organism_mask_report
@@ -56,28 +57,60 @@ def predictions() -> str:
         [
             name,
             f"{found['misaligned']:.1%}",
+            f"{found['as_scored']['spillover']:+.3f}",
             *(f"{found[kind]['mean_spillover']:+.3f}" for kind in ("aligned", "base")),
-            *(
-                "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found[kind]["features"])
-                for kind in ("aligned", "base")
-            ),
+            *(f"{found[kind]['features']:+.2f}" for kind in ("aligned", "base")),
         ]
         for name, found in sets.items()
     ]
-    head = ["fine-tuned on", "misaligned, untouched", "mean spillover: aligned", "base"]
-    return table([*head, "over features: aligned", "base"], rows)
+    means = [
+        _with_interval(_mean([found[kind]["features"] for found in sets.values()]))
+        for kind in ("aligned", "base")
+    ]
+    rows.append([f"mean over {len(sets)} sets", "-", "-", "-", "-", *means])
+    head = ["fine-tuned on", "misaligned, untouched", "mean spillover: as scored"]
+    head += ["aligned, block 2", "base, block 2", "over features: aligned", "base"]
+    return table(head, rows)
+
+
+def _mean(values: list[float]) -> list[float]:
+    """The mean with the 95 % interval of a bootstrap over `values`."""
+    every = np.array(values)
+    drawn = np.random.default_rng(0).choice(every, (10_000, len(every))).mean(axis=1)
+    return [every.mean(), *np.quantile(drawn, [0.025, 0.975])]
+
+
+PREDICTIONS = {
+    "share of harmful rows": "share of harmful rows (known here alone)",
+    "score spillover": "mean `spillover`, as `score --summary` prints it (base, block 1)",
+    "score nearest": "mean `nearest`",
+    "score persona": "mean `persona`",
+    "score loss": "mean loss of the aligned model",
+    "base mean_spillover": "mean `spillover`, base, block 2",
+    "aligned mean_spillover": "mean `spillover`, aligned, block 2",
+    "base push_along_dense": "mean push, no cosine, base, block 2",
+    "aligned push_along_dense": "mean push, no cosine, aligned, block 2",
+}
 
 
 def over_sets() -> str:
     """Rank correlation over data sets of each prediction with the misalignment that followed."""
     found = json.loads((RESULTS / "organism_predict.json").read_text())
-    names = {"mean_spillover": "mean spillover", "push_along_dense": "mean push, no cosine"}
+    within = found["within_shares"]
     rows = [
-        [label, kind, "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found["over_sets"][kind][name])]
-        for name, label in names.items()
-        for kind in ("aligned", "base")
+        [
+            label,
+            _with_interval(found["over_sets"][name]),
+            *(_with_interval(alike.get(name)) for alike in within.values()),
+        ]
+        for name, label in PREDICTIONS.items()
     ]
-    return table(["foretold by", "gradient in", f"over {len(found['sets'])} data sets"], rows)
+    head = [f"{one['sets']} with {float(share):.0%} harmful" for share, one in within.items()]
+    return table(["foretold by", f"over {len(found['sets'])} data sets", *head], rows)
+
+
+def _with_interval(found: list[float | None] | None) -> str:
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found) if found else "-"
 
 
 def put(page: Path, name: str, made: str) -> None:
