@@ -269,7 +269,12 @@ ROWS = [
     # CSV and TSV
     cells("too few cells", b"only one\n", "a record of 1 cells where 2 columns are"),
     cells("too many cells", b"a,b,c\n", "a record of 3 cells where 2 columns are"),
-    cells("a quote never closed", b'"a,b\nc,d\ne,f\n', "a quote that is opened and never closed"),
+    cells(
+        "a quote never closed", b'"a,b\nc,d\ne,f\n', "a quote that is opened and never closed", 4
+    ),
+    cells(
+        "a quote closed by another's", b'"a,b\nc,d\ne,"f"\n', "bad quotes: ',' expected after", 4
+    ),
     cells("text after a quote", b'"a" b,c\nd,e\n', "bad quotes: ',' expected after '\"'", 3),
     cells("Latin-1 in CSV", b"caf\xe9,b\nc,d\n", "not UTF-8: byte 0xe9 at byte 4", 3),
     cells("NUL in CSV", b"a\0,b\n", "NUL byte at byte 2"),

@@ -1,10 +1,11 @@
 """CSV and TSV, record by record with the bytes of each record.
 
 A record may span lines inside quotes. Quotes are read strictly: text after a
-closing quote, or a quote that nothing closes, makes the record unreadable, and
-reading goes on at the next line. So does a record with too few or too many
-cells: nobody can tell which cell belongs to which column. Blank lines are no
-rows.
+closing quote, or a quote that nothing closes within the longest row, makes the
+line where the record begins unreadable, and reading goes on at the next line, so
+that one stray quote does not swallow the rows behind it. A record with too few or
+too many cells is unreadable: nobody can tell which cell belongs to which column.
+Blank lines are no rows.
 
 The first record is the header when one of its cells is a column name that
 geofilter knows or the caller named, or when all of its cells look like names:
@@ -19,7 +20,6 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator
-from itertools import chain
 
 from geofilter.errors import DataError
 from geofilter.formats.json_files import rest_of_line
@@ -29,6 +29,8 @@ from geofilter.formats.strict_json import decode
 from geofilter.terminal import escape
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
+# The cells of a record, None where they cannot be told apart, and its row.
+_Read = tuple[list[str] | None, RawRow]
 
 
 class _TooLong(Exception):
@@ -65,6 +67,8 @@ class DelimitedRecords:
         self._stream = stream
         self._delimiter = delimiter
         self._taken: list[bytes] = []  # the lines of the record being read
+        self._room = ROW_LIMIT  # bytes that it may still take
+        self._again = b""  # a line, or the start of one, that was taken and given back
         self._fault: str | None = None
         self._line = 0
         # The csv module's own limit, 128 KiB for a cell, is less than a long answer.
@@ -101,54 +105,80 @@ class DelimitedRecords:
             row.record = dict(zip(self.names, cells, strict=True))
         return row
 
+    def _readline(self, size: int) -> bytes:
+        """A line, cut at `size` bytes; nothing at the end of the file."""
+        line, self._again = self._again, b""
+        return line if line.endswith(b"\n") else line + self._stream.readline(size - len(line))
+
     def _lines(self) -> Iterator[str]:
         """Feed the parser line by line, and keep the bytes that it has taken."""
-        room = ROW_LIMIT
-        while True:
-            room = ROW_LIMIT - sum(map(len, self._taken)) if self._taken else ROW_LIMIT
-            line = self._stream.readline(max(room, 0) + 1)
-            if not line:
-                return
+        while line := self._readline(self._room + 1):
             self._line += 1
             self._taken.append(line)
-            if len(line) > room:
+            self._room -= len(line)
+            if self._room < 0:
                 raise _TooLong
             text, fault = decode(line)
             self._fault = self._fault or fault
             yield text
 
-    def _read(self) -> Iterator[tuple[list[str] | None, RawRow]]:
+    def _read(self) -> Iterator[_Read]:
         """Records as cells (None where they cannot be told apart) with their bytes."""
-        parser = self._parser()
+        parser = self._parser(self._lines())
         while True:
-            self._taken, self._fault = [], None
+            self._taken, self._room, self._fault = [], ROW_LIMIT, None
             start = self._line + 1
             try:
                 cells = next(parser)
             except StopIteration:
                 return
-            except csv.Error as error:
-                row = RawRow(None, self._fault or _reason(error), start, raw=b"".join(self._taken))
-                yield None, row
-                parser = self._parser()
-            except _TooLong:
-                *lines, last = self._taken
-                self._taken = []
-                pieces = chain(iter(lines), rest_of_line(self._stream, last))
-                yield None, RawRow(None, f"a record {TOO_LONG}", start, pieces=pieces)
-                for _ in pieces:
-                    pass
-                parser = self._parser()
+            except (csv.Error, _TooLong) as error:
+                yield from self._broken(start, error)
+                parser = self._parser(self._lines())
             else:
-                raw = b"".join(self._taken)
                 if cells or self._fault:
-                    yield cells, RawRow(None, self._fault, start, raw=raw)
+                    yield cells, RawRow(None, self._fault, start, raw=b"".join(self._taken))
 
-    def _parser(self) -> Iterator[list[str]]:
-        return csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
+    def _broken(self, start: int, error: Exception) -> Iterator[_Read]:
+        """The rows of the lines that were taken for a record which is none.
+
+        In all lines between the first and the last the first one's quote stayed open, as
+        would any that opens there: each is a record of its own or none. So reading again
+        takes one more look at each line. The last one is given back: a record may begin
+        there.
+        """
+        first, *between = self._taken
+        if between:
+            self._again = between.pop()
+            self._line -= 1
+        elif isinstance(error, _TooLong):
+            pieces = rest_of_line(self._stream, first)
+            yield None, RawRow(None, _reason(error), start, pieces=pieces)
+            for _ in pieces:
+                pass
+            return
+        yield None, RawRow(None, decode(first)[1] or _reason(error), start, raw=first)
+        for number, line in enumerate(between, start + 1):
+            yield from self._alone(line, number)
+
+    def _alone(self, line: bytes, number: int) -> Iterator[_Read]:
+        """A line that is a record of its own or none."""
+        text, fault = decode(line)
+        try:
+            cells = next(self._parser([text]))
+        except csv.Error as error:
+            yield None, RawRow(None, fault or _reason(error), number, raw=line)
+        else:
+            if cells or fault:
+                yield cells, RawRow(None, fault, number, raw=line)
+
+    def _parser(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self._delimiter, strict=True)
 
 
-def _reason(error: csv.Error) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, _TooLong):
+        return f"a record {TOO_LONG}"
     message = str(error)
     if "unexpected end of data" in message:
         return "a record with a quote that is opened and never closed"
