@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from geofilter.terminal import escape
 
+MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
 _ROLES = {
     "system": "system",
     "developer": "developer",
@@ -134,20 +135,29 @@ def _objects(value: object, path: str) -> tuple[dict[str, object], ...] | None:
     """A list of objects, or None where there is none. An empty list counts as none."""
     if value is None or value == []:
         return None
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+    given = _without_nulls(value, path)
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         raise malformed(f"{path} is {kind_of(value)}, a list of objects is needed: {quote(value)}")
-    return tuple(map(_without_nulls, value))
+    return tuple(given)
 
 
-def _without_nulls(value: Any) -> Any:
+def _without_nulls(value: Any, path: str, depth: int = 1) -> Any:
     """The value without keys that hold null, in all objects within it.
 
     Arrow gives each object of a column the keys of all, so that a null there mostly is a
     key that the row never had; the two cannot be told apart. As TRL's `remove_none_values`.
     """
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+    if not isinstance(value, Mapping | list):
+        return value
+    if depth > MAX_DEPTH:
+        raise malformed(f"{path} is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [_without_nulls(inner, path, depth + 1) for inner in value]
+    return {
+        key: _without_nulls(inner, path, depth + 1)
+        for key, inner in value.items()
+        if inner is not None
+    }
 
 
 def _optional_text(message: Mapping[str, object], name: str) -> str | None:

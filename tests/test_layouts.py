@@ -1,5 +1,7 @@
 """Layouts: which columns win, and what a record becomes."""
 
+import json
+
 import pytest
 
 from geofilter.errors import DataError
@@ -138,6 +140,17 @@ def test_messages_keep_reasoning_tool_calls_and_parts() -> None:
 def test_tools_may_be_json_text_as_trl_takes_them() -> None:
     (sample,) = read({"messages": [ASK, ANSWER], "tools": '[{"name": "timer"}]'})
     assert sample.tools == ({"name": "timer"},)
+
+
+@pytest.mark.parametrize("text", ['[{"a": DEEP}]', '{"a": DEEP}', "DEEP"])
+@pytest.mark.parametrize("levels", [199, 600, 100_000])
+def test_tools_that_are_nested_too_deep_are_malformed(text: str, levels: int) -> None:
+    tools = text.replace("DEEP", "[" * levels + "]" * levels)
+    with pytest.raises(Unscorable, match=r"malformed: tools is (nested|no JSON|a list|an object)"):
+        read({"messages": [ASK, ANSWER], "tools": tools})
+    call = json.loads('[{"a": DEEP}]'.replace("DEEP", "[" * 600 + "]" * 600))
+    with pytest.raises(Unscorable, match=r"\[1\].tool_calls is nested deeper than 200 levels"):
+        read({"messages": [ASK, {**ANSWER, "tool_calls": call}]})
 
 
 def test_sharegpt_names_become_roles_in_either_column() -> None:

@@ -1,4 +1,4 @@
-"""One JSON object from bytes, read strictly, with a reason where it cannot be read.
+"""JSON from bytes, read strictly, with a reason where it cannot be read.
 
 What is refused beyond bad syntax, because trainers would stumble over it or each
 take something else: a key that occurs twice, a lone surrogate (tokenizers reject
@@ -11,10 +11,11 @@ This module knows nothing about files or layouts.
 import json
 import re
 
-from geofilter.messages import kind_of, quote
+from geofilter.messages import MAX_DEPTH, kind_of, quote
 from geofilter.terminal import escape
 
-MAX_DEPTH = 200  # levels; far below what Python's own recursion could follow
+__all__ = ["MAX_DEPTH", "decode", "parse_json", "parse_object"]
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
@@ -72,8 +73,8 @@ def _syntax(text: str, error: json.JSONDecodeError) -> str:
     return f"not JSON: {error.msg} at character {error.pos + 1}{hint}: {quote(near)}"
 
 
-def parse_object(data: bytes) -> tuple[dict[str, object] | None, str | None]:
-    """Return the object that the bytes hold, or None and the reason."""
+def parse_json(data: bytes) -> tuple[object, str | None]:
+    """Return the value that the bytes hold and None, or None and the reason."""
     text, fault = decode(data)
     if fault is not None:
         return None, fault
@@ -85,12 +86,21 @@ def parse_object(data: bytes) -> tuple[dict[str, object] | None, str | None]:
         return None, _syntax(text, error)
     except (ValueError, RecursionError) as error:  # _Refused, and numbers of too many digits
         return None, escape(str(error), limit=200)
-    if not isinstance(value, dict):
-        return None, f"{kind_of(value)}, a row must be an object: {quote(text.strip())}"
     if _SURROGATE.search(text) is not None:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             lone = f"\\u{ord(error.object[error.start]):04x}"
             return None, f"half of a surrogate pair ({lone}), which is no character"
+    return value, None
+
+
+def parse_object(data: bytes) -> tuple[dict[str, object] | None, str | None]:
+    """Return the object that the bytes hold, or None and the reason."""
+    value, fault = parse_json(data)
+    if fault is not None:
+        return None, fault
+    if not isinstance(value, dict):
+        text = data.decode("utf-8").strip()
+        return None, f"{kind_of(value)}, a row must be an object: {quote(text)}"
     return value, None
