@@ -8,7 +8,6 @@ This module knows nothing about layouts and scores.
 """
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from geofilter.atomic import writing, writing_folder
 from geofilter.errors import DataError, OutputError
+from geofilter.formats.arrow_records import record_rows
 from geofilter.formats.raw import (
     NOTE_COLUMNS,
     Note,
@@ -37,6 +37,8 @@ from geofilter.formats.streams import (
     shown,
     split_suffix,
 )
+from geofilter.formats.strict_json import parse_object
+from geofilter.messages import quote
 from geofilter.terminal import escape
 
 if TYPE_CHECKING:
@@ -51,57 +53,21 @@ _NOTE_TYPES = {
 } | {"geofilter_rank": pa.int64()}
 
 
-def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """What reads the JSON text within values of a type; None where there is none in it.
-
-    `datasets` keeps objects so whose values differ in type from row to row.
-    """
-    if isinstance(kind, pa.JsonType):
-        return lambda text: None if text is None else json.loads(text)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        item = _json_decoder(kind.value_type)
-        return item and (lambda values: None if values is None else [*map(item, values)])
-    if pa.types.is_struct(kind):
-        found = {field.name: _json_decoder(field.type) for field in kind}
-        inner = {name: decode for name, decode in found.items() if decode}
-        return (lambda value: _decoded(value, inner)) if inner else None
-    return None
-
-
-def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], Any]]) -> Any:
-    return record and record | {name: decode(record[name]) for name, decode in decoders.items()}
-
-
-def _record_rows(batch: Any) -> Iterator[RawRow]:
-    """The rows of a batch or table; a row whose text is no UTF-8 is a fault of its own."""
-    decode = _json_decoder(pa.struct(batch.schema))
-    for row in _plain_rows(batch):
-        if decode is not None and row.record is not None:
-            try:
-                row.record = decode(row.record)
-            except (ValueError, RecursionError) as error:
-                row = RawRow(None, f"not JSON: {escape(str(error), limit=120)}")
-        yield row
-
-
-def _plain_rows(batch: Any) -> Iterator[RawRow]:
+def _take(table: pa.Table, places: list[int]) -> pa.Table:
+    """The rows at `places`, of any type: Arrow cannot take from views and run lengths."""
     try:
-        records = batch.to_pylist()
-    except UnicodeDecodeError:
-        for place in range(batch.num_rows):
-            try:
-                (record,) = batch.slice(place, 1).to_pylist()
-                yield RawRow(record)
-            except UnicodeDecodeError as error:
-                yield RawRow(None, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
-        return
-    yield from map(RawRow, records)
+        return table.take(pa.array(places, pa.int64()))
+    except pa.ArrowNotImplementedError:
+        return pa.concat_tables([table.slice(place, 1) for place in places]).combine_chunks()
 
 
 def _with_notes(table: pa.Table, indices: list[int], notes: Notes, kind: type[Note]) -> pa.Table:
     """The table with the columns of notes at its end; older ones are replaced."""
     told = [notes(index) for index in indices]
-    table = table.drop_columns([name for name in NOTE_COLUMNS if name in table.column_names])
+    # By place: a name may occur twice.
+    table = table.select(
+        [place for place, name in enumerate(table.column_names) if name not in NOTE_COLUMNS]
+    )
     for name, field in zip(columns_of(kind), kind._fields, strict=True):
         values = pa.array([getattr(note, field) for note in told], _NOTE_TYPES[name])
         table = table.append_column(name, values)
@@ -121,7 +87,7 @@ def _chosen(
         start = count()
         places = [place for place in range(table.num_rows) if wanted.take(start + place)]
         if places:
-            kept = table.take(pa.array(places, pa.int64()))
+            kept = _take(table, places)
             if notes is not None:
                 kept = _with_notes(kept, [start + place for place in places], notes, kind)
             yield kept
@@ -188,7 +154,7 @@ class ParquetSource:
     def rows(self) -> Generator[RawRow, None, None]:
         with self._open() as file:
             for batch in self._batches(file):
-                yield from _record_rows(batch)
+                yield from record_rows(batch)
 
     def columns(self) -> list[str] | None:
         with self._open() as file:
@@ -275,6 +241,24 @@ class FolderSource:
                 "(no state.json); name a file, or a folder made by save_to_disk"
             )
 
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse files elsewhere: they would be read and be no part of the fingerprint."""
+        path = self._path / "state.json"
+        with open_file(path) as handle:
+            state, fault = parse_object(handle.read())
+        if state is None:
+            raise DataError(f"{shown(path)}: {fault}; save the data set again")
+        files = state.get("_data_files")
+        for file in files if isinstance(files, list) else []:
+            name = file.get("filename") if isinstance(file, dict) else None
+            if not isinstance(name, str) or name != Path(name).name or name == "..":
+                raise DataError(
+                    f"{shown(path)}: names the file {quote(name)}, which does not lie in "
+                    "the folder; save the data set again"
+                )
+
     def _load(self) -> "Dataset":
         from datasets import load_from_disk
 
@@ -288,7 +272,7 @@ class FolderSource:
 
     def rows(self) -> Generator[RawRow, None, None]:
         for table in self._dataset.iter(_BATCH):
-            yield from _record_rows(table)
+            yield from record_rows(table)
 
     def columns(self) -> list[str] | None:
         return list(self._dataset.column_names)

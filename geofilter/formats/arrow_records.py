@@ -1,0 +1,81 @@
+"""Rows of Arrow batches as Python objects, one by one where a value cannot be had.
+
+This module knows nothing about files, layouts and scores.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from geofilter.formats.raw import RawRow
+from geofilter.formats.strict_json import parse_json
+from geofilter.messages import quote
+from geofilter.terminal import escape
+
+# What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out
+# of range, an unknown time zone, a struct with a name twice.
+_NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
+
+
+def record_rows(batch: Any) -> Iterator[RawRow]:
+    """The rows of a batch or table; one with a value that cannot be read has a fault."""
+    decode = _json_decoder(pa.struct(batch.schema))
+    for row in _plain_rows(batch):
+        if decode is not None and row.record is not None:
+            try:
+                row.record = decode(row.record)
+            except ValueError as error:
+                row = RawRow(None, str(error))
+        yield row
+
+
+def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What reads the JSON text within values of a type; None where there is none in it.
+
+    `datasets` keeps objects so whose values differ in type from row to row.
+    """
+    if isinstance(kind, pa.JsonType):
+        return _parsed
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = _json_decoder(kind.value_type)
+        return item and (lambda values: None if values is None else [*map(item, values)])
+    if pa.types.is_struct(kind):
+        found = {field.name: _json_decoder(field.type) for field in kind}
+        inner = {name: decode for name, decode in found.items() if decode}
+        return (lambda value: _decoded(value, inner)) if inner else None
+    return None
+
+
+def _parsed(text: str | None) -> Any:
+    value, fault = (None, None) if text is None else parse_json(text.encode())
+    if fault is not None:
+        raise ValueError(fault)
+    return value
+
+
+def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], Any]]) -> Any:
+    return record and record | {name: decode(record[name]) for name, decode in decoders.items()}
+
+
+def _plain_rows(batch: Any) -> Iterator[RawRow]:
+    try:
+        records = batch.to_pylist()
+    except _NO_VALUE:
+        yield from (_single_row(batch.slice(place, 1)) for place in range(batch.num_rows))
+    else:
+        yield from map(RawRow, records)
+
+
+def _single_row(batch: Any) -> RawRow:
+    """The row of a batch of one, read column by column to name the one that cannot be."""
+    record = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        try:
+            (record[field.name],) = column.to_pylist()
+        except UnicodeDecodeError as error:
+            return RawRow(None, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
+        except _NO_VALUE:
+            kind = escape(str(field.type))
+            return RawRow(None, f"column {quote(field.name)} holds no {kind} that can be read")
+    return RawRow(record)
