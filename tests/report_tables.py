@@ -38,12 +38,13 @@ def score_by_hand(
 ) -> tuple[RowFile, ScoreTable]:
     """`data` and a table that gives its rows these `scores`; None is a row without one."""
     rows = open_rows(data)
+    hashes = [row.row_hash for row in rows]
     values = np.array([np.nan if score is None else score for score in scores], np.float32)
     places = ranks(values)
     lines = [
         ScoreRow(
             row,
-            f"{row:032x}",
+            hashes[row],
             None if score is None else float(values[row]),
             "empty" if score is None else "scored",
             reason if score is None else None,

@@ -39,6 +39,9 @@ def act(
     trust_remote_code: bool,
 ) -> dict[str, object]:
     """Write all rows to `output` as `action` says; what was done, for programs."""
+    from geofilter.split import check_match
+
+    check_match(rows, table)
     if action == "weight":
         from geofilter.actions import write_weighted
 

@@ -46,13 +46,14 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
     from geofilter.run import open_scored, prepare_again
+    from geofilter.split import matched
     from geofilter.summary import warning_of
     from geofilter.table import ScoreTable
 
     table = ScoreTable.read(scores)
     line = table.row(number)
     rows = open_scored(data, table)
-    row = next(islice(rows, number, None))
+    row = next(islice(matched(rows, table), number, None))
     if line.score is None:
         _tell_unscored(row, line, as_json)
         return

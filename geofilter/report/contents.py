@@ -81,12 +81,18 @@ def gather(
 ) -> Contents:
     """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
 
-    `rows` are those that `table` was made from. Raises `TableError` for a `baseline` of
-    other data, `DataError` for a column of `by` that no row has.
+    `rows` are those that `table` was made from. Raises `TableError` where there are not as
+    many, and for a `baseline` of other data; `DataError` for a column of `by` that no row has.
     """
     columns = read_columns(table)
     choice = facts.choice_of(chosen, columns)
     shown = facts.shown(columns, choice, most_shown)
+    read = reading.read(rows, shown.all, by)
+    if read.n_rows != len(table):
+        raise TableError(
+            f"{escape(str(table.path), limit=200)}: has {len(table):,} lines, but "
+            f"{escape(rows.source, limit=200)} has {read.n_rows:,} rows; score the data again"
+        )
     scored = columns.scored
     compared = _compare(table, columns, choice, baseline) if baseline is not None else None
     explained: Mapping[int, tokens.Explained | Problem] = {}
@@ -101,7 +107,7 @@ def gather(
         choice=choice,
         shown=shown,
         lines=_lines(table, shown.all),
-        read=reading.read(rows, shown.all, by),
+        read=read,
         explained=explained,
         labels=_labels(table, run),
         length=facts.spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),

@@ -99,6 +99,10 @@ class Read:
     texts: Mapping[int, RowText]
     groupings: Sequence[Grouping]
 
+    @property
+    def n_rows(self) -> int:
+        return len(self.groupings[-1].codes)
+
 
 def read(rows: "RowFile", wanted: Collection[int], by: Sequence[str] = ()) -> Read:
     """Read every row once; keep the text of the `wanted` ones.
