@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
+from geofilter.errors import DataError
 from geofilter.formats.strict_json import MAX_DEPTH
 from geofilter.layouts import Problem
 from geofilter.rows import Row
@@ -70,6 +71,32 @@ def rows_of(given: Columns, read: Collection[str], batched: bool) -> list[Row]:
     ]
 
 
+def check_batch(given: Columns, added: Mapping[str, pa.DataType]) -> None:
+    """Raise `DataError` where a column of the batch would force its type on one to be `added`.
+
+    `datasets` casts a new column to the type of the one that it replaces, if Arrow can.
+    """
+    for name, kind in added.items():
+        if name in given and _forces(given, name, kind):
+            raise DataError(
+                f"the column {name!r} is there already and would turn {kind} into its own type; "
+                f"remove it first, with ds.remove_columns({name!r})"
+            )
+
+
+def check_row(given: Columns, read: Collection[str]) -> None:
+    """Raise `DataError` for a row whose format takes the types off what is added to it.
+
+    Of the formats numpy alone shows in the text that is `read`.
+    """
+    if any(isinstance(given.get(name), np.ndarray | np.generic) for name in read):
+        raise DataError(
+            "the rows come one by one and as numpy, so that new columns cannot state their "
+            "types; use ds.map(geofilter, batched=True), or take the format off with "
+            "ds.with_format(None)"
+        )
+
+
 def columns_from(
     columns: Mapping[str, tuple[Sequence[Any], pa.DataType]], given: Columns, batched: bool
 ) -> dict[str, Any]:
@@ -80,6 +107,17 @@ def columns_from(
         # The one spelling in which the value of a row can state its type.
         return {name: pa.array(values, kind) for name, (values, kind) in columns.items()}
     return {name: values[0] for name, (values, _) in columns.items()}
+
+
+_WIDER = {pa.float32(): pa.float64(), pa.string(): pa.large_string(), pa.int32(): pa.int64()}
+
+
+def _forces(given: Columns, name: str, kind: pa.DataType) -> bool:
+    if isinstance(given, LazyBatch):
+        return given.pa_table.schema.field(name).type not in (kind, _WIDER[kind], pa.null())
+    # A column of numbers in another format; lists come from streams, which cast nothing.
+    found = str(getattr(given[name], "dtype", ""))
+    return "bool" in found or ("int" in found and not pa.types.is_integer(kind))
 
 
 def _length(values: Any) -> int | None:

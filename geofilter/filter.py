@@ -23,7 +23,7 @@ import pyarrow as pa
 import torch
 
 from geofilter import models, selection
-from geofilter.arrow_rows import columns_from, is_batch, rows_of
+from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.engines.worker import Worker
 from geofilter.errors import DataError, GeofilterError, ModelError
@@ -53,10 +53,11 @@ class GeoFilter:
     this much or more are not kept by `keep`; without it, rows can only be scored. `unscored`
     says what `keep` does with rows that have no score.
 
-    Six columns are added, and replaced where they exist: `geofilter_score` (float32, higher =
-    nearer to harm, None where the row is unscored), `geofilter_status`, `geofilter_reason`,
-    `geofilter_n_tokens`, `geofilter_nearest_feature` and `geofilter_nearest_similarity`, as
-    in the score table. A row that cannot be scored never raises.
+    Six columns are added, or replaced where they exist with their types: `geofilter_score`
+    (float32, higher = nearer to harm, None where the row is unscored), `geofilter_status`,
+    `geofilter_reason`, `geofilter_n_tokens`, `geofilter_nearest_feature` and
+    `geofilter_nearest_similarity`, as in the score table. A row that cannot be scored never
+    raises.
 
     Raises `GeofilterError` for settings that cannot be right. The model is loaded with the
     first row, and its own pack made then if it has none yet: `ModelError`, `PackError` and
@@ -157,16 +158,18 @@ class GeoFilter:
 
         `indices`, as `map(..., with_indices=True)` gives them: a number for a row, several for
         a batch. Without them a plain dictionary, such as a stream's, is told by its values;
-        see `is_batch`. Raises `DataError` for rows in a format that is no mapping.
+        see `is_batch`. Raises `DataError` for rows in a format that is no mapping or that
+        comes row by row, and for a column whose type the scores would be cast to.
         """
         if not isinstance(rows, Mapping):
-            raise DataError(
-                f"the rows came as {kind_of(rows)}, not as columns by name; "
-                "take the data set's format off with ds.with_format(None)"
-            )
+            raise _no_columns(rows)
         layout = detect_layout("the data set", [list(rows)], name=self.layout, columns=self.columns)
         talk = layout.name in ("messages", "conversations")
         batched = is_batch(rows, layout.columns.values(), talk=talk, indices=indices)
+        if batched:
+            check_batch(rows, COLUMNS)
+        else:
+            check_row(rows, layout.columns.values())
         read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
         parts = self._loaded()
         worker = Worker(layout, parts.encoder, parts.scorer)
@@ -205,6 +208,8 @@ class GeoFilter:
                 "this GeoFilter has no threshold; give one, as in GeoFilter(..., threshold=0.4), "
                 "or choose a fraction with drop_fraction(GeoFilter.scores(ds), 0.2)"
             )
+        if not hasattr(row, "keys"):  # pandas has them too
+            raise _no_columns(row)
         if SCORE not in row:
             raise _not_scored(list(row))
         found = row[SCORE]
@@ -219,17 +224,23 @@ class GeoFilter:
         """Scores of a data set that was scored, float32, masked where unscored: (rows,).
 
         For `drop_fraction`, `threshold` and `fdr`, whose `keep` goes to `Dataset.select`.
-        Raises `DataError` for a data set without scores, and for a stream, which has no
-        ranks.
+        Raises `DataError` for a data set without scores, for several splits at once, and for
+        a stream, which has no ranks.
         """
-        names = scored.column_names or []
+        if isinstance(scored, Mapping):
+            raise DataError(
+                f"these are the splits {', '.join(map(quote, scored))}, not one data set; take "
+                "one, as in GeoFilter.scores(ds['train'])"
+            )
         if not hasattr(scored, "select"):
             raise DataError(
                 "a stream cannot be ranked as a whole; give GeoFilter a threshold and filter "
                 "with its keep"
             )
-        if SCORE not in names:
-            raise _not_scored(names)
+        if not len(scored):  # to which `map` adds no columns
+            return _masked([])
+        if SCORE not in scored.column_names:
+            raise _not_scored(scored.column_names)
         return _masked(scored.with_format("arrow")[:][SCORE].to_pylist())
 
     @staticmethod
@@ -252,6 +263,15 @@ class GeoFilter:
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise GeofilterError(f"{what} {quote(value)} is not known; choose {' or '.join(known)}")
+
+
+def _no_columns(rows: Any) -> DataError:
+    remedy = (
+        "take the data set's format off with ds.with_format(None)"
+        if hasattr(rows, "columns")
+        else "leave input_columns out"
+    )
+    return DataError(f"the rows came as {kind_of(rows)}, not as columns by name; {remedy}")
 
 
 def _not_scored(names: Sequence[str]) -> DataError:
