@@ -9,6 +9,7 @@ This module knows nothing about rows, packs or scores.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -205,9 +206,9 @@ def checked_source(model: str) -> str:
     """The folder or hub id that `model` is. Raises `ModelError` where it can be neither."""
     folder = Path(model).expanduser()
     shown = escape(model, limit=200)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
         return str(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise ModelError(f"{shown}: is a file; give the folder that holds config.json")
     if "/" not in model:
         near = difflib.get_close_matches(model, CATALOGUE, n=3, cutoff=0.5)

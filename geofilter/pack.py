@@ -7,6 +7,7 @@ others. This module knows nothing about how features are chosen or used.
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -251,7 +252,7 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
     if str(path).startswith(HUB):
         repo, _, revision = str(path).removeprefix(HUB).partition("@")
         path = fetch_pack(repo, revision or None)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         raise PackError(f"{shown}: no such pack; make one with geofilter discover")
     try:
         with safe_open(path, framework="numpy") as handle:
@@ -264,7 +265,14 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
         raise PackError(f"{shown}: is a safetensors file but no feature pack; {_REMEDY}")
     try:
         return _from_parts(json.loads(header_text), arrays)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
         raise PackError(f"{shown}: is a damaged feature pack ({reason}); {_REMEDY}") from error
 
@@ -300,7 +308,7 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     return FeaturePack(
         **{name: arrays[name] for name in _ARRAYS},
         statistics=FeatureStatistics(**statistics),
-        contrast=ContrastSummary(**header["contrast"]),
+        contrast=_contrast(header["contrast"]),
         labels=tuple(tuple(str(token) for token in tokens) for tokens in header["labels"]),
         pooling=header["pooling"],
         model_name=str(header["model_name"]),
@@ -309,6 +317,17 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         provenance=dict(header["provenance"]),
         trials=tuple(from_record(record) for record in header.get("trials", ())),
     )
+
+
+def _contrast(record: Mapping[str, Any]) -> ContrastSummary:
+    contrast = ContrastSummary(**record)
+    for name, value in record.items():
+        if name == "unknown_share_ceiling" and value is None:
+            continue
+        kinds = (int,) if name.endswith("_rows") else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise ValueError(f"{name} of its contrast rows is {value!r}")
+    return contrast
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -116,9 +116,9 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
 
     name = f"SAE {escape(source, limit=200)}"
     folder = Path(source).expanduser()
-    if source.startswith(AXES) and d_model is not None and not folder.is_dir():
+    if source.startswith(AXES) and d_model is not None and not os.path.isdir(folder):
         return _axes(source, d_model).to(device)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         _check_folder(folder, name)
         load: Any = SAE.load_from_disk
         arguments: tuple[str, ...] = (str(folder),)
@@ -131,7 +131,7 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
         with hub.quiet_hub():
             sae = load(*arguments, device=device, dtype="float32")
     except Exception as error:  # whatever a loader trips over in a damaged file
-        if told := not folder.is_dir() and hub.explain(error, repository(source)):
+        if told := not os.path.isdir(folder) and hub.explain(error, repository(source)):
             raise ModelError(f"{name}: {told}") from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
@@ -159,10 +159,10 @@ def outline(source: str, d_model: int) -> Outline:
 
     name = f"SAE {escape(source, limit=200)}"
     folder = Path(source).expanduser()
-    if source.startswith(AXES) and not folder.is_dir():
+    if source.startswith(AXES) and not os.path.isdir(folder):
         return Outline(sae_block(_axes(source, 1), name), 2 * d_model)
     try:
-        if folder.is_dir():
+        if os.path.isdir(folder):
             _check_folder(folder, name)
             config = handle_config_defaulting(get_sae_lens_config_from_disk(folder))
         else:
@@ -172,7 +172,7 @@ def outline(source: str, d_model: int) -> Outline:
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file or a hub makes it trip over
-        if told := not folder.is_dir() and hub.explain(error, repository(source)):
+        if told := not os.path.isdir(folder) and hub.explain(error, repository(source)):
             raise ModelError(f"{name}: {told}") from error
         reason = escape(" ".join(str(error).split()), limit=200)
         raise ModelError(f"{name}: sae-lens cannot read its configuration: {reason}") from error
@@ -224,7 +224,7 @@ def repository(source: str) -> str:
 
 def _conversion(source: str) -> str | None:
     """How sae-lens reads the release of `RELEASE/ID`; None for its own format."""
-    if Path(source).expanduser().is_dir():
+    if os.path.isdir(Path(source).expanduser()):
         return None  # the directory takes a second to read
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
@@ -234,7 +234,7 @@ def _conversion(source: str) -> str | None:
 
 def revision(source: str) -> str | None:
     """The commit of the hub repository that the SAE at `source` came from, if any."""
-    if source.startswith(AXES) or Path(source).expanduser().is_dir():
+    if source.startswith(AXES) or os.path.isdir(Path(source).expanduser()):
         return None
     return hub.main_commit(repository(source))
 
@@ -249,7 +249,7 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     metadata, name = sae.cfg.metadata, f"SAE {escape(source, limit=200)}"
     notes = []
     made_for = metadata.model_name
-    if isinstance(made_for, str) and made_for and "/" in model and not Path(model).is_dir():
+    if isinstance(made_for, str) and made_for and "/" in model and not os.path.isdir(model):
         ours, theirs = (text.rpartition("/")[2].lower() for text in (model, made_for))
         if ours != theirs:
             notes.append(

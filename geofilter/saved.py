@@ -195,7 +195,7 @@ class SavedFeatures:
         """
         path = Path(path)
         shown = escape(str(path), limit=200)
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
             raise TableError(
                 f"{shown}: there is no such file; make it with geofilter score --save-features"
             )

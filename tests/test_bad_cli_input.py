@@ -21,6 +21,9 @@ EXPLAIN = "explain data.jsonl --scores data.scores.parquet"
 DISCOVER = f"discover --toxic toxic.jsonl --benign benign.jsonl {TINY} -o new.pack"
 
 
+LONG = "x" * 300
+
+
 def append(path: str, text: bytes) -> Callable[[], None]:
     def prepare() -> None:
         with Path(path).open("ab") as file:
@@ -178,6 +181,20 @@ CASES = {
         ("the pack was made with", "block 1, not block 2"),
     ),
     "device that is not there": Case(f"{SCORE} --device abacus", ("'abacus'", "cpu")),
+    # names that no file can have
+    "pack name too long": Case(f"score data.jsonl {TINY} --pack {LONG}", ("no such pack",)),
+    "shown pack's name too long": Case(f"pack show {LONG}", ("no such pack",)),
+    "features' name too long": Case(
+        f"score data.jsonl --features {LONG} --pack my.pack", ("there is no such file",)
+    ),
+    "table's name too long": Case(
+        f"filter data.jsonl --scores {LONG} --threshold 0 -o kept.jsonl", ("there is no such file",)
+    ),
+    "model's name too long": Case(f"score data.jsonl --model {LONG}", ("no model is called",)),
+    "model folder's name too long": Case(
+        f"score data.jsonl --model ./{LONG} --sae sae", ("no such folder",)
+    ),
+    "SAE's name too long": Case(f"score data.jsonl --model model --sae {LONG}", ("SAE xxx",)),
     # contrast sets
     "contrast sets alike": Case(
         DISCOVER, ("toxic.jsonl", "share 40 rows"), copy("toxic.jsonl", "benign.jsonl")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -182,6 +183,31 @@ def damaged(path, *, header=None, arrays=None, drop=None):
 def test_a_damaged_pack_is_one_line_with_the_reason(path, change, reason):
     damaged(path, **change)
     assert reason in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("persona_auroc", "high"),
+        ("persona_auroc", None),
+        ("persona_auroc_low", math.nan),
+        ("explained_variance_floor", "x"),
+        ("explained_variance", True),
+        ("unknown_share_ceiling", [1]),
+        ("toxic_rows", 1.5),
+    ],
+    ids=str,
+)
+def test_a_figure_that_is_no_number_makes_a_damaged_pack(path, name, value):
+    contrast = dataclasses.asdict(load_pack(path).contrast)
+    damaged(path, header={"contrast": contrast | {name: value}})
+    assert f"{name} of its contrast rows is" in refusal(path)
+
+
+def test_a_figure_beyond_all_floats_makes_a_damaged_pack(path):
+    contrast = dataclasses.asdict(load_pack(path).contrast)
+    damaged(path, header={"contrast": contrast | {"explained_variance": 10**400}})
+    assert "is a damaged feature pack" in refusal(path)
 
 
 def test_header_text_that_is_no_json(path):
