@@ -12,7 +12,9 @@ import pytest
 import zstandard
 from row_files import LINES, write_rows
 
+from geofilter import formats
 from geofilter.errors import DataError
+from geofilter.formats import json_files
 from geofilter.rows import open_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -136,6 +138,26 @@ def test_json_lines_under_the_name_of_a_list_are_read_as_lines(tmp_path: Path) -
     assert rows.format == "jsonl"
     assert rows.write(tmp_path / "kept.json", [1, 2]) == 2
     assert (tmp_path / "kept.json").read_bytes() == b"".join(LINES[1:])
+
+
+@pytest.mark.parametrize("name", ["train.json", "train"])
+def test_a_long_first_line_does_not_hide_that_others_follow(name: str, tmp_path: Path) -> None:
+    first = b'{"question": "a", "answer": "%s"}\n' % (b"long " * 2**18)
+    rows = open_rows(write_rows(tmp_path / name, b"\n" + first + b" \n" + LINES[0]))
+    assert (rows.format, rows.check()) == ("jsonl", 2)
+
+
+def test_a_first_line_above_the_limit_is_one_row_of_json_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (formats, json_files):
+        monkeypatch.setattr(module, "ROW_LIMIT", 100)
+    first = b'{"question": "a", "answer": "%s"}\n' % (b"long " * 50)
+    rows = open_rows(write_rows(tmp_path / "train.json", first + LINES[0]))
+    assert rows.format == "jsonl"
+    assert [row.record is None for row in rows] == [True, False]
+    alone = open_rows(write_rows(tmp_path / "alone.json", first))
+    assert (alone.format, len(list(alone))) == ("json", 1)
 
 
 def test_a_layout_can_be_given(tmp_path: Path) -> None:

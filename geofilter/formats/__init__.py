@@ -8,6 +8,7 @@ also with `.gz`, `.zst` or `.zstd` after it; a folder that `save_to_disk` wrote;
 This module knows nothing about layouts and scores.
 """
 
+import io
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -15,26 +16,33 @@ from pathlib import Path
 from geofilter.errors import DataError
 from geofilter.formats.columnar import PARQUET_SUFFIXES, FolderSource, ParquetSource
 from geofilter.formats.hub import PREFIX, HubSource
-from geofilter.formats.raw import Source
+from geofilter.formats.json_files import rest_of_line
+from geofilter.formats.raw import ROW_LIMIT, Source
 from geofilter.formats.streams import open_stream, shown, skip_bom, split_suffix
 from geofilter.formats.strict_json import parse_object
 from geofilter.formats.text import SUFFIXES, TextSource
 
 __all__ = ["open_source"]
 
-_SNIFFED = 2**20  # bytes that may tell the format
+
+def _skip_space(stream: io.BufferedReader) -> bytes:
+    """Pass over white space; return what the stream holds ready, nothing at the end."""
+    while ready := stream.peek():
+        rest = ready.lstrip()
+        stream.read(len(ready) - len(rest))
+        if rest:
+            return rest
+    return b""
 
 
-def _first_bytes(path: Path) -> bytes:
-    with open_stream(path) as stream:
-        skip_bom(stream)
-        return stream.read(_SNIFFED)
-
-
-def _holds_json_lines(head: bytes) -> bool:
-    """Whether the first line is an object, and another one begins after it."""
-    first, _, rest = head.lstrip().partition(b"\n")
-    return rest.lstrip()[:1] == b"{" and parse_object(first)[0] is not None
+def _skip_object(stream: io.BufferedReader) -> bool:
+    """Pass over a line; whether it is an object, or may be one that is too long to be read."""
+    line = stream.readline(ROW_LIMIT + 1)
+    if len(line) <= ROW_LIMIT:
+        return parse_object(line)[0] is not None
+    for _ in rest_of_line(stream, line):
+        pass
+    return True
 
 
 def _kind(path: Path) -> str:
@@ -44,16 +52,17 @@ def _kind(path: Path) -> str:
     kind = SUFFIXES.get(suffix)
     if kind not in (None, "json"):
         return str(kind)
-    head = _first_bytes(path)
-    if _holds_json_lines(head):
+    with open_stream(path) as stream:
+        skip_bom(stream)
+        head = _skip_space(stream)
+        line_is_object = head[:1] == b"{" and _skip_object(stream)
+        another_follows = line_is_object and _skip_space(stream)[:1] == b"{"
+    if another_follows or (line_is_object and kind is None):
         return "jsonl"
-    if kind == "json" or head.lstrip()[:1] == b"[":
+    if kind == "json" or head[:1] == b"[":
         return "json"
     if head.startswith(b"PAR1"):
         return "parquet"
-    first = head.lstrip().partition(b"\n")[0]
-    if parse_object(first)[0] is not None:
-        return "jsonl"
     known = ", ".join([*SUFFIXES, *PARQUET_SUFFIXES])
     raise DataError(
         f"{shown(path)}: the format is not known by the name or the first bytes; "
