@@ -22,6 +22,7 @@ class Stream:
     """What `datasets` gives for a streamed split."""
 
     column_names = ("question", "answer")
+    features = None  # the types are known once rows are read
 
     def __init__(self, *records: dict[str, object], fails: bool = False) -> None:
         self._records = records
@@ -101,6 +102,36 @@ def test_hub_failures_are_one_line(asked: list[tuple[object, ...]], tmp_path: Pa
     with pytest.raises(OutputError, match="row 1: column 'answer' holds bytes, which JSON cannot"):
         rows.write(tmp_path / "kept.jsonl", [0])
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_pictures_are_not_decoded_and_json_text_is_read(
+    threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+    import huggingface_hub
+
+    types = {"text": datasets.Value("string"), "image": datasets.Image()}
+    types |= {"more": datasets.Json(), "deep": datasets.List({"x": datasets.Json()})}
+    record = {
+        "text": "a",
+        "image": {"bytes": b"no picture", "path": None},
+        "more": {"x": [1, "b"]},
+        "deep": [{"x": {"y": None}}],
+    }
+    held = datasets.Dataset.from_list([record], features=datasets.Features(types))
+    # The library decodes in threads where the rows come from the network.
+    stream = held.to_iterable_dataset().decode(num_threads=threads)
+    info = SimpleNamespace(sha="commit")
+    api = SimpleNamespace(dataset_info=lambda *_, **__: info)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": stream})
+    rows = open_rows("hf://datasets/org/pictures")
+    (row,) = rows
+    assert row.record == record
+    assert {again.row_hash for again in rows} == {row.row_hash}
+    with pytest.raises(OutputError, match="column 'image' holds bytes, which JSON cannot"):
+        rows.write(tmp_path / "kept.jsonl", [0])
 
 
 @pytest.mark.parametrize(

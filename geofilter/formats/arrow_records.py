@@ -3,7 +3,7 @@
 This module knows nothing about files, layouts and scores.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +20,13 @@ _NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
 
 def record_rows(batch: Any) -> Iterator[RawRow]:
     """The rows of a batch or table; one with a value that cannot be read has a fault."""
-    decode = _json_decoder(pa.struct(batch.schema))
-    for row in _plain_rows(batch):
+    return json_read(_plain_rows(batch), batch.schema)
+
+
+def json_read(rows: Iterable[RawRow], schema: pa.Schema) -> Iterator[RawRow]:
+    """The rows with the JSON text read that the schema says is in them."""
+    decode = _json_decoder(pa.struct(schema))
+    for row in rows:
         if decode is not None and row.record is not None:
             try:
                 row.record = decode(row.record)

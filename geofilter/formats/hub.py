@@ -9,12 +9,13 @@ This module knows nothing about layouts and scores.
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from geofilter.atomic import writing
 from geofilter.errors import DataError, OutputError
+from geofilter.formats.arrow_records import json_read
 from geofilter.formats.raw import Note, Notes, RawRow, RowNote, Wanted, annotated
 from geofilter.formats.streams import compressing, shown, split_suffix
 from geofilter.formats.text import dump_json
@@ -103,9 +104,18 @@ class HubSource:
                 f"{self._shown}: no split {quote(split)}; choose from "
                 f"{', '.join(map(escape, splits))}, as in {self._shown.split('#')[0]}#SPLIT"
             )
-        return splits[split]
+        stream = splits[split]
+        # A broken picture is nothing to stop at, and one that was decoded is another value
+        # in each run. JSON text counts as decoded, too: `rows` reads it. Where the types
+        # are not known, nothing is decoded.
+        return stream.decode(False) if stream.features else stream
 
     def rows(self) -> Generator[RawRow, None, None]:
+        types = self._stream.features
+        rows = self._undecoded_rows()
+        yield from json_read(rows, types.arrow_schema) if types else rows
+
+    def _undecoded_rows(self) -> Iterator[RawRow]:
         records = iter(self._stream)
         while True:
             try:
@@ -160,16 +170,15 @@ class HubSource:
         try:
             return dump_json(record) + b"\n"
         except TypeError as error:
-            column, value = next((k, v) for k, v in record.items() if not _is_json(v))
+            column, value = next((k, odd) for k, v in record.items() for odd in _no_json(v))
             raise OutputError(
                 f"{self._shown}:row {index + 1}: column {quote(column)} holds "
                 f"{kind_of(value)}, which JSON cannot; download the file and name it"
             ) from error
 
 
-def _is_json(value: object) -> bool:
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True
+def _no_json(value: object) -> list[object]:
+    """What JSON cannot spell within a value."""
+    found: list[object] = []
+    json.dumps(value, default=found.append)
+    return found
