@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -37,6 +37,7 @@ from geofilter.run import (
     describe_scorer,
     lasting,
     prepare,
+    settings_from,
 )
 from geofilter.saved import SavedFeatures
 from geofilter.scoring import BatchScorer, make_scorer
@@ -300,7 +301,7 @@ def _pack_for(saved: SavedFeatures, pack: str | None) -> FeaturePack:
     return chosen
 
 
-def _sae_for(saved: SavedFeatures, sae: str | None) -> object:
+def _sae_for(saved: SavedFeatures, sae: str | None) -> Any:
     """The SAE of the features, on the CPU."""
     place = sae or _fact(saved, "sae")
     if place is None:
@@ -311,6 +312,11 @@ def _sae_for(saved: SavedFeatures, sae: str | None) -> object:
         raise ModelError(
             f"SAE {escape(place, limit=200)}: is not the one that the features in "
             f"{escape(saved.source, limit=200)} were made with; give that one with --sae"
+        )
+    if (loaded.cfg.d_in, loaded.cfg.d_sae) != (saved.d_model, saved.d_sae):
+        raise TableError(
+            f"{escape(saved.source, limit=200)}: states sizes that its SAE does not have; "
+            "save the features again with --save-features"
         )
     return loaded
 
@@ -325,14 +331,12 @@ def _settings_for(
     """The settings with which the model would give the same table."""
     known = saved.manifest.facts.get("settings")
     try:
-        settings = Settings(**known) if isinstance(known, dict) else None
+        settings = settings_from(known)
     except TypeError:
-        settings = None
-    if settings is None:
         raise TableError(
             f"{escape(saved.source, limit=200)}: does not say how it was made; "
             "save the features again with --save-features"
-        )
+        ) from None
     return replace(
         settings,
         # The features' own: another scorer may have another default.

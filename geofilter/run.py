@@ -15,16 +15,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from geofilter import fingerprint, models
-from geofilter.choices import Proximity, ScorerName
+from geofilter import fingerprint, hub, models, saes
+from geofilter.catalogue import AXES
+from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.conversation import Encoder
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
 from geofilter.manifest import Manifest, difference, library_versions
 from geofilter.models import LoadedModel
-from geofilter.pack import FeaturePack, load_pack
+from geofilter.pack import HUB, FeaturePack, load_pack
 from geofilter.rows import RowFile, open_rows
 from geofilter.scoring import BatchScorer
 from geofilter.table import ScoreTable
@@ -255,9 +257,7 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
     Raises `TableError` when `source` is other data or has changed since.
     """
     rows = open_alike(source, table)
-    data = table.manifest.decides["data"]
-    assert isinstance(data, dict)
-    if rows.fingerprint() != data["sha256"]:
+    if rows.fingerprint() != _data_of(table)["sha256"]:
         origin = table.manifest.facts.get("source", "other data")
         raise TableError(
             f"{escape(str(table.path), limit=200)}: was made from other data "
@@ -269,12 +269,20 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
 
 def open_alike(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
     """Open any data in the layout that the data of `table` was read in."""
-    data = table.manifest.decides.get("data")
-    if not isinstance(data, dict):
-        raise _not_of_a_run(table)
+    data = _data_of(table)
     renamed = {own: column for own, column in data["columns"].items() if own != column}
     layout = None if data["layout"] == "unknown" else data["layout"]
     return open_rows(source, layout=layout, columns=renamed)
+
+
+def _data_of(table: ScoreTable) -> dict[str, Any]:
+    """What `describe_data` said when `table` was made. Raises `TableError`: tables are foreign."""
+    data: Any = table.manifest.decides.get("data")
+    match data:
+        case {"sha256": str(), "layout": str(), "columns": dict(columns)}:
+            if all(isinstance(column, str) for column in columns.values()):
+                return dict(data)
+    raise _not_of_a_run(table)
 
 
 def settings_of(table: ScoreTable) -> Settings:
@@ -282,22 +290,68 @@ def settings_of(table: ScoreTable) -> Settings:
 
     Raises `TableError` when it does not say.
     """
-    settings = table.manifest.facts.get("settings")
-    if not isinstance(settings, dict):
-        raise _not_of_a_run(table)
     try:
-        return replace(Settings(**settings), trust_remote_code=False)
+        settings = settings_from(table.manifest.facts.get("settings"))
     except TypeError:
         raise _not_of_a_run(table) from None
+    return replace(settings, trust_remote_code=False)
 
 
-def prepare_again(rows: RowFile, table: ScoreTable, *, trust_remote_code: bool = False) -> Run:
+def settings_from(record: object) -> Settings:
+    """The settings that a manifest records. Raises `TypeError` for what no run was made with."""
+    if not isinstance(record, dict):
+        raise TypeError("no settings")
+    settings = Settings(**record)
+    texts = (settings.model, settings.device)
+    optional = (settings.sae, settings.pack, settings.dtype)
+    least = ((settings.block, 0), (settings.max_length, 1))
+    flags = (settings.last_turn, settings.trust_remote_code)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(text is None or isinstance(text, str) for text in optional)
+        and all(number is None or (type(number) is int and number >= n) for number, n in least)
+        and all(isinstance(flag, bool) for flag in flags)
+        and settings.scorer in SCORERS
+        and settings.proximity in PROXIMITIES
+    ):
+        raise TypeError("no settings of a run")
+    return settings
+
+
+def unasked(settings: Settings) -> list[str]:
+    """Which of model, SAE and pack would come from a hub repository that nobody here chose.
+
+    It is in no catalogue, and nothing of it was fetched to this machine before. Raises
+    `ModelError` for an SAE of a release that is none.
+    """
+    entry = models.CATALOGUE.get(settings.model)
+    model, sae, pack = settings.model, settings.sae or "", settings.pack or ""
+    found = []
+    if entry is None and _names_repository(model) and hub.main_commit(model) is None:
+        found.append(model)
+    listed = sae.startswith(AXES) or (entry is not None and sae in entry.sae.values())
+    if not listed and _names_repository(sae) and saes.revision(sae) is None:
+        found.append(sae)
+    if pack.startswith(HUB) and hub.main_commit(pack[len(HUB) :].partition("@")[0]) is None:
+        found.append(pack)
+    return found
+
+
+def _names_repository(place: str) -> bool:
+    return "/" in place and not place.startswith((".", "/", "~")) and not os.path.isdir(place)
+
+
+def prepare_again(
+    rows: RowFile, table: ScoreTable, *, model: str | None = None, trust_remote_code: bool = False
+) -> Run:
     """The run that made `table`, ready to look at single rows of it.
 
-    Raises `TableError` naming the difference when the model, the pack or anything else but
-    versions and precision is not what it was, and what `prepare` raises.
+    `model` says where its model is now, by default where it was. Raises `TableError` naming
+    the difference when the model, the pack or anything else but versions and precision is not
+    what it was, and what `prepare` raises.
     """
     chosen = settings_of(table)
+    chosen = replace(chosen, model=model or chosen.model)
     # Where and with what precision the model runs moves what is seen by rounding only.
     run = prepare(rows, replace(chosen, device="auto", trust_remote_code=trust_remote_code))
     changed = difference(_meaning(table.manifest), _meaning(run.manifest))

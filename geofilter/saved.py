@@ -8,6 +8,7 @@ This module knows nothing about how features are made or scored.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,9 @@ FORMAT_KEY = b"geofilter.features"
 FORMAT = b"2"
 # What a record holds in place of a problem.
 _FEATURES, _COPY = "features", "copy"
+
+_MOST_SIDES = 2  # the chosen and the rejected one
+_HASH = re.compile("(?:[0-9a-f]{2})+")
 
 _REMEDY = "save the features again with --save-features"
 
@@ -224,6 +228,8 @@ class SavedFeatures:
             for record in self._records():
                 if record.row == index and record.side is not None and sides:
                     sides.append(record.side)
+                    if len(sides) > _MOST_SIDES:
+                        raise ValueError(f"row {index} has more than {_MOST_SIDES} sides")
                     continue
                 if index >= 0:
                     yield SavedRow(index, row_hash, tuple(sides))
@@ -257,6 +263,8 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
     lists = {name: _arrays(batch.column(name)) for name in _LISTS}
     for place in range(batch.num_rows):
         one = {name: values[place] for name, values in plain.items()}
+        if not _HASH.fullmatch(one["row_hash"]):
+            raise ValueError(f"row {one['row']} has a hash that is none")
         if one["status"] == _COPY:
             yield _Record(one["row"], one["row_hash"], None)
             continue

@@ -157,6 +157,9 @@ def check_lines(batch: pa.Table | pa.RecordBatch, first_row: int) -> None:
         raise ValueError("a status does not fit its score")
     if not np.isfinite(np.asarray(score.drop_null())).all():
         raise ValueError("a score is not a finite number")
+    reasons = batch.column("reason").filter(pc.invert(is_scored))
+    if pc.any(pc.equal(pc.fill_null(reasons, ""), "")).as_py():
+        raise ValueError("a row without a score has no reason")
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

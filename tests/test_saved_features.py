@@ -13,6 +13,7 @@ from geofilter import models
 from geofilter.errors import TableError
 from geofilter.features import SampleFeatures
 from geofilter.layouts import Problem
+from geofilter.manifest import Manifest
 from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, Side, new_writer, to_arrow
 from geofilter.table import MANIFEST_KEY, ScoreTable
 
@@ -148,6 +149,27 @@ def test_features_of_something_else_are_refused_in_one_line(work, geofilter, cha
     assert not Path("again.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"d_sae": 10**6}, "states sizes that its SAE does not have"),
+        ({"settings": {"model": 5}}, "does not say how it was made"),
+    ],
+    ids=str,
+)
+def test_features_whose_manifest_cannot_be_are_refused_in_one_line(work, geofilter, facts, says):
+    assert geofilter(f"score data.jsonl {TINY} {PACK} --save-features f.parquet").code == 0
+    table = pq.read_table("f.parquet")
+    known = Manifest.from_json(table.schema.metadata[MANIFEST_KEY])
+    other = Manifest(known.decides, {**known.facts, **facts}).to_json()
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, MANIFEST_KEY: other}), "f.parquet"
+    )
+    done = geofilter(f"{AGAIN} -o again.parquet")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert says in done.err
+
+
 def test_a_finished_table_without_features_is_not_taken_for_one_with_them(work, geofilter):
     command = f"score data.jsonl {TINY} {PACK} -o s.parquet"
     assert geofilter(command).code == 0
@@ -211,8 +233,6 @@ def features(latents: list[int], d_model: int = 2) -> SampleFeatures:
 
 
 def write_file(path: Path, rows: list[SavedRow]) -> SavedFeatures:
-    from geofilter.manifest import Manifest
-
     manifest = Manifest({"data": "d"}, {"d_model": 2, "d_sae": 10})
     metadata = {FORMAT_KEY: FORMAT, MANIFEST_KEY: manifest.to_json().encode()}
     with path.open("wb") as handle, new_writer(handle, metadata) as writer:
@@ -251,8 +271,18 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
         SavedRow(0, "aa", (side([4, 1]),)),
         SavedRow(0, "aa", (side([1], 3),)),
         SavedRow(1, "aa", (side([1]),)),
+        SavedRow(0, "zz", (side([1]),)),
+        SavedRow(0, "aa", (side([1]), side([1]), side([1]))),
     ],
-    ids=["beyond the SAE", "below 0", "not ascending", "other model", "row missing"],
+    ids=[
+        "beyond the SAE",
+        "below 0",
+        "not ascending",
+        "other model",
+        "row missing",
+        "no hash",
+        "three sides",
+    ],
 )
 def test_hostile_records_are_refused_in_one_line(tmp_path: Path, row: SavedRow) -> None:
     saved = write_file(tmp_path / "f", [row])

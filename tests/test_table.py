@@ -252,6 +252,21 @@ def test_table_that_contradicts_itself_is_refused(
     one_line(error)
 
 
+@pytest.mark.parametrize("reason", [None, ""])
+def test_a_row_that_is_unscored_without_a_reason_is_refused(
+    tmp_path: Path, reason: str | None
+) -> None:
+    out = tmp_path / "s.parquet"
+    make(out, [unscored_row(0)])
+    table = pq.read_table(out)
+    at = SCHEMA.get_field_index("reason")
+    array = pa.array([reason], pa.string())
+    pq.write_table(table.set_column(at, SCHEMA.field("reason"), array), out)
+    with pytest.raises(TableError, match="no reason") as error:
+        ScoreTable.read(out)
+    one_line(error)
+
+
 def test_row_out_of_range_names_the_range(tmp_path: Path) -> None:
     table = make(tmp_path / "s.parquet", [scored_row(row, 0.5) for row in range(3)])
     for index in (-1, 3):

@@ -122,8 +122,8 @@ def _print_head(row: "Row", line: "ScoreRow", table: "ScoreTable", run: "Run") -
 
 
 def _label_of(run: "Run", feature: int) -> str:
-    place = run.pack.ids.tolist().index(feature)
-    words = " ".join(escape(token, limit=16) for token in run.pack.labels[place])
+    labels = dict(zip(run.pack.ids.tolist(), run.pack.labels, strict=True))
+    words = " ".join(escape(token, limit=16) for token in labels.get(feature, ()))
     return f" ({words})" if words else ""
 
 

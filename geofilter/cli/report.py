@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geofilter.cli.options import json_option, scores_option, trust_option
-from geofilter.cli.output import bytes_text, note, print_json
+from geofilter.cli.output import argument, bytes_text, note, print_json
 from geofilter.cli.selection import asked_of, selection_options
 from geofilter.terminal import escape
 
@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Mark the tokens of so many rows, for which the model is loaded.",
 )
+@click.option(
+    "--model",
+    metavar="NAME|FOLDER|ORG/NAME",
+    help="Where the model that made TABLE is. Needed where it has to be fetched and is not in the "
+    "list of `geofilter models`: nothing is fetched because a table says so.",
+)
 @click.option("--no-model", is_flag=True, help="Do not load the model; mark no tokens.")
 @trust_option
 @json_option
@@ -56,6 +62,7 @@ def command(
     by: tuple[str, ...],
     baseline: str | None,
     explain: int,
+    model: str | None,
     no_model: bool,
     trust_remote_code: bool,
     as_json: bool,
@@ -95,7 +102,7 @@ def command(
         promise = " ".join(bound.in_words().split())
     run, why = None, "the model was not loaded"
     if explain and not no_model:
-        run, why = _load(rows, table, trust_remote_code)
+        run, why = _load(rows, table, model, trust_remote_code)
     contents = gather(
         rows,
         table,
@@ -127,14 +134,21 @@ def command(
 
 
 def _load(
-    rows: "RowFile", table: "ScoreTable", trust_remote_code: bool
+    rows: "RowFile", table: "ScoreTable", model: str | None, trust_remote_code: bool
 ) -> "tuple[Run | None, str]":
     """The run that made the table, or why the page has to do without it."""
-    from geofilter.errors import GeofilterError
-    from geofilter.run import prepare_again
+    from geofilter.errors import GeofilterError, ModelError
+    from geofilter.run import prepare_again, settings_of, unasked
 
     try:
-        return prepare_again(rows, table, trust_remote_code=trust_remote_code), ""
+        settings = settings_of(table)
+        if model is None and (away := unasked(settings)):
+            raise ModelError(
+                f"{escape(', '.join(away), limit=200)} would be fetched because the table says so; "
+                f"if you trust it, add --model {escape(argument(settings.model), limit=200)}"
+            )
+        run = prepare_again(rows, table, model=model, trust_remote_code=trust_remote_code)
+        return run, ""
     except GeofilterError as error:
         note(f"no tokens are marked: {error}")
         return None, str(error)

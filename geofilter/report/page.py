@@ -99,7 +99,7 @@ def _what(contents: Contents) -> Html:
     model = settings.get("model") if isinstance(settings, dict) else None
     return join(
         "How near its rows lie to the toxic features of ",
-        tag("bdi", text(model or "the model", 80)),
+        tag("bdi", text(model if isinstance(model, str) else "the model", 80)),
         ", by ",
         tag("bdi", text(contents.scorer, 40)),
         ".",
