@@ -14,9 +14,27 @@ import unicodedata
 # paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+# What other categories have that nobody sees: Unicode's Default_Ignorable_Code_Point
+# (DerivedCoreProperties.txt, 16.0), which unicodedata does not know, and the blank of Braille.
+_IGNORABLE = frozenset(
+    chr(code)
+    for first, last in (
+        (0x034F, 0x034F),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x2800, 0x2800),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0),
+        (0xE0000, 0xE0FFF),
+    )
+    for code in range(first, last + 1)
+)
+
 
 def _escape_character(character: str) -> str:
-    if unicodedata.category(character) not in _HIDDEN:
+    if unicodedata.category(character) not in _HIDDEN and character not in _IGNORABLE:
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 

@@ -9,12 +9,23 @@ from hypothesis import strategies as st
 from geofilter.terminal import escape
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
+# Unicode's Default_Ignorable_Code_Point, and the blank of Braille.
+UNSEEN = [
+    *"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u3164\ufeff\uffa0\u2800",
+    *map(chr, [*range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F)]),
+    *map(chr, [*range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9)]),
+    *map(chr, [*range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)]),
+]
 MOVES_OR_HIDES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 @given(ANY_TEXT, st.none() | st.integers(0, 20))
 def test_no_character_of_the_result_moves_hides_or_reorders(text, limit):
     assert not {unicodedata.category(c) for c in escape(text, limit)} & MOVES_OR_HIDES
+
+
+def test_no_character_that_nobody_sees_passes():
+    assert [hex(ord(unseen)) for unseen in UNSEEN if unseen in escape(f"a{unseen}b")] == []
 
 
 @given(ANY_TEXT)
