@@ -285,12 +285,17 @@ def fetch_pack(repo: str, revision: str | None = None) -> Path:
 
 def check_repository(repo: str) -> None:
     """Raise `PackError` unless `repo` is of the form ORG/NAME."""
-    parts = repo.split("/")
-    if len(parts) != 2 or not all(map(_NAME.fullmatch, parts)):
+    if not is_repository(repo):
         raise PackError(
             f"{escape(repo, limit=200)!r} is no hub repository; give ORG/NAME, such as "
             "my-org/my-pack"
         )
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` is of the form ORG/NAME."""
+    parts = name.split("/")
+    return len(parts) == 2 and all(map(_NAME.fullmatch, parts))
 
 
 def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FeaturePack:

@@ -6,16 +6,25 @@ without the way to them. This module knows nothing about how packs are made or u
 """
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from geofilter import hub
 from geofilter.atomic import check_output
+from geofilter.catalogue import AXES, CATALOGUE
 from geofilter.errors import PackError
-from geofilter.pack import FILE, FeaturePack, check_repository, fetch_pack, load_pack
+from geofilter.pack import (
+    FILE,
+    FeaturePack,
+    check_repository,
+    fetch_pack,
+    is_repository,
+    load_pack,
+)
 from geofilter.terminal import escape
 
 _CARD = "README.md"
@@ -111,15 +120,29 @@ def without_folders(pack: FeaturePack) -> FeaturePack:
     return replace(
         pack,
         provenance=provenance,
-        model_name=_public(pack.model_name),
-        sae_name=_public(pack.sae_name),
+        model_name=_public(pack.model_name, _is_public_model),
+        sae_name=_public(pack.sae_name, _is_public_sae),
     )
 
 
-def _public(name: str) -> str:
-    """The name of a model or SAE: that of a folder alone, and a hub's in full."""
-    local = Path(name).is_absolute() or Path(name).exists()
-    return _last(name) if local else name
+def _public(name: str, is_public: Callable[[str], bool]) -> str:
+    """The name of a model or SAE in full where everybody knows it; else its last part."""
+    return name if is_public(name) and not os.path.exists(name) else _last(name)
+
+
+def _is_public_model(name: str) -> bool:
+    return name in CATALOGUE or is_repository(name)
+
+
+def _is_public_sae(name: str) -> bool:
+    listed = {place for entry in CATALOGUE.values() for place in entry.sae.values()}
+    if name in listed or re.fullmatch(rf"{AXES}\d+", name):
+        return True
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    release, _, sae_id = name.partition("/")
+    known = get_pretrained_saes_directory().get(release)
+    return known is not None and sae_id in known.saes_map
 
 
 def _last(path: str) -> str:

@@ -186,6 +186,37 @@ def test_what_is_published_names_no_folder_of_the_maker() -> None:
     assert sharing.without_folders(hub_named).model_name == "google/gemma-2-9b"
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "./clients/acme-secret/model",
+        "../secret/model",
+        "~/secret/model",
+        "clients/acme/secret/model",
+        "C:\\Users\\secret\\model",
+        "/home/secret/model/",
+    ],
+)
+def test_a_folder_is_published_by_its_name_wherever_it_is_published_from(place: str) -> None:
+    pack = dataclasses.replace(tiny_setting()[1], model_name=place, sae_name=place)
+    shared = sharing.without_folders(pack)
+    assert (shared.model_name, shared.sae_name) == ("model", "model")
+
+
+@pytest.mark.parametrize(
+    ("model", "sae"),
+    [
+        ("gemma-2-2b", "gemma-scope-2b-pt-res-canonical/layer_0/width_16k/canonical"),
+        ("me/model", "axes/3"),
+        ("organism", "gemma-scope-2-1b-it-res/layer_7_width_16k_l0_medium"),
+    ],
+)
+def test_what_everybody_knows_is_published_in_full(model: str, sae: str) -> None:
+    pack = dataclasses.replace(tiny_setting()[1], model_name=model, sae_name=sae)
+    shared = sharing.without_folders(pack)
+    assert (shared.model_name, shared.sae_name) == (model, sae)
+
+
 HOSTILE = "<script>alert(1)</script>\x1b[31m|\n---\n[x](javascript:x)\u202e`"
 
 
