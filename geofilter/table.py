@@ -234,6 +234,8 @@ class ScoreTable:
         shown = escape(str(path), limit=200)
         if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
             raise TableError(f"{shown}: there is no such file; make it with `geofilter score`")
+        if path.is_dir():
+            raise TableError(f"{shown}: is a folder; give the file that `geofilter score` made")
         try:
             with open_parquet(path) as file:
                 form = (file.schema_arrow.metadata or {}).get(FORMAT_KEY)

@@ -173,7 +173,7 @@ def test_missing_table_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_folder_is_no_table(tmp_path: Path) -> None:
-    with pytest.raises(TableError) as error:
+    with pytest.raises(TableError, match="is a folder; give the file") as error:
         ScoreTable.read(tmp_path)
     one_line(error)
 
