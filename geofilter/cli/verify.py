@@ -144,8 +144,8 @@ def command(
     judgements are kept in DIR; what is finished is never run again, so that an
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
     first arm that filters by a score shows no fall against unfiltered (fewer than three
-    seeds show none); whether it does better than a random drop, or than persona, which needs no SAE,
-    is in the report.
+    seeds show none); whether it does better than a random drop, or than persona, which
+    needs no SAE, is in the report.
 
     \b
     Examples:
