@@ -17,9 +17,12 @@ import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
 from geofilter.errors import DataError
+from geofilter.formats.arrow_records import NO_VALUE
 from geofilter.formats.strict_json import MAX_DEPTH
 from geofilter.layouts import Problem
+from geofilter.messages import quote
 from geofilter.rows import Row
+from geofilter.terminal import escape
 
 Columns = Mapping[str, Any]
 
@@ -150,7 +153,7 @@ def _values(given: Columns, name: str, batched: bool) -> Sequence[Any]:
     try:
         found = copy.copy(given)[name]
         return found if batched else [found]
-    except UnicodeDecodeError:
+    except NO_VALUE:
         return list(_one_by_one(given, name))
 
 
@@ -161,6 +164,9 @@ def _one_by_one(given: LazyBatch | LazyRow, name: str) -> Iterator[Any]:
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             yield Problem("unreadable", f"not UTF-8: byte 0x{byte:02x}")
+        except NO_VALUE:
+            kind = escape(str(given.pa_table.schema.field(name).type))
+            yield Problem("unreadable", f"column {quote(name)} holds no {kind} that can be read")
 
 
 class _TooDeep(Exception):

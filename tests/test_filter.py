@@ -113,6 +113,14 @@ def test_text_that_is_not_utf_8_is_the_fault_of_its_row_alone(loaded: GeoFilter)
     assert "0xff" in scored["geofilter_reason"][1]
 
 
+def test_a_date_that_python_cannot_hold_is_the_fault_of_its_row_alone(loaded: GeoFilter) -> None:
+    dates = pa.array([0, 2**58, 1], pa.timestamp("us"))
+    rows = Dataset(pa.table({"prompt": dates, "response": ["w1 w2"] * 3}))
+    scored = mapped(loaded, rows, batched=True).remove_columns("prompt")
+    assert scored["geofilter_status"][:] == ["malformed", "unreadable", "malformed"]
+    assert "timestamp[us]" in scored["geofilter_reason"][1]
+
+
 @pytest.mark.parametrize("how", [{"batched": True, "batch_size": 2}, {"writer_batch_size": 2}])
 def test_types_hold_where_the_first_rows_are_all_unscored(
     loaded: GeoFilter, how: dict[str, Any]

@@ -15,7 +15,7 @@ from geofilter.terminal import escape
 
 # What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out
 # of range, an unknown time zone, a struct with a name twice.
-_NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
+NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
 
 
 def record_rows(batch: Any) -> Iterator[RawRow]:
@@ -66,7 +66,7 @@ def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], 
 def _plain_rows(batch: Any) -> Iterator[RawRow]:
     try:
         records = batch.to_pylist()
-    except _NO_VALUE:
+    except NO_VALUE:
         yield from (_single_row(batch.slice(place, 1)) for place in range(batch.num_rows))
     else:
         yield from map(RawRow, records)
@@ -80,7 +80,7 @@ def _single_row(batch: Any) -> RawRow:
             (record[field.name],) = column.to_pylist()
         except UnicodeDecodeError as error:
             return RawRow(None, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
-        except _NO_VALUE:
+        except NO_VALUE:
             kind = escape(str(field.type))
             return RawRow(None, f"column {quote(field.name)} holds no {kind} that can be read")
     return RawRow(record)
