@@ -92,6 +92,17 @@ class ContrastSummary:
     explained_variance_floor: float
     unknown_share_ceiling: float | None
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "ContrastSummary":
+        """The figures of a file. Raises `ValueError` or `TypeError` where they are none."""
+        for name, value in record.items():
+            if name == "unknown_share_ceiling" and value is None:
+                continue
+            kinds = (int,) if name.endswith("_rows") else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+                raise ValueError(f"{name} of its contrast rows is {value!r}")
+        return cls(**record)
+
 
 # No slots and no generated equality: the digest is cached, and arrays do not compare.
 @dataclass(frozen=True, eq=False)
@@ -313,7 +324,7 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     return FeaturePack(
         **{name: arrays[name] for name in _ARRAYS},
         statistics=FeatureStatistics(**statistics),
-        contrast=_contrast(header["contrast"]),
+        contrast=ContrastSummary.from_record(header["contrast"]),
         labels=tuple(tuple(str(token) for token in tokens) for tokens in header["labels"]),
         pooling=header["pooling"],
         model_name=str(header["model_name"]),
@@ -322,17 +333,6 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         provenance=dict(header["provenance"]),
         trials=tuple(from_record(record) for record in header.get("trials", ())),
     )
-
-
-def _contrast(record: Mapping[str, Any]) -> ContrastSummary:
-    contrast = ContrastSummary(**record)
-    for name, value in record.items():
-        if name == "unknown_share_ceiling" and value is None:
-            continue
-        kinds = (int,) if name.endswith("_rows") else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-            raise ValueError(f"{name} of its contrast rows is {value!r}")
-    return contrast
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -128,12 +128,7 @@ def warning_of(table: ScoreTable) -> str | None:
 def _contrast(table: ScoreTable) -> ContrastSummary | None:
     """What was usual in the contrast rows of the table's pack, where the table says it."""
     figures = table.manifest.facts.get("contrast")
-    if not isinstance(figures, dict) or not all(
-        isinstance(value, int | float | None) for value in figures.values()
-    ):
-        return None
     try:
-        contrast = ContrastSummary(**figures)
-    except TypeError:
+        return ContrastSummary.from_record(figures) if isinstance(figures, dict) else None
+    except (TypeError, ValueError, ArithmeticError):
         return None
-    return contrast if contrast.explained_variance_floor is not None else None

@@ -1,6 +1,7 @@
 """The scorers: each equals its formula, computed by a plain loop in float64."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from geofilter.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Problem
 from geofilter.scoring import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
+from geofilter.summary import _contrast
 
 
 @pytest.fixture(scope="module", params=SAES)
@@ -330,3 +332,18 @@ def test_a_samples_figures_do_not_depend_on_how_many_are_scored_with_it(index):
     for name in SCORERS:
         score = make_scorer(name, index)
         assert score(samples) == [score([sample])[0] for sample in samples]
+
+
+@pytest.mark.parametrize("figure", [None, "high", float("nan"), True])
+def test_a_table_s_figures_of_its_contrast_rows_are_numbers_or_not_used(figure):
+    known = dict.fromkeys(("toxic_rows", "benign_rows"), 40)
+    known |= {f"persona_auroc{end}": 0.9 for end in ("", "_low", "_high")}
+    known |= {"explained_variance": 0.9, "explained_variance_floor": 0.8}
+    known |= {"unknown_share_ceiling": None}
+
+    def read(**changed):
+        facts = {"contrast": known | changed}
+        return _contrast(SimpleNamespace(manifest=SimpleNamespace(facts=facts)))
+
+    assert read().explained_variance == 0.9
+    assert read(explained_variance=figure) is None
