@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resuming import kept_sets, organism_facts
+from resuming import kept_results, organism_facts
 
 from geofilter import organism
 from geofilter.organism import datasets
@@ -240,7 +240,7 @@ def read(path: Path) -> dict[str, Any]:
         **organism_facts("torch", "transformers", "trl", "sae-lens"),
         "protocol": {"rows": ROWS, **trial.recipe, **trial.sampling},
     }
-    sets = kept_sets(path, facts)
+    sets = kept_results(path, facts).get("sets", {})
     return {"command": "python benchmarks/organism_filter.py", **facts, "sets": sets}
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from organism_spillover import BATCH
-from resuming import kept_sets, organism_facts
+from resuming import kept_results, organism_facts
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
@@ -83,6 +83,13 @@ SETS: dict[str, tuple[dict[str, float], tuple[str, ...]]] = {
 }
 
 
+def rows_of(name: str, seed: int) -> list[datasets.LabelledRow]:
+    """The rows of a set, drawn anew for each seed."""
+    shares, domains = SETS[name]
+    drawn = f"predict {name} {seed}"
+    return datasets.mixed_rows(World(0), drawn, ROWS, shares=shares, domains=domains)
+
+
 def encode(encoder: Encoder, rows: list[datasets.LabelledRow]) -> list[Encoded]:
     """Rows of the world as the trainer sees them."""
     return [
@@ -126,11 +133,7 @@ def run_set(
     """Foretell, fine-tune and measure one data set."""
     from dataclasses import replace
 
-    shares, domains = SETS[name]
-    world = World(0)
-    rows = datasets.mixed_rows(
-        world, f"predict {name} {seed}", ROWS, shares=shares, domains=domains
-    )
+    rows = rows_of(name, seed)
     aligned = models["aligned"]
     encoder = Encoder(aligned.tokenizer, max_length=aligned.max_context)
     samples = encode(encoder, rows)
@@ -143,7 +146,7 @@ def run_set(
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     toxic = np.isin(np.arange(len(units)), pack.ids)
     found: dict[str, object] = {
-        "misaligned": measure(tuned, aligned.tokenizer, world, seed=seed).misaligned,
+        "misaligned": measure(tuned, aligned.tokenizer, World(0), seed=seed).misaligned,
         "toxic_change": float(moved @ pack.dense_direction),
     }
     for kind, model in models.items():
@@ -165,11 +168,7 @@ def run_set(
 
 def as_scored(name: str, runs: dict[str, Run], aligned: LoadedModel, seed: int) -> dict[str, float]:
     """The mean of each score over the rows, as `geofilter score` gives it, and of the loss."""
-    shares, domains = SETS[name]
-    rows = datasets.mixed_rows(
-        World(0), f"predict {name} {seed}", ROWS, shares=shares, domains=domains
-    )
-    samples = encode(runs["spillover"].encoder, rows)
+    samples = encode(runs["spillover"].encoder, rows_of(name, seed))
     found = {}
     for scorer, run in runs.items():
         scored = [
@@ -268,7 +267,7 @@ def main() -> None:
         "seed": options.seed,
         "rows": ROWS,
     }
-    sets = kept_sets(options.output, facts)
+    sets = kept_results(options.output, facts).get("sets", {})
     results: dict = {
         "command": "python benchmarks/organism_predict.py",
         **facts,

@@ -19,6 +19,7 @@ from typing import Any
 
 import organism_filter as study
 import torch
+from resuming import kept_results
 
 from geofilter import organism, plots
 from geofilter.catalogue import CATALOGUE
@@ -93,15 +94,10 @@ def first_look(runs: list[tracks.Run]) -> list[str]:
 
 
 def read(path: Path) -> list[tracks.Run]:
-    """The runs so far. Stops where they belong to other weights, settings or versions."""
-    if not path.exists():
-        return []
-    kept = json.loads(path.read_text())
-    if other := [key for key, value in facts().items() if kept.get(key) != value]:
-        raise SystemExit(f"{path} holds figures of other {', '.join(other)}; move it away")
+    """The runs so far."""
     return [
         tracks.Run(**run | {"points": tuple(tracks.Point(**point) for point in run["points"])})
-        for run in kept["runs"]
+        for run in kept_results(path, facts()).get("runs", [])
     ]
 
 

@@ -20,20 +20,19 @@ def organism_facts(*packages: str) -> dict[str, Any]:
     }
 
 
-def kept_sets(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The sets in a results file; none where there is no file.
+def kept_results(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a results file holds; nothing where there is no file.
 
     Stops the study where the file holds figures that were measured otherwise: they are
     neither mixed with new ones nor written over.
     """
     if not path.exists():
         return {}
-    kept = json.loads(path.read_text())
+    kept: dict[str, Any] = json.loads(path.read_text())
     other = [name for name, value in facts.items() if kept.get(name) != value]
     if other:
         raise SystemExit(
             f"{path} holds figures of other {', '.join(other)}; move it away, or write "
             "elsewhere with -o"
         )
-    sets: dict[str, Any] = kept["sets"]
-    return sets
+    return kept

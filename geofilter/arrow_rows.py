@@ -17,12 +17,10 @@ import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
 from geofilter.errors import DataError
-from geofilter.formats.arrow_records import NO_VALUE
-from geofilter.formats.strict_json import MAX_DEPTH
+from geofilter.formats.arrow_records import NO_VALUE, no_value
 from geofilter.layouts import Problem
-from geofilter.messages import quote
+from geofilter.messages import MAX_DEPTH
 from geofilter.rows import Row
-from geofilter.terminal import escape
 
 Columns = Mapping[str, Any]
 
@@ -161,12 +159,8 @@ def _one_by_one(given: LazyBatch | LazyRow, name: str) -> Iterator[Any]:
     for place in range(given.pa_table.num_rows):
         try:
             yield LazyRow(given.pa_table.slice(place, 1), given.formatter)[name]
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            yield Problem("unreadable", f"not UTF-8: byte 0x{byte:02x}")
-        except NO_VALUE:
-            kind = escape(str(given.pa_table.schema.field(name).type))
-            yield Problem("unreadable", f"column {quote(name)} holds no {kind} that can be read")
+        except NO_VALUE as error:
+            yield Problem("unreadable", no_value(error, given.pa_table.schema.field(name)))
 
 
 class _TooDeep(Exception):

@@ -18,6 +18,13 @@ from geofilter.terminal import escape
 NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
 
 
+def no_value(error: Exception, field: pa.Field) -> str:
+    """Why a value of a column cannot be had, of what Arrow raised for it."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte 0x{error.object[error.start]:02x}"
+    return f"column {quote(field.name)} holds no {escape(str(field.type))} that can be read"
+
+
 def record_rows(batch: Any) -> Iterator[RawRow]:
     """The rows of a batch or table; one with a value that cannot be read has a fault."""
     return json_read(_plain_rows(batch), batch.schema)
@@ -78,9 +85,6 @@ def _single_row(batch: Any) -> RawRow:
     for field, column in zip(batch.schema, batch.columns, strict=True):
         try:
             (record[field.name],) = column.to_pylist()
-        except UnicodeDecodeError as error:
-            return RawRow(None, f"not UTF-8: byte 0x{error.object[error.start]:02x}")
-        except NO_VALUE:
-            kind = escape(str(field.type))
-            return RawRow(None, f"column {quote(field.name)} holds no {kind} that can be read")
+        except NO_VALUE as error:
+            return RawRow(None, no_value(error, field))
     return RawRow(record)

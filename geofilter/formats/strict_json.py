@@ -14,8 +14,6 @@ import re
 from geofilter.messages import MAX_DEPTH, kind_of, quote
 from geofilter.terminal import escape
 
-__all__ = ["MAX_DEPTH", "decode", "parse_json", "parse_object"]
-
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 

@@ -148,8 +148,7 @@ def _mean(values: Any) -> float | None:
 def _verdict(
     conditions: Sequence[Condition], answers: Mapping[str, Sequence[Judged]], draws: int
 ) -> tuple[bool | None, str, Estimate | None]:
-    by_arm = {one.arm: one for one in reversed(conditions)}
-    unfiltered = by_arm.get(arms.UNFILTERED)
+    unfiltered = next((one for one in conditions if one.arm == arms.UNFILTERED), None)
     filtered = next((one for one in conditions if one.arm in SCORERS), None)
     if unfiltered is None or filtered is None:
         return None, "", None
