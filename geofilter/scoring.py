@@ -294,6 +294,8 @@ def domain_fit(
     unknown_share: Sequence[float | None],
     explained_variance: Sequence[float],
     contrast: ContrastSummary,
+    *,
+    figures: str = "scores",
 ) -> str | None:
     """One line of warning when the data looks like nothing that the model or SAE knows.
 
@@ -318,4 +320,4 @@ def domain_fit(
             )
     if not signs:
         return None
-    return f"these scores mean little: {'; '.join(signs)}; choose a model that knows such text"
+    return f"these {figures} mean little: {'; '.join(signs)}; choose a model that knows such text"

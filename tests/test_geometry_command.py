@@ -140,3 +140,14 @@ def test_every_block_of_the_catalogue_is_compared_unless_some_are_named(monkeypa
         _, found = command._load("organism", None, blocks, None, "cpu", False)
         assert found == (blocks or tuple(CATALOGUE["organism"].sae))
     assert asked == [3, 2]
+
+
+def test_rows_that_the_model_has_no_words_for_are_warned_of(geofilter, work):
+    assert "mean little" not in geofilter(f"{TINY_RUN} --pack my.pack -o known").err
+    for name in ("data.jsonl", "other.jsonl"):
+        rows = [json.loads(line) for line in Path(name).read_text().splitlines()]
+        for number, row in enumerate(rows):
+            row["response"] += f" strange{number}" * 50
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = geofilter(f"{TINY_RUN} --pack my.pack -o unknown")
+    assert "warning: these figures mean little: the model knows no word for" in done.err

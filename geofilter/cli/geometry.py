@@ -153,11 +153,17 @@ def command(
 
 
 def _notes(model: "LoadedModel", read: "ReadSets", packs: "Sequence[FeaturePack]") -> None:
+    from geofilter.scoring import domain_fit
+
     for line in model.notes:
         note(escape(line, limit=None))
     for side, count in read.without_domain.items():
         if count:
             note(f"{count:,} {side} rows have no value in the column of --by and were not used")
+    samples = [row for one in read.sets for row in (*one.inducing.samples, *one.benign.samples)]
+    unknown = [row.unknown_share for row in samples]
+    if strange := domain_fit(unknown, [], packs[0].contrast, figures="figures"):
+        note(f"warning: {strange}")
     benign = {one.benign.sha256 for one in read.sets}
     if any(pack.made_from("benign") in benign for pack in packs):
         note(
