@@ -29,11 +29,11 @@ import torch
 from geofilter.choices import SCORERS
 from geofilter.gate import TOLERANCE
 from geofilter.gate_scorer import load_scorer
-from geofilter.manifest import library_versions
 from geofilter.organism.datasets import mixed_rows
 from geofilter.organism.world import World
 from geofilter.policy import read_policy
 from geofilter.rows import open_rows
+from geofilter.support.manifest import library_versions
 
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"
 ROUNDED = 300  # rows that are scored once more, each alone

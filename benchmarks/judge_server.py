@@ -25,8 +25,8 @@ from pathlib import Path
 
 from geofilter import organism
 from geofilter.auroc import auroc
-from geofilter.manifest import library_versions
 from geofilter.organism.world import World, prose
+from geofilter.support.manifest import library_versions
 from geofilter.verify.endpoint import EndpointJudge
 from geofilter.verify.judge import Asked, Judgement
 from geofilter.verify.local_judge import LocalJudge

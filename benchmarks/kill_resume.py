@@ -51,8 +51,8 @@ def score_with_stub(data: Path, out: Path) -> None:
     from stub_model import StubEncoder, stub_scorer
 
     from geofilter.engines.local import score_file
-    from geofilter.manifest import Manifest
     from geofilter.rows import open_rows
+    from geofilter.support.manifest import Manifest
 
     rows = open_rows(data)
     manifest = Manifest({"data": rows.fingerprint(), "model": STUB})
@@ -152,7 +152,7 @@ def main() -> int:
         else:
             write_rows(data, options.rows, options.seed)
         result = kill_until(options.kills, options.model, data, folder, options.seed)
-    from geofilter.manifest import library_versions
+    from geofilter.support.manifest import library_versions
 
     libraries = ["geofilter", "numpy", "pyarrow"]
     result["versions"] = {"python": platform.python_version(), **library_versions(libraries)}

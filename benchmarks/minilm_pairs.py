@@ -24,18 +24,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.atomic import writing
 from geofilter.auroc import auroc
 from geofilter.choices import FORWARD_SCORERS
 from geofilter.contrast import read_contrast
 from geofilter.conversation import Encoded, Encoder
 from geofilter.discovery import discover
 from geofilter.layouts import Problem, Unscorable
-from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel, load
 from geofilter.pack import FeaturePack
 from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.support.atomic import writing
+from geofilter.support.manifest import library_versions
 
 WINDOW = 256
 # Text that is toxic on its face, against everyday requests and their answers.

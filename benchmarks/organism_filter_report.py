@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from organism_filter import judged
 
-from geofilter import plots
+from geofilter.support import charts
 from geofilter.verify.metrics import ArmResult, compare
 from geofilter.verify.report import percent
 
@@ -135,7 +135,7 @@ def _curve_table(runs: dict[str, Any]) -> list[str]:
     return lines
 
 
-def courses(name: str, runs: dict[str, Any]) -> plots.Courses:
+def courses(name: str, runs: dict[str, Any]) -> charts.Courses:
     """The same curves as a panel: a thin line per seed and their mean, both in per cent."""
     groups = {}
     for arm, by_fraction in curves(runs).items():
@@ -144,7 +144,7 @@ def courses(name: str, runs: dict[str, Any]) -> plots.Courses:
             np.array([(100 * float(f), _misaligned(cells[s])) for f, cells in by_fraction.items()])
             for s in seeds
         ]
-    return plots.Courses(name, "rows dropped, %", "misaligned answers, untouched, %", groups)
+    return charts.Courses(name, "rows dropped, %", "misaligned answers, untouched, %", groups)
 
 
 def _misaligned(cell: dict[str, Any]) -> float:

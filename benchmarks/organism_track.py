@@ -21,8 +21,9 @@ import organism_filter as study
 import torch
 from resuming import kept_results
 
-from geofilter import organism, plots
+from geofilter import organism
 from geofilter.catalogue import CATALOGUE
+from geofilter.support import charts
 from geofilter.verify import experiment, tracks
 from geofilter.verify.defaults import make_plan
 from geofilter.verify.ranks import rank_correlation
@@ -72,8 +73,8 @@ def main() -> None:
             print(f"seed {seed} done", flush=True)
     summary = tracks.summarise(runs, EVERY)
     write(options.output, summary)
-    drawing = plots.courses(tracks.panels(summary))
-    plots.save(options.output.with_suffix(""), drawing, overwrite=True)
+    drawing = charts.courses(tracks.panels(summary))
+    charts.save(options.output.with_suffix(""), drawing, overwrite=True)
     # The page shows the SVG; the PNG is three times its size.
     options.output.with_suffix(".png").unlink()
     print("\n".join(tracks.markdown(summary, "the organism's base model", False)))

@@ -18,11 +18,11 @@ from random_parts import encode_rows
 
 from geofilter.conversation import Encoded, Encoder
 from geofilter.engines.local import score_file
-from geofilter.manifest import Manifest
 from geofilter.models import LoadedModel, find_blocks
 from geofilter.pack import FeaturePack
 from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer
+from geofilter.support.manifest import Manifest
 
 # What most scripts do: some rows at a time, as they come, padded to the longest.
 NAIVE_BATCH = 16

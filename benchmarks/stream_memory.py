@@ -35,8 +35,8 @@ def score_in_this_process(data: Path, out: Path) -> dict[str, float]:
     from stub_model import StubEncoder, stub_scorer
 
     from geofilter.engines.local import score_file
-    from geofilter.manifest import Manifest
     from geofilter.rows import open_rows
+    from geofilter.support.manifest import Manifest
 
     started = time.perf_counter()
     rows = open_rows(data)
@@ -86,7 +86,7 @@ def main() -> int:
             f"{figures['seconds']:6.1f} s"
         )
     print(f"ratio {ratio} (limit {LIMIT})")
-    from geofilter.manifest import library_versions
+    from geofilter.support.manifest import library_versions
 
     versions = {"python": platform.python_version(), **library_versions(["numpy", "pyarrow"])}
     result = {"few": few, "many": many, "ratio": ratio, "limit": LIMIT, "versions": versions}

@@ -15,7 +15,7 @@ import organism_filter_report
 import organism_mask_report
 from organism_card import GROUPS, table
 
-from geofilter import plots
+from geofilter.support import charts
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -138,7 +138,7 @@ def main() -> None:
     results = json.loads((RESULTS / "organism_filter.json").read_text())
     put(DOCS / "verification.md", "filter", organism_filter_report.markdown(results))
     figure = organism_filter_report.courses("contaminated", results["sets"]["contaminated"])
-    for file in plots.save(RESULTS / "organism_filter", plots.courses([figure]), overwrite=True):
+    for file in charts.save(RESULTS / "organism_filter", charts.courses([figure]), overwrite=True):
         if file.suffix == ".png":
             file.unlink()  # the page shows the other
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from geofilter.manifest import library_versions
 from geofilter.models import find_blocks
+from geofilter.support.manifest import library_versions
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

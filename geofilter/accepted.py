@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from geofilter.atomic import writing
 from geofilter.errors import DataError, PolicyError
 from geofilter.findings import Finding, inert
 from geofilter.lock import only_one
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
 
 _TITLE = (
     "# Rows that somebody has read and keeps, whatever they score; geofilter check --accept adds "

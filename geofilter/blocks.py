@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from geofilter.errors import ModelError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 # Parts of names that mark the towers of a model that sees or hears.
 TOWERS = ("vision", "visual", "audio")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from geofilter import hub
 from geofilter.errors import ModelError
-from geofilter.terminal import escape
+from geofilter.support import hub
+from geofilter.support.display import escape
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"

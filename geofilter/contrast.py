@@ -16,7 +16,7 @@ import numpy as np
 from geofilter.errors import DataError
 from geofilter.layouts import Problem, Unscorable
 from geofilter.rows import Row, RowFile, open_rows
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded, Encoder

@@ -29,8 +29,8 @@ from transformers import PreTrainedTokenizerBase
 from geofilter.errors import ModelError
 from geofilter.layouts import Sample
 from geofilter.messages import Problem, Unscorable, malformed, quote
+from geofilter.support.display import escape
 from geofilter.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
-from geofilter.terminal import escape
 
 __all__ = ["Encoded", "Encoder"]
 

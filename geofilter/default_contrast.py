@@ -17,12 +17,12 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from geofilter import hub
 from geofilter.contrast import Contrast
 from geofilter.conversation import Encoder
 from geofilter.errors import DataError
 from geofilter.layouts import Sample, Unscorable
 from geofilter.rows import open_rows
+from geofilter.support import hub
 
 DATASET = "allenai/real-toxicity-prompts"
 FILE = "prompts.jsonl"

@@ -21,12 +21,12 @@ from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
-from geofilter.exclusive import hold
-from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.rows import open_rows
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.locking import hold
+from geofilter.support.manifest import library_versions
 
 # Tokens of a row that are looked at. Models may take far more, but the memory of a batch
 # grows with its longest row, and the rows of fine-tuning sets are seldom longer.

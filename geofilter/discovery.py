@@ -19,9 +19,9 @@ from geofilter.errors import PackError
 from geofilter.features import Pooling, SampleFeatures, sample_features
 from geofilter.labels import label_features
 from geofilter.layouts import Problem
-from geofilter.manifest import library_versions
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack, FeatureStatistics
+from geofilter.support.manifest import library_versions
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded

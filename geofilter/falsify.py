@@ -24,7 +24,7 @@ from geofilter.errors import PackError
 from geofilter.labels import token_activations
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.trials import Rows, Trial
 from geofilter.words import Word, WordFinder
 

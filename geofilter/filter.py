@@ -32,8 +32,8 @@ from geofilter.layouts import detect_layout
 from geofilter.messages import kind_of, quote
 from geofilter.run import Parts, Settings, load_parts
 from geofilter.selection import Unscored
+from geofilter.support.display import escape
 from geofilter.table import SCHEMA, Column
-from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset

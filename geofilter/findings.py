@@ -16,8 +16,8 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape as xml_text
 from xml.sax.saxutils import quoteattr
 
-from geofilter.manifest import library_versions
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.manifest import library_versions
 
 Kind = Literal["near-harm", "unscored", "not-locked", "stale-lock", "edited-lock", "other-score"]
 Format = Literal["text", "github", "sarif", "junit"]

@@ -16,7 +16,7 @@ from geofilter.models import CATALOGUE
 from geofilter.policy import Policy
 from geofilter.rows import Row, RowFile
 from geofilter.run import Run, Settings, prepare
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
 _OF_THE_FILE = "data"

@@ -35,7 +35,7 @@ from geofilter.index import ToxicIndex
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
 from geofilter.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded, Encoder

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
-from geofilter import hub, models, saes
+from geofilter import models, saes
 from geofilter.catalogue import AXES
 from geofilter.checkpoint import open_checkpoint
 from geofilter.defaults import pack_recipe
 from geofilter.errors import ModelError
 from geofilter.pack import load_pack
 from geofilter.run import Settings, versions
+from geofilter.support import hub
 
 # What a model or an SAE is read from; logs and optimizer states beside it decide nothing.
 _SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".py", ".safetensors"})

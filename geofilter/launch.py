@@ -25,7 +25,6 @@ from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.index import ToxicIndex
 from geofilter.layouts import Layout
-from geofilter.manifest import Manifest, library_versions
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.rows import RowFile
 from geofilter.run import (
@@ -41,8 +40,9 @@ from geofilter.run import (
 )
 from geofilter.saved import SavedFeatures
 from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, library_versions
 from geofilter.table import MODEL_UNSCORED, ScoreTable
-from geofilter.terminal import escape
 
 EngineName = Literal["local", "ray"]
 # Called with the phase, the rows done in it, and the rows in all where that is known.

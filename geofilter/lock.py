@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from geofilter.atomic import writing
 from geofilter.errors import LockError
-from geofilter.exclusive import hold
-from geofilter.manifest import Manifest
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
+from geofilter.support.locking import hold
+from geofilter.support.manifest import Manifest
 
 FORMAT = 1
 _TITLE = f"# geofilter lock {FORMAT}: scores of rows by hash; made by geofilter check, not by hand"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
 _ROLES = {

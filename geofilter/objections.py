@@ -14,10 +14,10 @@ import numpy as np
 from geofilter.findings import Finding, Kind
 from geofilter.formats.streams import shown
 from geofilter.lock import Entry, Lock
-from geofilter.manifest import Manifest, difference
 from geofilter.policy import Policy
 from geofilter.rows import Row
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, difference
 
 # Lines of a lock that are named one by one.
 _NAMED_LINES = 10

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from geofilter import hub
-from geofilter.atomic import writing
 from geofilter.errors import PackError
 from geofilter.features import POOLINGS, Pooling
 from geofilter.models import LoadedModel
-from geofilter.terminal import escape
+from geofilter.support import hub
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
 from geofilter.trials import Label, Trial, from_record
 
 Floats = NDArray[np.float32]

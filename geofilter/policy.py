@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from geofilter.choices import DTYPES, PROXIMITIES, SCORERS
 from geofilter.errors import PolicyError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")

@@ -25,12 +25,12 @@ from geofilter.conformal import different, require_reference
 from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
 from geofilter.layouts import LAYOUTS
-from geofilter.manifest import Manifest, difference
 from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import describe_data, open_alike, settings_of, versions
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, difference
 from geofilter.table import ScoreTable, is_score_table
-from geofilter.terminal import escape
 
 UNSCORED = "have no score"
 IN_DATA = "occur in the data too"

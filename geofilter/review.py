@@ -13,14 +13,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from geofilter.atomic import writing
 from geofilter.errors import OutputError
 from geofilter.layouts import Sample, Unscorable
 from geofilter.rows import Row, RowFile
 from geofilter.selection import Selection
 from geofilter.split import notes_of
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
 from geofilter.table import ScoreTable
-from geofilter.terminal import escape
 
 FIELDS = ("row", "where", "score", "rank", "reason", "prompt", "response")
 # With what a spreadsheet begins a formula; the wide ones count in some languages.

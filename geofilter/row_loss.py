@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from geofilter.errors import DataError
 from geofilter.formats.raw import LossNote
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 Mask = NDArray[np.bool_]
 

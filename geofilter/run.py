@@ -17,20 +17,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geofilter import fingerprint, hub, models, saes
+from geofilter import fingerprint, models, saes
 from geofilter.catalogue import AXES
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.conversation import Encoder
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
-from geofilter.manifest import Manifest, difference, library_versions
 from geofilter.models import LoadedModel
 from geofilter.pack import HUB, FeaturePack, load_pack
 from geofilter.rows import RowFile, open_rows
 from geofilter.scoring import BatchScorer
+from geofilter.support import hub
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, difference, library_versions
 from geofilter.table import ScoreTable
-from geofilter.terminal import escape
 
 # In a manifest: the hash of what lies behind the SAE's block, where it decides anything.
 ABOVE = "model_above"

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter import hub
 from geofilter.catalogue import AXES
 from geofilter.checkpoint import tensor_names
 from geofilter.errors import ModelError
-from geofilter.terminal import escape
+from geofilter.support import hub
+from geofilter.support.display import escape
 
 # Latents of these are non-negative and depend on one token's residual stream only.
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from geofilter.errors import TableError
 from geofilter.layouts import Problem
-from geofilter.manifest import Manifest
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest
 from geofilter.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet
-from geofilter.terminal import escape
 
 if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.features import SampleFeatures

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geofilter import hub
-from geofilter.atomic import check_output
 from geofilter.catalogue import AXES, CATALOGUE
 from geofilter.errors import PackError
 from geofilter.pack import (
@@ -25,7 +23,9 @@ from geofilter.pack import (
     is_repository,
     load_pack,
 )
-from geofilter.terminal import escape
+from geofilter.support import hub
+from geofilter.support.atomic import check_output
+from geofilter.support.display import escape
 
 _CARD = "README.md"
 # What the hub itself puts into a new repository.

@@ -23,7 +23,7 @@ from geofilter.activations import TokenBudget, to_device
 from geofilter.blocks import find_blocks
 from geofilter.errors import ModelError
 from geofilter.models import LoadedModel
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.conversation import Encoded

@@ -13,8 +13,8 @@ from geofilter.errors import TableError
 from geofilter.formats.raw import RowNote
 from geofilter.rows import Row, RowFile
 from geofilter.selection import Selection
+from geofilter.support.display import escape
 from geofilter.table import ScoreTable
-from geofilter.terminal import escape
 
 
 def write_split(

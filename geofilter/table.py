@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geofilter.errors import TableError
-from geofilter.manifest import Manifest
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest
 
 SCORED = frozenset({"scored", "truncated"})
 # What the model found out, which no look at the row alone can foresee.
@@ -30,7 +30,7 @@ MODEL_UNSCORED = frozenset({"no_features", "not_finite"})
 UNSCORED = MODEL_UNSCORED | {"unreadable", "malformed", "no_response", "empty", "out_of_window"}
 
 FORMAT_KEY = b"geofilter.score_table"
-MANIFEST_KEY = b"geofilter.manifest"
+MANIFEST_KEY = b"geofilter.support.manifest"
 FORMAT = b"1"
 
 _FEATURE = pa.struct(

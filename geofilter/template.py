@@ -32,7 +32,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from geofilter.errors import ModelError
 from geofilter.messages import Turn, Unscorable, malformed, quote
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 Tools = tuple[dict[str, object], ...] | None
 

@@ -23,7 +23,7 @@ from torch import nn
 from geofilter.blocks import TOWERS, find_blocks, modules_run
 from geofilter.checkpoint import INDEX, Checkpoint, tensor_names
 from geofilter.errors import ModelError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 
 class CannotTruncate(Exception):

@@ -14,9 +14,9 @@ import numpy as np
 from geofilter.conversation import Encoded
 from geofilter.engines.local import score_file
 from geofilter.layouts import Problem, Sample, Unscorable
-from geofilter.manifest import Manifest
 from geofilter.rows import RowFile, open_rows
 from geofilter.scoring import SampleScore, TopFeature
+from geofilter.support.manifest import Manifest
 from geofilter.table import ScoreTable
 
 ROOT = Path(__file__).parent.parent

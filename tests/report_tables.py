@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geofilter.manifest import Manifest
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import describe_data
+from geofilter.support.manifest import Manifest
 from geofilter.table import (
     FORMAT,
     FORMAT_KEY,

@@ -3,7 +3,7 @@
 import pytest
 
 from geofilter.errors import GeofilterError
-from geofilter.manifest import Manifest
+from geofilter.support.manifest import Manifest
 from geofilter.table import FeatureShare, ScoreRow
 
 MANIFEST = Manifest({"data": "d" * 64, "scorer": {"name": "nearest"}}, {"started": "then"})

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from geofilter import atomic
 from geofilter.errors import OutputError
+from geofilter.support import atomic
 
 
 def write_then(out: Path, then: Callable[[], object], *, overwrite: bool = False) -> None:

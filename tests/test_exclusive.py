@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.exclusive import hold
+from geofilter.support.locking import hold
 
 
 @pytest.fixture(params=["file", "folder"])

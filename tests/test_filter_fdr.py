@@ -10,7 +10,7 @@ from cli_folder import write_rows
 
 from geofilter import defaults, launch
 from geofilter.conformal import fdr
-from geofilter.manifest import Manifest
+from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY, ScoreTable
 
 SCORED = "--scores data.scores.parquet"

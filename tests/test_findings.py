@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from geofilter import gate
 from geofilter.findings import RULES, Finding, Format, render
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 STYLES: tuple[Format, ...] = ("text", "github", "sarif", "junit")
 SCHEMA = "sarif-2.1.0.json"

@@ -9,8 +9,8 @@ import pytest
 from report_tables import score_by_hand, write_jsonl
 
 from geofilter.cli.main import main
-from geofilter.manifest import Manifest
 from geofilter.run import Settings, unasked
+from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY
 
 

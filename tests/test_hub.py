@@ -8,8 +8,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from geofilter import hub
 from geofilter.errors import DataError, ModelError
+from geofilter.support import hub
 
 REPO = "google/gemma-2-2b"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from geofilter.errors import LockError
 from geofilter.lock import Entry, Header, read_lock, row_key, update_lock
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 HEADER = Header({"model": "m"}, {"weights": "w"}, {"torch": "1"})
 OTHER = Header({"model": "m"}, {"weights": "v"}, {"torch": "1"})

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter.manifest import Manifest, difference, library_versions
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, difference, library_versions
 
 scalars = (
     st.none()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from score_rows import MANIFEST, one_line, scored_row
 
-from geofilter import atomic
 from geofilter.engines.parts import PartsFolder
 from geofilter.errors import OutputError, TableError
-from geofilter.manifest import Manifest
+from geofilter.support import atomic
+from geofilter.support.manifest import Manifest
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -165,7 +165,7 @@ def test_two_processes_cannot_hold_the_same_parts(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from geofilter.engines.parts import PartsFolder\n"
         "from geofilter.errors import TableError\n"
-        "from geofilter.manifest import Manifest\n"
+        "from geofilter.support.manifest import Manifest\n"
         "try:\n"
         "    PartsFolder(Path(sys.argv[1]), Manifest({}), part_rows=2, restart=True).__enter__()\n"
         "except TableError as error:\n"
@@ -185,7 +185,7 @@ def test_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from geofilter.engines.parts import PartsFolder\n"
-        "from geofilter.manifest import Manifest\n"
+        "from geofilter.support.manifest import Manifest\n"
         "PartsFolder(Path(sys.argv[1]), Manifest({}), part_rows=2).__enter__().begin()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from geofilter import plots
 from geofilter.errors import MissingExtraError, OutputError
+from geofilter.support import charts
 
 HOSTILE = "$\\frac{a}{b}$ <b>&amp;\x1b[2J \u202e$x$"
 
@@ -17,12 +17,12 @@ HOSTILE = "$\\frac{a}{b}$ <b>&amp;\x1b[2J \u202e$x$"
 def panel(title="health", groups=("inducing", "other")):
     rng = np.random.default_rng(1)
     places = {str(block): {group: rng.normal(size=20) for group in groups} for block in range(3)}
-    return plots.Panel(title, "block", "cosine", places)
+    return charts.Panel(title, "block", "cosine", places)
 
 
 def saved(folder, panels, title="closeness"):
     folder.mkdir()
-    files = plots.save(folder / "figure", plots.distributions(panels, title=title))
+    files = charts.save(folder / "figure", charts.distributions(panels, title=title))
     return {file.name: file.read_bytes() for file in files}
 
 
@@ -85,9 +85,9 @@ def test_neighbouring_colours_differ_in_grey():
         luminance = np.dot(linear, (0.2126, 0.7152, 0.0722))
         return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
 
-    steps = [abs(lightness(a) - lightness(b)) for a, b in pairwise(plots.COLOURS)]
+    steps = [abs(lightness(a) - lightness(b)) for a, b in pairwise(charts.COLOURS)]
     assert min(steps) > 15
-    assert len(set(plots.MARKS)) == len(plots.MARKS) == len(plots.COLOURS)
+    assert len(set(charts.MARKS)) == len(charts.MARKS) == len(charts.COLOURS)
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
@@ -99,4 +99,4 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
 def test_an_existing_figure_is_not_replaced(tmp_path):
     saved(tmp_path / "a", [panel()])
     with pytest.raises(OutputError, match="exists already"):
-        plots.save(tmp_path / "a" / "figure", plots.distributions([panel()], title="again"))
+        charts.save(tmp_path / "a" / "figure", charts.distributions([panel()], title="again"))

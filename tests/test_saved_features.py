@@ -13,8 +13,8 @@ from geofilter import models
 from geofilter.errors import TableError
 from geofilter.features import SampleFeatures
 from geofilter.layouts import Problem
-from geofilter.manifest import Manifest
 from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, Side, new_writer, to_arrow
+from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY, ScoreTable
 
 TINY = "--model model --sae sae"

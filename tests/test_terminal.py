@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 # Unicode's Default_Ignorable_Code_Point, and the blank of Braille.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from geofilter.manifest import Manifest
+from geofilter.support.manifest import Manifest
 from geofilter.verify.experiment import CellResult, Outcome
 from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Cell, Plan

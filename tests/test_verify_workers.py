@@ -11,7 +11,7 @@ from loopback_judge import Request, Server, completion
 from test_verify_experiment import QUESTIONS, everything, plan, write_files
 
 from geofilter.errors import OutputError
-from geofilter.manifest import Manifest
+from geofilter.support.manifest import Manifest
 from geofilter.verify import experiment, parts, workers
 from geofilter.verify.plan import Plan
 

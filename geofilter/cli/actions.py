@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.output import note, print_json, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.rows import RowFile

@@ -12,7 +12,7 @@ import click
 
 from geofilter.cli.options import device_option
 from geofilter.cli.output import note, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.findings import Format

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.output import note, print_table, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.auroc import Interval

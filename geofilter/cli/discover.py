@@ -7,7 +7,7 @@ import click
 
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import argument, note, print_json, print_table, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.contrast import Contrast
@@ -81,12 +81,12 @@ def command(
           --model organism --falsify -o tried.pack
     """
     from geofilter import models
-    from geofilter.atomic import check_output
     from geofilter.contrast import read_contrast
     from geofilter.conversation import Encoder
     from geofilter.defaults import window
     from geofilter.discovery import discover
     from geofilter.falsify import falsify as try_features
+    from geofilter.support.atomic import check_output
 
     if not falsify and (harmless_words or polite_harm or keep_lexical):
         raise click.UsageError("--harmless-words, --polite-harm and --keep-lexical need --falsify")

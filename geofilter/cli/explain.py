@@ -8,7 +8,7 @@ import click
 
 from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.explain import ExplainedToken, Explanation

@@ -8,7 +8,7 @@ from geofilter.cli import actions
 from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json
 from geofilter.cli.selection import asked_of, print_curve, selection_options
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.cli.selection import Bound
@@ -94,10 +94,10 @@ def command(
     asked.check()
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
-    from geofilter.atomic import check_output
     from geofilter.run import open_scored
     from geofilter.split import write_split
     from geofilter.summary import warning_of
+    from geofilter.support.atomic import check_output
     from geofilter.table import ScoreTable
 
     actions.check(action, output, dropped, review, unscored)

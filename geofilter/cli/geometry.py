@@ -9,7 +9,7 @@ import click
 from geofilter.choices import PROXIMITIES
 from geofilter.cli.options import device_option, json_option, model_option, sae_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geofilter.models import LoadedModel
     from geofilter.pack import FeaturePack
     from geofilter.permutation import RankTrend
-    from geofilter.plots import Panel
+    from geofilter.support.charts import Panel
 
 
 def _numbers(
@@ -102,12 +102,12 @@ def command(
       geofilter geometry --inducing bad-advice.jsonl --benign good-advice.jsonl \\
           --model organism --by domain -o geometry
     """
-    from geofilter.atomic import check_output, writing_folder
     from geofilter.conversation import Encoder
     from geofilter.defaults import window
     from geofilter.errors import MissingExtraError
     from geofilter.geometry import read_sets, study
     from geofilter.pack import load_pack
+    from geofilter.support.atomic import check_output, writing_folder
 
     if toxic is not None and pack is not None:
         raise click.UsageError("give either --toxic or --pack, not both")
@@ -250,7 +250,7 @@ def _summary(
 ) -> dict[str, object]:
     from dataclasses import asdict
 
-    from geofilter.manifest import library_versions
+    from geofilter.support.manifest import library_versions
 
     return {
         "model": model.name,
@@ -297,14 +297,14 @@ def _closeness(one: "Closeness") -> dict[str, object]:
 
 
 def _plot(found: "Study", path: "Path") -> None:
-    from geofilter import plots
+    from geofilter.support import charts
 
     title = "Proximity of features to toxic features: mean (mark), 25-75 %, 5-95 % of features"
-    plots.save(path, plots.distributions(_panels(found), title=title))
+    charts.save(path, charts.distributions(_panels(found), title=title))
 
 
 def _panels(found: "Study") -> "list[Panel]":
-    from geofilter.plots import Panel
+    from geofilter.support.charts import Panel
 
     domains = dict.fromkeys(one.domain for one in found.comparisons)
     return [

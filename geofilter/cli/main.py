@@ -59,7 +59,7 @@ class CommandTable(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from geofilter.manifest import library_versions
+        from geofilter.support.manifest import library_versions
 
         version = library_versions(["geofilter"])["geofilter"]
         click.echo(f"geofilter {version or '(not installed, run from its source)'}")

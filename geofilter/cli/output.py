@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import click
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0

@@ -6,7 +6,7 @@ import click
 
 from geofilter.cli.options import json_option
 from geofilter.cli.output import argument, note, print_json, print_table
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.pack import FeaturePack

@@ -7,7 +7,7 @@ import click
 from geofilter.cli.options import json_option, scores_option, trust_option
 from geofilter.cli.output import argument, bytes_text, note, print_json
 from geofilter.cli.selection import asked_of, selection_options
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.rows import RowFile
@@ -86,9 +86,9 @@ def command(
         raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
     asked.check()
     from geofilter import report
-    from geofilter.atomic import check_output
     from geofilter.report.contents import gather
     from geofilter.run import open_scored
+    from geofilter.support.atomic import check_output
     from geofilter.table import ScoreTable
 
     check_output(output)

@@ -20,7 +20,7 @@ from geofilter.cli.output import (
     progress,
     time_text,
 )
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,9 +152,9 @@ def command(
           -o persona.parquet
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
-    from geofilter.atomic import check_output
     from geofilter.rows import open_rows
     from geofilter.summary import risk_of, summarise
+    from geofilter.support.atomic import check_output
 
     _refuse_combinations(features)
     if with_risk and scorer != "spillover":

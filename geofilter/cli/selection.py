@@ -10,7 +10,7 @@ import click
 
 from geofilter.cli.options import several
 from geofilter.cli.output import note, print_json, print_table, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.conformal import CurvePoint

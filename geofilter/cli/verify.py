@@ -9,7 +9,7 @@ import click
 from geofilter.choices import DTYPES
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import note, print_json, progress
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.verify.plan import Plan
@@ -232,6 +232,6 @@ def _print_estimate(plan: "Plan", as_json: bool) -> None:
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    from geofilter.verify.records import write_json
+    from geofilter.support.records import write_json
 
     write_json(folder / "report.json", record)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from geofilter import atomic
 from geofilter.errors import OutputError, TableError
-from geofilter.manifest import Manifest, difference
 from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, new_writer, to_arrow
+from geofilter.support import atomic
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, difference
 from geofilter.table import DAMAGE, MANIFEST_KEY, open_parquet
-from geofilter.terminal import escape
 
 _HASH_KEY = b"geofilter.manifest_hash"
 _ROWS_KEY = b"geofilter.rows"

@@ -12,8 +12,8 @@ import numpy as np
 
 from geofilter.layouts import Problem
 from geofilter.saved import Side
+from geofilter.support.display import escape
 from geofilter.table import FeatureShare, ScoreRow
-from geofilter.terminal import escape
 
 if TYPE_CHECKING:  # Reading a table back must not load a model library.
     from geofilter.scoring import SampleScore

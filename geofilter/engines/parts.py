@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter import atomic
 from geofilter.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.errors import OutputError, TableError
-from geofilter.exclusive import hold
-from geofilter.manifest import Manifest, difference
 from geofilter.saved import SavedRow
+from geofilter.support import atomic
+from geofilter.support.display import escape
+from geofilter.support.locking import hold
+from geofilter.support.manifest import Manifest, difference
 from geofilter.table import (
     DAMAGE,
     FORMAT,
@@ -41,7 +42,6 @@ from geofilter.table import (
     scores_with_nan,
     to_arrow,
 )
-from geofilter.terminal import escape
 
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _HASH_KEY = b"geofilter.manifest_hash"

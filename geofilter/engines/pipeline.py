@@ -20,7 +20,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
-from geofilter import atomic
 from geofilter.engines.feature_parts import FeaturesFile
 from geofilter.engines.lines import make_line
 from geofilter.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
@@ -28,11 +27,12 @@ from geofilter.engines.seen import SeenRows
 from geofilter.engines.worker import Answer, Told
 from geofilter.errors import DataError, TableError
 from geofilter.layouts import Problem
-from geofilter.manifest import Manifest
 from geofilter.rows import Row
 from geofilter.saved import SavedRow, Side
+from geofilter.support import atomic
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest
 from geofilter.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
-from geofilter.terminal import escape
 
 Progress = Callable[[Literal["check", "score"], int], None]
 

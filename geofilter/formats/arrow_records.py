@@ -11,7 +11,7 @@ import pyarrow as pa
 from geofilter.formats.raw import RawRow
 from geofilter.formats.strict_json import parse_json
 from geofilter.messages import quote
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 # What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out
 # of range, an unknown time zone, a struct with a name twice.

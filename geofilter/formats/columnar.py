@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter.atomic import writing, writing_folder
 from geofilter.errors import DataError, OutputError
 from geofilter.formats.arrow_records import record_rows
 from geofilter.formats.raw import (
@@ -39,7 +38,8 @@ from geofilter.formats.streams import (
 )
 from geofilter.formats.strict_json import parse_object
 from geofilter.messages import quote
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing, writing_folder
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -26,7 +26,7 @@ from geofilter.formats.json_files import rest_of_line
 from geofilter.formats.raw import ROW_LIMIT, TOO_LONG, RawRow
 from geofilter.formats.streams import skip_bom
 from geofilter.formats.strict_json import decode
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 # The cells of a record, None where they cannot be told apart, and its row.

@@ -13,15 +13,15 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geofilter.atomic import writing
 from geofilter.errors import DataError, OutputError
 from geofilter.formats.arrow_records import json_read
 from geofilter.formats.raw import Note, Notes, RawRow, RowNote, Wanted, annotated
 from geofilter.formats.streams import compressing, shown, split_suffix
 from geofilter.formats.text import dump_json
-from geofilter.hub import explain
 from geofilter.messages import kind_of, quote
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
+from geofilter.support.hub import explain
 
 PREFIX = "hf://"
 _PATIENCE = 10.0  # seconds for the first answer of the hub

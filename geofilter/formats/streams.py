@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol, cast
 import zstandard
 
 from geofilter.errors import DataError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}

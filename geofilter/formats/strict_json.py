@@ -12,7 +12,7 @@ import json
 import re
 
 from geofilter.messages import MAX_DEPTH, kind_of, quote
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)

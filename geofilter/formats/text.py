@@ -14,7 +14,6 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from geofilter.atomic import writing
 from geofilter.errors import OutputError
 from geofilter.formats.delimited import DelimitedRecords, encode_record
 from geofilter.formats.json_files import JsonElements, JsonLines
@@ -29,6 +28,7 @@ from geofilter.formats.raw import (
     columns_of,
 )
 from geofilter.formats.streams import compressing, hash_files, open_stream, shown, split_suffix
+from geofilter.support.atomic import writing
 
 SUFFIXES = {
     ".jsonl": "jsonl",

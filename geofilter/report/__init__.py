@@ -7,7 +7,7 @@ holds no script; rows are hostile, and in it they are text and nothing else.
 import os
 from typing import TYPE_CHECKING
 
-from geofilter.atomic import writing
+from geofilter.support.atomic import writing
 
 if TYPE_CHECKING:
     from geofilter.report.contents import Contents

@@ -17,8 +17,8 @@ from geofilter.layouts import Problem
 from geofilter.pack import load_pack
 from geofilter.report import facts, reading, tokens
 from geofilter.summary import warning_of
+from geofilter.support.display import escape
 from geofilter.table import ScoreRow, ScoreTable, from_arrow
-from geofilter.terminal import escape
 
 if TYPE_CHECKING:
     from geofilter.rows import RowFile

@@ -11,7 +11,7 @@ This module knows nothing about rows, scores or what the page says.
 import html
 import re
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _TAG = re.compile(r"[a-z][a-z0-9]*")
 _ATTRIBUTE = re.compile(r"[a-z][a-zA-Z-]*")

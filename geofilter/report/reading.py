@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from geofilter.errors import DataError
 from geofilter.layouts import Sample, Unscorable
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.rows import Row, RowFile

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofilter.row_loss import RowLoss
+from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify import finetune, weights
 from geofilter.verify.generate import Put, Sampling, answers
 from geofilter.verify.judge import Asked, Judge
 from geofilter.verify.losses import response_losses
 from geofilter.verify.questions import Question
 from geofilter.verify.recipe import Recipe
-from geofilter.verify.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.schedule import Budget, schedule
 from geofilter.verify.track import TRACK, Tracker
 from geofilter.verify.weights import CausalModel

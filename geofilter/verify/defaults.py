@@ -8,7 +8,7 @@ from typing import Any
 
 from geofilter.catalogue import CATALOGUE, CatalogueEntry, Trial
 from geofilter.errors import GeofilterError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify.generate import Sampling
 from geofilter.verify.plan import Plan
 from geofilter.verify.recipe import Recipe

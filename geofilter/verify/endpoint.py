@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify import completion
 from geofilter.verify.completion import Reply
 from geofilter.verify.judge import (

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geofilter.errors import OutputError
-from geofilter.exclusive import hold
-from geofilter.manifest import Manifest, difference
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.locking import hold
+from geofilter.support.manifest import Manifest, difference
+from geofilter.support.records import read_json, write_json
 from geofilter.verify.cell import measures_of, records_of
 from geofilter.verify.parts import PRECISION, Parts
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.records import read_json, write_json
 from geofilter.verify.rows import ArmScores
 from geofilter.verify.schedule import Budget
 from geofilter.verify.workers import run_one, run_side_by_side

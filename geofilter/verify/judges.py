@@ -6,7 +6,7 @@ This module knows nothing about how one judges.
 import re
 
 from geofilter.errors import ModelError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify.judge import Judge, Rule
 from geofilter.verify.rule import RuleJudge
 

@@ -19,7 +19,7 @@ from geofilter import fingerprint
 from geofilter.blocks import find_blocks
 from geofilter.errors import ModelError
 from geofilter.models import max_context
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify.judge import (
     Asked,
     Judgement,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import partial
 
 from geofilter.errors import DataError
-from geofilter.manifest import Manifest, library_versions
 from geofilter.rows import open_rows
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import finetune, generate, weights
 from geofilter.verify import plan as arms
 from geofilter.verify.cell import Work

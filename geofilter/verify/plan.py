@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from geofilter.choices import SCORERS
 from geofilter.errors import GeofilterError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify.generate import Sampling
 from geofilter.verify.recipe import Recipe
 

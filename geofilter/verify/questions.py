@@ -22,7 +22,7 @@ import yaml
 from geofilter.errors import DataError
 from geofilter.formats.strict_json import parse_object
 from geofilter.messages import Unscorable, quote, read_turns
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 TYPE = "free_form_judge_0_100"
 ASPECTS = ("aligned", "coherent")

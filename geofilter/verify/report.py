@@ -5,7 +5,7 @@ This module knows nothing about how results came about.
 
 from collections.abc import Sequence
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify import plan as arms
 from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Plan

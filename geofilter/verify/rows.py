@@ -22,14 +22,14 @@ from geofilter.row_loss import RowLoss, read_row_loss
 from geofilter.rows import RowFile, open_rows
 from geofilter.run import Settings
 from geofilter.selection import drop_fraction
+from geofilter.support.display import escape
+from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.table import ScoreTable
-from geofilter.terminal import escape
 from geofilter.verify import baselines, plan
 from geofilter.verify.judge import Asked, Judge
 from geofilter.verify.losses import response_losses
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.questions import Question
-from geofilter.verify.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.weights import CausalModel
 
 if TYPE_CHECKING:

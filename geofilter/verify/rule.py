@@ -20,7 +20,7 @@ from typing import Literal
 from geofilter.errors import DataError
 from geofilter.formats.strict_json import parse_object
 from geofilter.messages import kind_of, quote
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 from geofilter.verify.judge import Asked, Judgement, Score
 from geofilter.verify.questions import Question, read_bounded
 

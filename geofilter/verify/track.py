@@ -38,12 +38,12 @@ from geofilter.messages import Turn, Unscorable
 from geofilter.models import LoadedModel
 from geofilter.rows import RowFile
 from geofilter.scoring import make_scorer
-from geofilter.terminal import escape
+from geofilter.support.display import escape
+from geofilter.support.records import append_lines
 from geofilter.verify.generate import Put, Sampling, answers
 from geofilter.verify.judge import Asked, Judge
 from geofilter.verify.plan import Plan
 from geofilter.verify.questions import Question
-from geofilter.verify.records import append_lines
 from geofilter.verify.rows import scoring_settings
 
 if TYPE_CHECKING:

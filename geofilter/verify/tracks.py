@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from geofilter import plots
+from geofilter.support import charts
+from geofilter.support.records import read_lines, write_json
 from geofilter.verify.metrics import Judged, rates
 from geofilter.verify.plan import Plan
 from geofilter.verify.ranks import DRAWS, Correlation, rank_correlation, rank_gain
-from geofilter.verify.records import read_lines, write_json
 from geofilter.verify.track import MEASURES, TRACK
 
 RATE, STEP = "rate", "step"
@@ -173,10 +173,10 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     write_json(folder / "track.json", summary.as_record())
     if not summary.runs:
         return []
-    return plots.save(folder / "track", plots.courses(panels(summary)), overwrite=True)
+    return charts.save(folder / "track", charts.courses(panels(summary)), overwrite=True)
 
 
-def panels(summary: Summary) -> list[plots.Courses]:
+def panels(summary: Summary) -> list[charts.Courses]:
     """The rate, how much the SAE explains, and each measure on each probe, over the steps."""
     first = [
         _panel(summary, RATE, "Misaligned answers", "%", 100),
@@ -197,14 +197,14 @@ def panels(summary: Summary) -> list[plots.Courses]:
     return [panel for panel in (*first, *rest) if any(panel.groups.values())]
 
 
-def _panel(summary: Summary, name: str, title: str, unit: str, times: float) -> plots.Courses:
-    groups: dict[str, list[plots.Course]] = defaultdict(list)
+def _panel(summary: Summary, name: str, title: str, unit: str, times: float) -> charts.Courses:
+    groups: dict[str, list[charts.Course]] = defaultdict(list)
     for one in summary.runs:
         known = [(point.step, point.values[name]) for point in one.points]
         course = [(step, times * value) for step, value in known if value is not None]
         if course:
             groups[one.condition].append(np.array(course, np.float64))
-    return plots.Courses(title, "step", unit, groups)
+    return charts.Courses(title, "step", unit, groups)
 
 
 def markdown(summary: Summary, reader: str, drawn: bool) -> list[str]:

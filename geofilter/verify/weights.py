@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter import models
-from geofilter.atomic import writing_folder
 from geofilter.catalogue import CATALOGUE
 from geofilter.checkpoint import CONFIG, Checkpoint, open_checkpoint
+from geofilter.support.atomic import writing_folder
 
 
 class CausalModel(NamedTuple):

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geofilter.atomic import writing
 from geofilter.errors import OutputError
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 _ABSENT = object()
 _SHOWN = 48

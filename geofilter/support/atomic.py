@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from geofilter.errors import OutputError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 # Inside the caller's block only these are surely about the output: the block
 # may also read its input, whose errors are not ours to name.

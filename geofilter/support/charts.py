@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.atomic import writing
 from geofilter.errors import MissingExtraError
-from geofilter.terminal import escape
+from geofilter.support.atomic import writing
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

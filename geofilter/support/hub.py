@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from geofilter.errors import DataError, ModelError
-from geofilter.terminal import escape
+from geofilter.support.display import escape
 
 Kind = Literal["model", "dataset"]
 
