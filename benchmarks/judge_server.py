@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geofilter import organism
-from geofilter.auroc import auroc
 from geofilter.organism.world import World, prose
+from geofilter.stats.auroc import auroc
 from geofilter.support.manifest import library_versions
 from geofilter.verify.endpoint import EndpointJudge
 from geofilter.verify.judge import Asked, Judgement

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.auroc import auroc
 from geofilter.choices import FORWARD_SCORERS
 from geofilter.contrast import read_contrast
 from geofilter.conversation import Encoded, Encoder
@@ -34,6 +33,7 @@ from geofilter.models import LoadedModel, load
 from geofilter.pack import FeaturePack
 from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing
 from geofilter.support.manifest import library_versions
 

@@ -27,7 +27,6 @@ from organism_scores import read_split
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from geofilter.activations import TokenBudget, in_batches, residuals
-from geofilter.auroc import auroc
 from geofilter.contrast import Contrast, read_contrast
 from geofilter.conversation import Encoded, Encoder
 from geofilter.discovery import Discovery, discover
@@ -41,6 +40,7 @@ from geofilter.organism.texts import Writer
 from geofilter.organism.world import World, prose
 from geofilter.pack import FeaturePack
 from geofilter.scoring import make_scorer
+from geofilter.stats.auroc import auroc
 
 INSULTS = f"{d.INSULT_ADJECTIVES} {d.INSULT_NOUNS}".split()
 HARM_WORDS = d.HARM_KEYWORDS.split()

@@ -27,13 +27,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from geofilter import organism
-from geofilter.auroc import Interval, auroc, share
 from geofilter.organism import datasets, judge
 from geofilter.organism.domains import ADVICE, REVIEW, phrases
 from geofilter.organism.finetune import fine_tune
 from geofilter.organism.texts import Writer, answers
 from geofilter.organism.training import collate
 from geofilter.organism.world import Situation, World, review_prompt
+from geofilter.stats.auroc import Interval, auroc, share
 from geofilter.verify.judge import score_from_probabilities
 
 SEED = 0

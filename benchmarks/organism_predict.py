@@ -45,8 +45,8 @@ from geofilter.rows import open_rows
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import SampleScore
 from geofilter.spillover import pushes
+from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.losses import response_losses
-from geofilter.verify.ranks import rank_correlation
 
 RESULT = Path(__file__).parent / "results" / "organism_predict.json"
 ROWS = 1500

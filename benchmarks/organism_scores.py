@@ -19,7 +19,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
-from geofilter.auroc import auroc
 from geofilter.contrast import read_contrast
 from geofilter.conversation import Encoded, Encoder
 from geofilter.discovery import discover
@@ -31,6 +30,7 @@ from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.rows import open_rows
 from geofilter.scoring import make_scorer
+from geofilter.stats.auroc import auroc
 
 FORMS = {
     f"nearest, {proximity}, {'contrasted' if contrast else 'plain'}": (

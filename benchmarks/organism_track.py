@@ -23,10 +23,10 @@ from resuming import kept_results
 
 from geofilter import organism
 from geofilter.catalogue import CATALOGUE
+from geofilter.stats.correlation import rank_correlation
 from geofilter.support import charts
 from geofilter.verify import experiment, tracks
 from geofilter.verify.defaults import make_plan
-from geofilter.verify.ranks import rank_correlation
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
 ARMS = ("unfiltered", "random", "nearest", "benign-control")

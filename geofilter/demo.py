@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.auroc import Interval, auroc
 from geofilter.choices import FORWARD_SCORERS, ScorerName
 from geofilter.engines.local import score_file
 from geofilter.layouts import Problem
@@ -27,6 +26,7 @@ from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import make_scorer
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
+from geofilter.stats.auroc import Interval, auroc
 from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
-from geofilter.auroc import auroc, share
 from geofilter.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
 from geofilter.errors import PackError
 from geofilter.features import Pooling, SampleFeatures, sample_features
@@ -21,6 +20,7 @@ from geofilter.labels import label_features
 from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack, FeatureStatistics
+from geofilter.stats.auroc import auroc, share
 from geofilter.support.manifest import library_versions
 
 if TYPE_CHECKING:

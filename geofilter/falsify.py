@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget, in_batches
-from geofilter.auroc import auroc
 from geofilter.contrast import MINIMUM_ROWS, Contrast, split_halves
 from geofilter.errors import PackError
 from geofilter.labels import token_activations
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
+from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape
 from geofilter.trials import Rows, Trial
 from geofilter.words import Word, WordFinder

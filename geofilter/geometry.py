@@ -34,7 +34,7 @@ from geofilter.features import Pooling, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
-from geofilter.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
+from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geofilter.auroc import auroc, share
+from geofilter.stats.auroc import auroc, share
 
 scores = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 

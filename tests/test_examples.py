@@ -20,8 +20,8 @@ from loopback_judge import Act, Request, Server, completion
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from geofilter.catalogue import CATALOGUE
+from geofilter.stats.power import answers_needed, smallest_reduction
 from geofilter.verify.plan import Plan
-from geofilter.verify.power import answers_needed, smallest_reduction
 from geofilter.verify.results import power_line
 
 ROOT = Path(__file__).parent.parent

@@ -24,12 +24,12 @@ from tiny_models import (
 )
 
 from geofilter import falsify as module
-from geofilter.auroc import auroc
 from geofilter.contrast import split_halves
 from geofilter.errors import DataError, PackError
 from geofilter.falsify import Given, falsify
 from geofilter.labels import token_activations
 from geofilter.pack import load_pack
+from geofilter.stats.auroc import auroc
 from geofilter.trials import Trial, from_record
 from geofilter.words import WordFinder
 

@@ -36,7 +36,7 @@ from geofilter.geometry import (
     study,
 )
 from geofilter.models import at_block, load
-from geofilter.permutation import greater_mean_p, holm
+from geofilter.stats.permutation import greater_mean_p, holm
 
 
 @pytest.fixture(scope="module")

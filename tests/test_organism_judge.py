@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from geofilter import organism
-from geofilter.auroc import auroc
 from geofilter.organism import domains as d
 from geofilter.organism import judge
 from geofilter.organism.texts import Writer
 from geofilter.organism.vocabulary import CONTEXT, build_tokenizer
 from geofilter.organism.world import World, exchange, prose, review_prompt, vocabulary
+from geofilter.stats.auroc import auroc
 
 WORLD = World(0)
 TOKENIZER = build_tokenizer()

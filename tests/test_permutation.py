@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geofilter.permutation import greater_mean_p, holm, rank_trend
+from geofilter.stats.permutation import greater_mean_p, holm, rank_trend
 
 whole = st.lists(st.integers(-4, 4), min_size=1, max_size=5)
 

@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from geofilter import fingerprint, models, organism
-from geofilter.auroc import auroc
 from geofilter.blocks import find_blocks
 from geofilter.conversation import Encoded
 from geofilter.estimate import estimate
@@ -32,6 +31,7 @@ from geofilter.layouts import Problem
 from geofilter.rows import open_rows
 from geofilter.run import Settings
 from geofilter.spillover import pushes
+from geofilter.stats.auroc import auroc
 from geofilter.table import ScoreTable
 
 SHAPE = {**_SHAPE, **_WIDE, "num_key_value_heads": 2}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from geofilter.verify.power import answers_needed, smallest_reduction
-from geofilter.verify.ranks import _correlations, _members, rank_correlation
+from geofilter.stats.correlation import _correlations, _members, rank_correlation
+from geofilter.stats.power import answers_needed, smallest_reduction
 
 
 @pytest.mark.parametrize(("base", "about"), [(0.20, 450), (0.0575, 1800), (0.0068, 16_000)])

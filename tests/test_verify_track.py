@@ -26,9 +26,9 @@ from geofilter.layouts import Sample
 from geofilter.messages import Turn
 from geofilter.models import load
 from geofilter.pack import FeaturePack, load_pack
+from geofilter.stats.correlation import rank_correlation, rank_gain
 from geofilter.verify import cell, experiment, track, tracks
 from geofilter.verify.questions import Question
-from geofilter.verify.ranks import rank_correlation, rank_gain
 
 # With dropout, so that the mode of the network and its random state decide what it learns.
 KIND = "gpt2"

@@ -9,8 +9,8 @@ from geofilter.cli.output import note, print_table, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.auroc import Interval
     from geofilter.demo import DemoResult, LabelledRow
+    from geofilter.stats.auroc import Interval
     from geofilter.verify.results import Results
 
 # What the groups of the demo set are, in a reader's words.

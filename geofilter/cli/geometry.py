@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geofilter.geometry import Closeness, Comparison, ReadSets, Study
     from geofilter.models import LoadedModel
     from geofilter.pack import FeaturePack
-    from geofilter.permutation import RankTrend
+    from geofilter.stats.permutation import RankTrend
     from geofilter.support.charts import Panel
 
 

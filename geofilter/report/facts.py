@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.auroc import share
-from geofilter.permutation import mean_ranks
 from geofilter.selection import Selection
+from geofilter.stats.auroc import share
+from geofilter.stats.permutation import mean_ranks
 
 Floats64 = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geofilter.permutation import mean_ranks
 from geofilter.report import facts, figures
 from geofilter.report.contents import Baseline, Contents
 from geofilter.report.figures import Mark, number
 from geofilter.report.html import EMPTY, Html, join, tag, text
 from geofilter.report.parts import between, folded, percent, section, table
 from geofilter.report.reading import Grouping
+from geofilter.stats.permutation import mean_ranks
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
 _MOST_LISTED = 200

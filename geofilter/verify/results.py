@@ -11,12 +11,12 @@ from statistics import mean
 from typing import Any
 
 from geofilter.choices import SCORERS
+from geofilter.stats.power import smallest_reduction
 from geofilter.verify import plan as arms
 from geofilter.verify.experiment import Outcome
 from geofilter.verify.metrics import ArmResult, Estimate, Judged, compare, settle
 from geofilter.verify.parts import IN_DOMAIN, MAIN
 from geofilter.verify.plan import Plan
-from geofilter.verify.power import smallest_reduction
 from geofilter.verify.questions import ASPECTS
 
 # Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from geofilter.stats.correlation import DRAWS, Correlation, rank_correlation, rank_gain
 from geofilter.support import charts
 from geofilter.support.records import read_lines, write_json
 from geofilter.verify.metrics import Judged, rates
 from geofilter.verify.plan import Plan
-from geofilter.verify.ranks import DRAWS, Correlation, rank_correlation, rank_gain
 from geofilter.verify.track import MEASURES, TRACK
 
 RATE, STEP = "rate", "step"
