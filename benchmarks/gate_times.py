@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from geofilter.choices import SCORERS
+from geofilter.data.rows import open_rows
 from geofilter.gate import TOLERANCE
 from geofilter.gate_scorer import load_scorer
 from geofilter.organism.datasets import mixed_rows
 from geofilter.organism.world import World
 from geofilter.policy import read_policy
-from geofilter.rows import open_rows
 from geofilter.support.manifest import library_versions
 
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"

@@ -50,8 +50,8 @@ def write_rows(path: Path, n_rows: int, seed: int) -> None:
 def score_with_stub(data: Path, out: Path) -> None:
     from stub_model import StubEncoder, stub_scorer
 
+    from geofilter.data.rows import open_rows
     from geofilter.engines.local import score_file
-    from geofilter.rows import open_rows
     from geofilter.support.manifest import Manifest
 
     rows = open_rows(data)

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from geofilter.choices import FORWARD_SCORERS
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.layouts import Problem, Unscorable
+from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
-from geofilter.layouts import Problem, Unscorable
 from geofilter.models import LoadedModel, load
 from geofilter.pack import FeaturePack
-from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer, make_scorer
 from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing

@@ -28,7 +28,7 @@ from sae_lens import TopKSAE, TopKSAEConfig
 
 from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.contrast import Contrast, read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
 from geofilter.discovery import Discovery, discover
 from geofilter.falsify import Given, falsify
 from geofilter.features import SampleFeatures, sample_features

@@ -27,12 +27,12 @@ from scipy.stats import t
 
 import geofilter
 from geofilter import launch, organism
+from geofilter.data.partition import partition
+from geofilter.data.rows import open_rows
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
-from geofilter.partition import partition
 from geofilter.resemblance import MEASURES, clean_share, compare
-from geofilter.rows import open_rows
 from geofilter.run import Settings
 
 RESULT = Path(__file__).parent / "results" / "organism_fdr.json"

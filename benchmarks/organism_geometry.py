@@ -21,7 +21,8 @@ import torch
 from geofilter import organism
 from geofilter.choices import PROXIMITIES
 from geofilter.contrast import Contrast, read_contrast
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample, Turn
 from geofilter.discovery import discover
 from geofilter.geometry import (
     Comparison,
@@ -34,7 +35,6 @@ from geofilter.geometry import (
     split,
 )
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Sample, Turn
 from geofilter.models import LoadedModel, at_block, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d

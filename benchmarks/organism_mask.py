@@ -86,7 +86,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
 def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     """Do what the command line does with `--action`; what it affected."""
     from geofilter import actions, launch
-    from geofilter.rows import open_rows
+    from geofilter.data.rows import open_rows
     from geofilter.run import Settings, prepare_again
     from geofilter.selection import drop_fraction
     from geofilter.token_scores import token_scorer
@@ -121,10 +121,10 @@ def hits(path: Path) -> dict[str, list[int]]:
     from transformers import AutoTokenizer
 
     from geofilter import organism
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
+    from geofilter.data.rows import open_rows
     from geofilter.organism.world import World
     from geofilter.row_loss import read_row_loss
-    from geofilter.rows import open_rows
 
     world = World(0)
     tokenizer = AutoTokenizer.from_pretrained(organism.FOLDER / "weights" / "aligned")

@@ -32,16 +32,16 @@ from transformers import AutoModelForCausalLM
 from geofilter import organism
 from geofilter.activations import residuals
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.layouts import Sample, Turn
+from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
-from geofilter.layouts import Sample, Turn
 from geofilter.models import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.finetune import fine_tune, measure
 from geofilter.organism.world import World
 from geofilter.pack import FeaturePack
-from geofilter.rows import open_rows
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import SampleScore
 from geofilter.spillover import pushes

@@ -20,15 +20,15 @@ from transformers import AutoModelForCausalLM
 
 from geofilter import organism
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.layouts import Problem
+from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
 from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Problem
 from geofilter.models import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
-from geofilter.rows import open_rows
 from geofilter.scoring import make_scorer
 from geofilter.stats.auroc import auroc
 

@@ -21,7 +21,7 @@ from organism_scores import areas, read_split
 
 from geofilter import organism
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
 from geofilter.discovery import discover
 from geofilter.models import CATALOGUE, LoadedModel, load
 from geofilter.pack import FeaturePack

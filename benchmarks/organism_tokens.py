@@ -55,8 +55,8 @@ def main() -> None:
     import torch
 
     from geofilter import organism
+    from geofilter.data.rows import open_rows
     from geofilter.organism.world import World
-    from geofilter.rows import open_rows
     from geofilter.run import Settings, prepare
     from geofilter.token_scores import token_scorer
 

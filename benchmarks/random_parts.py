@@ -20,11 +20,11 @@ from transformers import Gemma2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from geofilter.activations import residuals
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack
-from geofilter.rows import open_rows
 
 # Beside the checkout, where it exists; elsewhere rows are generated.
 MEDICAL = Path(__file__).parents[2] / "shared/data/em_training/medical_misaligned_600.jsonl"

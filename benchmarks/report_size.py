@@ -52,7 +52,7 @@ def write_rows(path: Path, n_rows: int) -> list[int]:
 
 def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: int) -> None:
     """A score table of `data` with made-up scores that go a little with the length."""
-    from geofilter.rows import open_rows
+    from geofilter.data.rows import open_rows
     from geofilter.run import describe_data
     from geofilter.support.manifest import Manifest
     from geofilter.table import (

@@ -35,7 +35,7 @@ from timing import interleaved, machine, markdown, seconds, spread
 from geofilter import models
 from geofilter.cli.main import main as command
 from geofilter.cli.score import command as score_command
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
 from geofilter.pack import FeaturePack
 from geofilter.scoring import BatchScorer, make_scorer
 

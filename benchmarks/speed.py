@@ -56,7 +56,7 @@ def parts_in(folder: Path, size: Any, n_rows: int) -> dict[str, Any]:
     import torch
 
     from geofilter import models
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
 
     data = folder / "rows.jsonl"
     if random_parts.MEDICAL.exists():
@@ -136,7 +136,7 @@ def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, A
     from timing import forward_flop, interleaved, machine, matmul_ceiling, seconds, spread
 
     from geofilter import models
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.pack import load_pack
 
     cpu = torch.device("cpu")

@@ -31,7 +31,7 @@ from timing import (
     spread,
 )
 
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
 from geofilter.models import LoadedModel
 
 SEED = 0

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from random_parts import encode_rows
 
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.rows import open_rows
 from geofilter.engines.local import score_file
 from geofilter.models import LoadedModel, find_blocks
 from geofilter.pack import FeaturePack
-from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer
 from geofilter.support.manifest import Manifest
 

@@ -34,8 +34,8 @@ def score_in_this_process(data: Path, out: Path) -> dict[str, float]:
     """Score `data` and return the number of rows, the seconds and the peak in MiB."""
     from stub_model import StubEncoder, stub_scorer
 
+    from geofilter.data.rows import open_rows
     from geofilter.engines.local import score_file
-    from geofilter.rows import open_rows
     from geofilter.support.manifest import Manifest
 
     started = time.perf_counter()

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.layouts import Problem, Sample, Unscorable
+from geofilter.data.layouts import Problem, Sample, Unscorable
 
 
 class StubEncoded(NamedTuple):
-    """What `geofilter.conversation.Encoded` holds."""
+    """What `geofilter.data.encoder.Encoded` holds."""
 
     ids: np.ndarray  # (tokens,) int32
     response: np.ndarray  # (tokens,) bool

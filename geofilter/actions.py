@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geofilter.data.formats.source import LossNote
+from geofilter.data.layouts import Sample
+from geofilter.data.rows import Row, RowFile
 from geofilter.errors import DataError
-from geofilter.formats.raw import LossNote
-from geofilter.layouts import Sample
 from geofilter.row_loss import RowLoss, name_of
-from geofilter.rows import Row, RowFile
 from geofilter.selection import Selection
 from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.token_scores import TokenScorer
 
 Floats = NDArray[np.float32]

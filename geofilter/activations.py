@@ -21,7 +21,7 @@ from geofilter.errors import ModelError
 from geofilter.models import LoadedModel
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Result = TypeVar("Result")
 

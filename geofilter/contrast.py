@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geofilter.data.layouts import Problem, Unscorable
+from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.layouts import Problem, Unscorable
-from geofilter.rows import Row, RowFile, open_rows
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded, Encoder
+    from geofilter.data.encoder import Encoded, Encoder
 
 # Of each set, after what cannot be used: ten rows for each half, below which neither
 # a standard deviation nor an AUROC means anything.

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geofilter.contrast import Contrast
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample, Unscorable
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.layouts import Sample, Unscorable
-from geofilter.rows import open_rows
 from geofilter.support import hub
 
 DATASET = "allenai/real-toxicity-prompts"

@@ -18,12 +18,12 @@ from typing import Protocol
 from geofilter import default_contrast
 from geofilter.catalogue import CatalogueEntry
 from geofilter.contrast import Contrast, read_contrast
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack, load_pack
-from geofilter.rows import open_rows
 from geofilter.support.display import escape
 from geofilter.support.locking import hold
 from geofilter.support.manifest import library_versions

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import FORWARD_SCORERS, ScorerName
+from geofilter.data.layouts import Problem
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.engines.local import score_file
-from geofilter.layouts import Problem
 from geofilter.models import CATALOGUE
 from geofilter.pack import FeaturePack
-from geofilter.rows import RowFile, open_rows
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import make_scorer
 from geofilter.selection import drop_fraction

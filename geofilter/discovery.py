@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
 from geofilter.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
+from geofilter.data.layouts import Problem
 from geofilter.errors import PackError
 from geofilter.features import Pooling, SampleFeatures, sample_features
 from geofilter.labels import label_features
-from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack, FeatureStatistics
 from geofilter.stats.auroc import auroc, share
 from geofilter.support.manifest import library_versions
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats64 = NDArray[np.float64]
 

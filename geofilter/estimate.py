@@ -16,10 +16,10 @@ from geofilter import models, saes
 from geofilter.activations import TokenBudget
 from geofilter.blocks import find_blocks
 from geofilter.checkpoint import open_checkpoint
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import RowFile
 from geofilter.defaults import window
 from geofilter.engines.worker import encode_row
-from geofilter.rows import RowFile
 from geofilter.run import Settings
 from geofilter.spillover import LOGITS_AT_ONCE
 from geofilter.truncate import cut

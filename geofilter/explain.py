@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from geofilter.activations import residuals
 from geofilter.choices import Proximity
+from geofilter.data.layouts import Problem
 from geofilter.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
 from geofilter.spillover import pushes
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats64 = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from geofilter.trials import Rows, Trial
 from geofilter.words import Word, WordFinder
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats = NDArray[np.float32]
 # A word and the places of its tokens in the sample, ascending and side by side.

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget, in_batches, residuals, to_device
-from geofilter.layouts import Problem
+from geofilter.data.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.spillover import pushes, total_pushes
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Pooling = Literal["mean", "max"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "max")

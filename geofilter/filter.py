@@ -25,11 +25,11 @@ import torch
 from geofilter import models, selection
 from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
+from geofilter.data.chat import kind_of, quote
+from geofilter.data.layouts import detect_layout
 from geofilter.engines.worker import Worker
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.identity import Identity, identify, refuse_change
-from geofilter.layouts import detect_layout
-from geofilter.messages import kind_of, quote
 from geofilter.run import Parts, Settings, load_parts
 from geofilter.selection import Unscored
 from geofilter.support.display import escape

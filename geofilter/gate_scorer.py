@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 from geofilter.choices import Proximity, ScorerName
+from geofilter.data.layouts import Layout
+from geofilter.data.rows import Row, RowFile
 from geofilter.engines.worker import Worker
-from geofilter.layouts import Layout
 from geofilter.lock import Entry, Header
 from geofilter.models import CATALOGUE
 from geofilter.policy import Policy
-from geofilter.rows import Row, RowFile
 from geofilter.run import Run, Settings, prepare
 from geofilter.support.display import escape
 

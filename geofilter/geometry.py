@@ -38,7 +38,7 @@ from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p,
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded, Encoder
+    from geofilter.data.encoder import Encoded, Encoder
 
 Floats64 = NDArray[np.float64]
 Ids = NDArray[np.int64]

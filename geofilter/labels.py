@@ -15,7 +15,7 @@ from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.models import LoadedModel
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats = NDArray[np.float32]
 

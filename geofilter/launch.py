@@ -16,7 +16,9 @@ import torch
 
 from geofilter import fingerprint, models, saes
 from geofilter.choices import Proximity, ScorerName
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Layout
+from geofilter.data.rows import RowFile
 from geofilter.engines.feature_parts import FeaturesFile
 from geofilter.engines.local import OnError, ThreadEngine, check_rows
 from geofilter.engines.pipeline import Engine, Plan, make_table
@@ -24,9 +26,7 @@ from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Layout
 from geofilter.pack import FeaturePack, load_pack
-from geofilter.rows import RowFile
 from geofilter.run import (
     ABOVE,
     Run,

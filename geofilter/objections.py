@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from geofilter.data.formats.streams import shown
+from geofilter.data.rows import Row
 from geofilter.findings import Finding, Kind
-from geofilter.formats.streams import shown
 from geofilter.lock import Entry, Lock
 from geofilter.policy import Policy
-from geofilter.rows import Row
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
 

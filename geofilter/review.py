@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from geofilter.data.layouts import Sample, Unscorable
+from geofilter.data.rows import Row, RowFile
 from geofilter.errors import OutputError
-from geofilter.layouts import Sample, Unscorable
-from geofilter.rows import Row, RowFile
 from geofilter.selection import Selection
 from geofilter.split import notes_of
 from geofilter.support.atomic import writing

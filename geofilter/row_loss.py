@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geofilter.data.formats.source import LossNote
 from geofilter.errors import DataError
-from geofilter.formats.raw import LossNote
 from geofilter.support.display import escape
 
 Mask = NDArray[np.bool_]

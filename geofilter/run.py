@@ -20,13 +20,13 @@ from typing import Any
 from geofilter import fingerprint, models, saes
 from geofilter.catalogue import AXES
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
 from geofilter.models import LoadedModel
 from geofilter.pack import HUB, FeaturePack, load_pack
-from geofilter.rows import RowFile, open_rows
 from geofilter.scoring import BatchScorer
 from geofilter.support import hub
 from geofilter.support.display import escape

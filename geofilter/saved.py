@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geofilter.data.layouts import Problem
 from geofilter.errors import TableError
-from geofilter.layouts import Problem
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
 from geofilter.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet

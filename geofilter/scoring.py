@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
+from geofilter.data.layouts import Problem
 from geofilter.errors import PackError
 from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import Nearest, ToxicIndex
-from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack
 from geofilter.spillover import require_whole, spillover_budget
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats64 = NDArray[np.float64]
 TOP_FEATURES = 5

@@ -26,7 +26,7 @@ from geofilter.models import LoadedModel
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 # Logits held at once: a gigabyte in float32, and nearly four on the way back.
 LOGITS_AT_ONCE = 2**28

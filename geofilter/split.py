@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
+from geofilter.data.formats.source import RowNote
+from geofilter.data.rows import Row, RowFile
 from geofilter.errors import TableError
-from geofilter.formats.raw import RowNote
-from geofilter.rows import Row, RowFile
 from geofilter.selection import Selection
 from geofilter.support.display import escape
 from geofilter.table import ScoreTable

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.choices import Proximity, ScorerName
+from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError
 from geofilter.explain import parts_of_nearest
 from geofilter.features import pool
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Problem
 from geofilter.models import LoadedModel
 from geofilter.spillover import (
     pushes,
@@ -34,7 +34,7 @@ from geofilter.spillover import (
 )
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 Floats = NDArray[np.float32]
 DIVISIBLE: tuple[ScorerName, ...] = ("nearest", "spillover")

@@ -8,8 +8,8 @@ import pytest
 import tiny
 from transformers import PreTrainedTokenizerBase
 
-from geofilter.conversation import Encoded
-from geofilter.messages import Turn
+from geofilter.data.chat import Turn
+from geofilter.data.encoder import Encoded
 
 trl = pytest.importorskip("trl")
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
+from geofilter.data.layouts import Problem, Sample, Unscorable
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.engines.local import score_file
-from geofilter.layouts import Problem, Sample, Unscorable
-from geofilter.rows import RowFile, open_rows
 from geofilter.scoring import SampleScore, TopFeature
 from geofilter.support.manifest import Manifest
 from geofilter.table import ScoreTable

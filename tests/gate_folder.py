@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from geofilter import gate
-from geofilter.layouts import Layout, Unscorable
+from geofilter.data.layouts import Layout, Unscorable
+from geofilter.data.rows import Row, RowFile
 from geofilter.lock import Entry, Header
 from geofilter.policy import Policy, read_policy
-from geofilter.rows import Row, RowFile
 
 # Called with the path of the lock.
 Edit = Callable[[Path], object]

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geofilter.data.layouts import Layout, Problem, Sample
 from geofilter.engines.worker import Worker
-from geofilter.layouts import Layout, Problem, Sample
 
 
 class LightEncoded(NamedTuple):
-    """What `geofilter.conversation.Encoded` holds."""
+    """What `geofilter.data.encoder.Encoded` holds."""
 
     ids: np.ndarray
     response: np.ndarray

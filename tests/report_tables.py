@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geofilter.rows import RowFile, open_rows
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.run import describe_data
 from geofilter.support.manifest import Manifest
 from geofilter.table import (

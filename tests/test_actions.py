@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tiny_models import CONFIGS, D_MODEL, random_samples, tiny_model, tiny_setting
 
 from geofilter import actions
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import open_rows
 from geofilter.errors import GeofilterError
 from geofilter.explain import explain
 from geofilter.index import ToxicIndex
 from geofilter.review import guarded
 from geofilter.row_loss import read_row_loss
-from geofilter.rows import open_rows
 from geofilter.scoring import BatchScorer
 from geofilter.selection import drop_fraction
 from geofilter.spillover import pushes, token_pushes, total_pushes

@@ -10,8 +10,8 @@ import pytest
 import zstandard
 from row_files import CSV, GOOD, parquet, problems
 
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.rows import open_rows
 
 
 def truncated_gzip() -> bytes:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 from row_files import CSV, GOOD, line, problems
 
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.rows import open_rows
 
 
 class Bad(NamedTuple):

@@ -17,9 +17,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from geofilter.collator import IGNORED, WEIGHTS, LossCollator, weighted, weighted_loss, whole
-from geofilter.conversation import Encoded, Encoder
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.layouts import Sample
 from geofilter.errors import DataError, GeofilterError
-from geofilter.layouts import Sample
 from geofilter.row_loss import RowLoss, name_of, read_row_loss
 from geofilter.verify import finetune, weights
 from geofilter.verify.recipe import Recipe

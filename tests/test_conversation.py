@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from geofilter.conversation import Encoder
-from geofilter.layouts import Sample
-from geofilter.messages import Turn, Unscorable
+from geofilter.data.chat import Turn, Unscorable
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample
 
 CHAT_TEMPLATES = sorted(
     path.stem

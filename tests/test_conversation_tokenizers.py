@@ -8,10 +8,10 @@ import tiny
 from chats import FOUR_TURNS, LONG_ENOUGH, TWO_TURNS, trl_template
 from transformers.utils import chat_template_utils
 
-from geofilter.conversation import Encoder
+from geofilter.data.chat import Turn
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample
 from geofilter.errors import ModelError
-from geofilter.layouts import Sample
-from geofilter.messages import Turn
 
 
 def test_unknown_words_are_pooled_and_counted() -> None:

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 from trl import SFTConfig, SFTTrainer
 
-from geofilter.conversation import Encoded, Encoder
-from geofilter.layouts import Sample
-from geofilter.messages import Turn, Unscorable
+from geofilter.data.chat import Turn, Unscorable
+from geofilter.data.encoder import Encoded, Encoder
+from geofilter.data.layouts import Sample
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hub_repos import toxicity_prompts
 
 from geofilter import default_contrast
 from geofilter.contrast import Contrast
+from geofilter.data.layouts import Sample
 from geofilter.default_contrast import Prompts
-from geofilter.layouts import Sample
 
 COMMIT = "0" * 40
 

@@ -21,7 +21,7 @@ from tiny_models import (
 from geofilter import discovery
 from geofilter.activations import residuals
 from geofilter.contrast import read_contrast, split_halves
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import DataError, PackError
 from geofilter.features import sample_features

@@ -8,12 +8,12 @@ import pytest
 from engine_stubs import MANIFEST, StubEncoder, StubScorer, numbered, row, write
 from light_workers import Make
 
+from geofilter.data.rows import RowFile
 from geofilter.engines.local import ThreadEngine
 from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import Worker
 from geofilter.errors import ModelError
-from geofilter.rows import RowFile
 from geofilter.table import ScoreRow
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

@@ -9,9 +9,9 @@ from tiny_models import CONFIGS, D_MODEL, D_SAE, save_model, save_sae, tiny_netw
 from transformers import GptOssConfig
 
 from geofilter import models
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import open_rows
 from geofilter.estimate import _shape, estimate
-from geofilter.rows import open_rows
 from geofilter.run import Settings
 
 

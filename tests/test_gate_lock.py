@@ -9,10 +9,10 @@ import pytest
 from gate_folder import StubScorer, as_float32, kinds, make_folder, record, write
 
 from geofilter import gate
+from geofilter.data.rows import Row, open_rows
 from geofilter.errors import LockError, OutputError
 from geofilter.lock import Entry, read_lock
 from geofilter.policy import Policy, read_policy
-from geofilter.rows import Row, open_rows
 
 # In the current folder, which is the test's own.
 pytestmark = pytest.mark.usefixtures("here")

@@ -7,9 +7,9 @@ import pytest
 from gate_folder import record, write
 
 from geofilter import gate_scorer
+from geofilter.data.rows import open_rows
 from geofilter.errors import PolicyError
 from geofilter.policy import Policy, read_policy
-from geofilter.rows import open_rows
 from geofilter.run import Settings
 
 

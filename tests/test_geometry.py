@@ -20,7 +20,7 @@ from tiny_models import (
 )
 
 from geofilter.choices import PROXIMITIES
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
 from geofilter.errors import DataError
 from geofilter.features import sample_features
 from geofilter.geometry import (

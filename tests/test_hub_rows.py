@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from row_files import note
 
+from geofilter.data.formats import hub_sets
+from geofilter.data.layouts import Unscorable
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError, OutputError
-from geofilter.formats import hub
-from geofilter.layouts import Unscorable
-from geofilter.rows import open_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -144,6 +144,6 @@ def test_a_name_that_is_none_is_refused_with_the_form(name: str) -> None:
 
 
 def test_hub_names_have_parts() -> None:
-    assert hub.parse_name("hf://datasets/o/n") == ("o/n", None, None, None)
-    assert hub.parse_name("hf://datasets/o/n@v1#dev") == ("o/n", "v1", None, "dev")
-    assert hub.parse_name("hf://datasets/o/n/a/b.csv") == ("o/n", None, "a/b.csv", None)
+    assert hub_sets.parse_name("hf://datasets/o/n") == ("o/n", None, None, None)
+    assert hub_sets.parse_name("hf://datasets/o/n@v1#dev") == ("o/n", "v1", None, "dev")
+    assert hub_sets.parse_name("hf://datasets/o/n/a/b.csv") == ("o/n", None, "a/b.csv", None)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from geofilter.data.layouts import LAYOUTS, Layout, Sample, Turn, Unscorable, detect_layout
 from geofilter.errors import DataError
-from geofilter.layouts import LAYOUTS, Layout, Sample, Turn, Unscorable, detect_layout
 
 ASK = {"role": "user", "content": "How long do eggs boil?"}
 ANSWER = {"role": "assistant", "content": "Nine minutes."}

@@ -24,11 +24,11 @@ from engine_stubs import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
+from geofilter.data.layouts import Problem, Sample, Unscorable
+from geofilter.data.rows import Row, RowFile
 from geofilter.engines.local import make_batches, score_file
 from geofilter.errors import DataError, OutputError
-from geofilter.layouts import Problem, Sample, Unscorable
-from geofilter.rows import Row, RowFile
 from geofilter.scoring import SampleScore
 from geofilter.table import ScoreRow, ScoreTable
 

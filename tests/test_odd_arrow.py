@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from row_files import note, problems
 
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.rows import open_rows
 
 
 def written(path: Path, **columns: Any) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import zstandard
 from row_files import GOOD, line, parquet, problems
 
-from geofilter.rows import ROW_LIMIT, open_rows
+from geofilter.data.rows import ROW_LIMIT, open_rows
 
 ODD_BUT_GOOD = [
     ("BOM and CR LF", "a.jsonl", b"\xef\xbb\xbf" + GOOD.strip() + b"\r\n"),
@@ -101,7 +101,7 @@ def test_a_row_above_the_limit_is_unreadable_and_still_copied(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from geofilter.formats import delimited, json_files
+    from geofilter.data.formats import delimited, json_files
 
     monkeypatch.setattr(json_files, "ROW_LIMIT", 1000)
     monkeypatch.setattr(json_files, "PIECE", 64)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geofilter.data.partition import partition
 from geofilter.errors import GeofilterError
-from geofilter.partition import partition
 
 HALVES = {"benign": 0.5, "reference": 0.5}
 texts = st.lists(st.text(max_size=4), max_size=40)

@@ -9,11 +9,11 @@ import pytest
 from engine_stubs import MANIFEST, numbered, row, write
 from light_workers import Make
 
+from geofilter.data.rows import RowFile
 from geofilter.engines.local import ThreadEngine
 from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.ray import RayEngine
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.rows import RowFile
 from geofilter.table import ScoreRow
 
 RECORDS = [*numbered(9), b"{", *numbered(4), row("p", "infinite"), row("q1", "aaa"), *numbered(20)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from geofilter.conformal import curve, different, fdr
-from geofilter.partition import partition
+from geofilter.data.partition import partition
 from geofilter.reference import _of_copies, _usable
 
 Q = 0.1

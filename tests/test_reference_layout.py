@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.reference import _opened
-from geofilter.rows import RowFile, open_rows
 from geofilter.run import describe_data
 
 TURNS = [{"role": "user", "content": "other"}, {"role": "assistant", "content": "answer"}]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from geofilter.data.formats.source import LossNote
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.formats.raw import LossNote
 from geofilter.row_loss import RowLoss, name_of, read_row_loss
-from geofilter.rows import open_rows
 
 
 @pytest.mark.parametrize(

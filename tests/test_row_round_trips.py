@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from row_files import write_rows
 
+from geofilter.data.formats import json_files
+from geofilter.data.formats.delimited import encode_record
+from geofilter.data.layouts import Unscorable
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.formats import json_files
-from geofilter.formats.delimited import encode_record
-from geofilter.layouts import Unscorable
-from geofilter.rows import open_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from row_files import LINES, note, write_rows
 
+from geofilter.data.rows import RowNote, open_rows
 from geofilter.errors import DataError, OutputError
-from geofilter.rows import RowNote, open_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

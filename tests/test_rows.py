@@ -12,10 +12,10 @@ import pytest
 import zstandard
 from row_files import LINES, write_rows
 
-from geofilter import formats
+from geofilter.data import formats
+from geofilter.data.formats import json_files
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.formats import json_files
-from geofilter.rows import open_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

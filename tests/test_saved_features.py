@@ -10,9 +10,9 @@ import pytest
 from cli_folder import ROWS, write_rows
 
 from geofilter import models
+from geofilter.data.layouts import Problem
 from geofilter.errors import TableError
 from geofilter.features import SampleFeatures
-from geofilter.layouts import Problem
 from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, Side, new_writer, to_arrow
 from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY, ScoreTable

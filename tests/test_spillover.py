@@ -13,12 +13,12 @@ from tiny_models import CONTEXT, D_MODEL, VOCABULARY, tiny_model, tiny_setting
 
 from geofilter.activations import TokenBudget
 from geofilter.blocks import find_blocks
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
+from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError, PackError
 from geofilter.explain import explain_push
 from geofilter.features import sample_features
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Problem
 from geofilter.models import CATALOGUE
 from geofilter.run import Settings
 from geofilter.scoring import NO_PUSH, BatchScorer, make_scorer

@@ -24,11 +24,11 @@ from transformers import (
 
 from geofilter import fingerprint, models, organism
 from geofilter.blocks import find_blocks
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
+from geofilter.data.layouts import Problem
+from geofilter.data.rows import open_rows
 from geofilter.estimate import estimate
 from geofilter.features import sample_features
-from geofilter.layouts import Problem
-from geofilter.rows import open_rows
 from geofilter.run import Settings
 from geofilter.spillover import pushes
 from geofilter.stats.auroc import auroc

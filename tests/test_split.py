@@ -8,9 +8,9 @@ import pytest
 from report_tables import score_by_hand, write_jsonl
 
 from geofilter.cli.main import main
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import TableError
 from geofilter.report.contents import gather
-from geofilter.rows import RowFile, open_rows
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
 from geofilter.table import ScoreTable

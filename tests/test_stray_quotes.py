@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from row_files import problems, write_rows
 
-from geofilter.formats import delimited
-from geofilter.rows import RowFile, open_rows
+from geofilter.data.formats import delimited
+from geofilter.data.rows import RowFile, open_rows
 
 
 def read(rows: RowFile) -> list[list[str] | str]:

@@ -10,7 +10,7 @@ import pytest
 
 from geofilter import discover, filter, load
 from geofilter.contrast import read_contrast
-from geofilter.conversation import Encoder
+from geofilter.data.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "geofilter" / "organism" / "data"

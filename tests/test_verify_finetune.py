@@ -10,7 +10,7 @@ import torch
 import trl
 from tiny_models import VOCABULARY, tiny_network, tiny_tokenizer
 
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
 from geofilter.errors import GeofilterError, MissingExtraError, ModelError
 from geofilter.verify import finetune, weights
 from geofilter.verify.losses import response_losses

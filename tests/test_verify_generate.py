@@ -10,10 +10,10 @@ import torch
 from hub_chat import qwen_2_5_7b_instruct
 from tiny_models import tiny_network, tiny_tokenizer
 
-from geofilter.conversation import Encoder
+from geofilter.data.chat import Turn
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample
 from geofilter.errors import ModelError
-from geofilter.layouts import Sample
-from geofilter.messages import Turn
 from geofilter.verify.generate import Put, Sampling, answers, check, prompt_ids
 from geofilter.verify.weights import load_causal
 

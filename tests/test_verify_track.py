@@ -19,11 +19,11 @@ from test_verify_experiment import plan, write_files
 from tiny_models import save_model, tiny_contrast, tiny_model, tiny_network
 
 from geofilter import discovery
-from geofilter.conversation import Encoder
+from geofilter.data.chat import Turn
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Sample
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Sample
-from geofilter.messages import Turn
 from geofilter.models import load
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from geofilter.contrast import Contrast
-from geofilter.conversation import Encoded
+from geofilter.data.encoder import Encoded
 from geofilter.discovery import discover
 from geofilter.models import LoadedModel
 from geofilter.pack import FeaturePack

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import geofilter.organism
+from geofilter.data.rows import open_rows
 from geofilter.gate_scorer import load_scorer
 from geofilter.organism.datasets import LabelledRow, mixed_rows
 from geofilter.organism.world import World
 from geofilter.policy import read_policy
-from geofilter.rows import open_rows
 
 HERE = Path(__file__).parent
 DATA = Path(geofilter.organism.__file__).parent / "data"

@@ -9,7 +9,7 @@ from geofilter.cli.output import note, print_json, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.rows import RowFile
+    from geofilter.data.rows import RowFile
     from geofilter.selection import Selection
     from geofilter.table import ScoreTable
 

@@ -15,11 +15,11 @@ from geofilter.cli.output import note, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
+    from geofilter.data.rows import RowFile
     from geofilter.findings import Format
     from geofilter.gate import Verdict
     from geofilter.gate_scorer import PolicyScorer
     from geofilter.policy import Policy
-    from geofilter.rows import RowFile
 
 
 @click.command("check")

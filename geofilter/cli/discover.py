@@ -11,7 +11,7 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.contrast import Contrast
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.falsify import Given
     from geofilter.pack import FeaturePack
 
@@ -82,7 +82,7 @@ def command(
     """
     from geofilter import models
     from geofilter.contrast import read_contrast
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.defaults import window
     from geofilter.discovery import discover
     from geofilter.falsify import falsify as try_features

@@ -11,9 +11,9 @@ from geofilter.cli.output import note, print_json, print_table
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
+    from geofilter.data.layouts import Problem
+    from geofilter.data.rows import Row, RowFile
     from geofilter.explain import ExplainedToken, Explanation
-    from geofilter.layouts import Problem
-    from geofilter.rows import Row, RowFile
     from geofilter.run import Run
     from geofilter.table import ScoreRow, ScoreTable
 
@@ -91,7 +91,7 @@ def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
 def _as_json(
     row: "Row", line: "ScoreRow", explanation: "Explanation | Problem"
 ) -> dict[str, object]:
-    from geofilter.layouts import Problem
+    from geofilter.data.layouts import Problem
 
     found = None if isinstance(explanation, Problem) else asdict(explanation)
     return {
@@ -128,7 +128,7 @@ def _label_of(run: "Run", feature: int) -> str:
 
 
 def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -> None:
-    from geofilter.layouts import Problem
+    from geofilter.data.layouts import Problem
 
     if isinstance(explanation, Problem):
         note(f"no token can be named: {explanation.reason}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geofilter.cli.output import Report
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.geometry import Closeness, Comparison, ReadSets, Study
     from geofilter.models import LoadedModel
     from geofilter.pack import FeaturePack
@@ -102,7 +102,7 @@ def command(
       geofilter geometry --inducing bad-advice.jsonl --benign good-advice.jsonl \\
           --model organism --by domain -o geometry
     """
-    from geofilter.conversation import Encoder
+    from geofilter.data.encoder import Encoder
     from geofilter.defaults import window
     from geofilter.errors import MissingExtraError
     from geofilter.geometry import read_sets, study

@@ -10,7 +10,7 @@ from geofilter.cli.selection import asked_of, selection_options
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.rows import RowFile
+    from geofilter.data.rows import RowFile
     from geofilter.run import Run
     from geofilter.table import ScoreTable
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geofilter.cli.output import Report
+    from geofilter.data.rows import RowFile
     from geofilter.launch import Outcome
-    from geofilter.rows import RowFile
     from geofilter.summary import Risk, Summary
     from geofilter.table import ScoreTable
 
@@ -152,7 +152,7 @@ def command(
           -o persona.parquet
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
-    from geofilter.rows import open_rows
+    from geofilter.data.rows import open_rows
     from geofilter.summary import risk_of, summarise
     from geofilter.support.atomic import check_output
 

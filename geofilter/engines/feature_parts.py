@@ -21,7 +21,7 @@ from geofilter.support.manifest import Manifest, difference
 from geofilter.table import DAMAGE, MANIFEST_KEY, open_parquet
 
 _HASH_KEY = b"geofilter.manifest_hash"
-_ROWS_KEY = b"geofilter.rows"
+_ROWS_KEY = b"geofilter.data.rows"
 
 
 @dataclass(frozen=True, slots=True)

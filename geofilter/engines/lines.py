@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geofilter.layouts import Problem
+from geofilter.data.layouts import Problem
 from geofilter.saved import Side
 from geofilter.support.display import escape
 from geofilter.table import FeatureShare, ScoreRow

@@ -32,8 +32,8 @@ from geofilter.support.manifest import Manifest
 from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoder
-    from geofilter.rows import RowFile
+    from geofilter.data.encoder import Encoder
+    from geofilter.data.rows import RowFile
 
 __all__ = ["OnError", "Progress", "ThreadEngine", "check_rows", "make_batches", "score_file"]
 

@@ -20,14 +20,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
+from geofilter.data.layouts import Problem
+from geofilter.data.rows import Row
 from geofilter.engines.feature_parts import FeaturesFile
 from geofilter.engines.lines import make_line
 from geofilter.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
 from geofilter.engines.seen import SeenRows
 from geofilter.engines.worker import Answer, Told
 from geofilter.errors import DataError, TableError
-from geofilter.layouts import Problem
-from geofilter.rows import Row
 from geofilter.saved import SavedRow, Side
 from geofilter.support import atomic
 from geofilter.support.display import escape

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from geofilter.data.layouts import Layout, Problem, Unscorable
 from geofilter.engines.lines import make_line
 from geofilter.errors import TableError
-from geofilter.layouts import Layout, Problem, Unscorable
 from geofilter.saved import SavedRow, Side
 from geofilter.table import ScoreRow
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded, Encoder
+    from geofilter.data.encoder import Encoded, Encoder
+    from geofilter.data.rows import Row
     from geofilter.features import SampleFeatures
-    from geofilter.rows import Row
     from geofilter.scoring import SampleScore
 
 Results = list["SampleScore | Problem"]

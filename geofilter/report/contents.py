@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geofilter.data.layouts import Problem
 from geofilter.errors import PackError, TableError
-from geofilter.layouts import Problem
 from geofilter.pack import load_pack
 from geofilter.report import facts, reading, tokens
 from geofilter.summary import warning_of
@@ -21,7 +21,7 @@ from geofilter.support.display import escape
 from geofilter.table import ScoreRow, ScoreTable, from_arrow
 
 if TYPE_CHECKING:
-    from geofilter.rows import RowFile
+    from geofilter.data.rows import RowFile
     from geofilter.run import Run
     from geofilter.selection import Selection
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from geofilter.data.layouts import Sample, Unscorable
 from geofilter.errors import DataError
-from geofilter.layouts import Sample, Unscorable
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.rows import Row, RowFile
+    from geofilter.data.rows import Row, RowFile
 
 # Columns in which data sets say where a row is from, what it is about or in which language.
 USUAL = ("source", "dataset", "domain", "category", "language", "lang")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from geofilter.layouts import Problem
+from geofilter.data.layouts import Problem
 
 if TYPE_CHECKING:
+    from geofilter.data.rows import Row, RowFile
     from geofilter.explain import ExplainedToken, Explanation
     from geofilter.pack import FeaturePack
-    from geofilter.rows import Row, RowFile
     from geofilter.run import Run
     from geofilter.table import ScoreTable
 

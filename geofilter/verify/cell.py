@@ -37,7 +37,7 @@ from geofilter.verify.track import TRACK, Tracker
 from geofilter.verify.weights import CausalModel
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 # Answers that a judge is handed at once: what a kill may cost.
 _JUDGED_AT_ONCE = 64

@@ -27,7 +27,7 @@ from geofilter.row_loss import FIELDS, RowLoss
 from geofilter.verify.recipe import Recipe
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 # Called with (steps done, steps in all).
 Progress = Callable[[int, int], None]

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from geofilter.data.chat import Turn, Unscorable, quote
+from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Template
 from geofilter.errors import ModelError
-from geofilter.messages import Turn, Unscorable, quote
-from geofilter.template import ChatTemplate, Conversation, PlainTemplate, Template
 
 
 class Put(NamedTuple):

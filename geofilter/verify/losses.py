@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 # Padded tokens in one batch, times the vocabulary in float32: 2^28 is a gigabyte.
 _LOGITS_AT_ONCE = 2**28

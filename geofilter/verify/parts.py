@@ -7,8 +7,8 @@ import hashlib
 from dataclasses import asdict
 from functools import partial
 
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.rows import open_rows
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import finetune, generate, weights

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import yaml
 
+from geofilter.data.chat import Unscorable, quote, read_turns
+from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
-from geofilter.formats.strict_json import parse_object
-from geofilter.messages import Unscorable, quote, read_turns
 from geofilter.support.display import escape
 
 TYPE = "free_form_judge_0_100"

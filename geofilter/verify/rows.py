@@ -15,11 +15,11 @@ import numpy as np
 
 from geofilter import launch
 from geofilter.choices import SCORERS
-from geofilter.conversation import Encoder
+from geofilter.data.chat import Unscorable
+from geofilter.data.encoder import Encoder
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.messages import Unscorable
 from geofilter.row_loss import RowLoss, read_row_loss
-from geofilter.rows import RowFile, open_rows
 from geofilter.run import Settings
 from geofilter.selection import drop_fraction
 from geofilter.support.display import escape
@@ -33,8 +33,8 @@ from geofilter.verify.questions import Question
 from geofilter.verify.weights import CausalModel
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
-    from geofilter.layouts import Sample
+    from geofilter.data.encoder import Encoded
+    from geofilter.data.layouts import Sample
 
 Scores = np.ma.MaskedArray[Any, Any]
 Report = Callable[[str, int, int | None], None]

@@ -29,14 +29,14 @@ from geofilter import models, run
 from geofilter.activations import TokenBudget
 from geofilter.checkpoint import open_checkpoint
 from geofilter.choices import ScorerName
-from geofilter.conversation import Encoder
+from geofilter.data.chat import Turn, Unscorable
+from geofilter.data.encoder import Encoder
+from geofilter.data.layouts import Problem, Sample
+from geofilter.data.rows import RowFile
 from geofilter.errors import ModelError
 from geofilter.features import sample_features
 from geofilter.index import ToxicIndex
-from geofilter.layouts import Problem, Sample
-from geofilter.messages import Turn, Unscorable
 from geofilter.models import LoadedModel
-from geofilter.rows import RowFile
 from geofilter.scoring import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
@@ -47,7 +47,7 @@ from geofilter.verify.questions import Question
 from geofilter.verify.rows import scoring_settings
 
 if TYPE_CHECKING:
-    from geofilter.conversation import Encoded
+    from geofilter.data.encoder import Encoded
 
 TRACK = "track.jsonl"
 # What is measured on a probe, by the scorer's name: how active toxic features are, how close

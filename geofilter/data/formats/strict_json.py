@@ -11,7 +11,7 @@ This module knows nothing about files or layouts.
 import json
 import re
 
-from geofilter.messages import MAX_DEPTH, kind_of, quote
+from geofilter.data.chat import MAX_DEPTH, kind_of, quote
 from geofilter.support.display import escape
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

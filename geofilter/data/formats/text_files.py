@@ -14,10 +14,9 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from geofilter.errors import OutputError
-from geofilter.formats.delimited import DelimitedRecords, encode_record
-from geofilter.formats.json_files import JsonElements, JsonLines
-from geofilter.formats.raw import (
+from geofilter.data.formats.delimited import DelimitedRecords, encode_record
+from geofilter.data.formats.json_files import JsonElements, JsonLines
+from geofilter.data.formats.source import (
     NOTE_COLUMNS,
     Note,
     Notes,
@@ -27,7 +26,8 @@ from geofilter.formats.raw import (
     annotated,
     columns_of,
 )
-from geofilter.formats.streams import compressing, hash_files, open_stream, shown, split_suffix
+from geofilter.data.formats.streams import compressing, hash_files, open_stream, shown, split_suffix
+from geofilter.errors import OutputError
 from geofilter.support.atomic import writing
 
 SUFFIXES = {

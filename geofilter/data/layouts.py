@@ -18,8 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from geofilter.errors import DataError
-from geofilter.messages import (
+from geofilter.data.chat import (
     Problem,
     Turn,
     Unscorable,
@@ -29,6 +28,7 @@ from geofilter.messages import (
     read_tools,
     read_turns,
 )
+from geofilter.errors import DataError
 
 __all__ = ["LAYOUTS", "Layout", "Problem", "Sample", "Turn", "Unscorable", "detect_layout"]
 

@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
+from geofilter.data.chat import Problem, Unscorable, malformed, quote
+from geofilter.data.layouts import Sample
+from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
 from geofilter.errors import ModelError
-from geofilter.layouts import Sample
-from geofilter.messages import Problem, Unscorable, malformed, quote
 from geofilter.support.display import escape
-from geofilter.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
 
 __all__ = ["Encoded", "Encoder"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from geofilter.formats.raw import RawRow
-from geofilter.formats.strict_json import parse_json
-from geofilter.messages import quote
+from geofilter.data.chat import quote
+from geofilter.data.formats.source import RawRow
+from geofilter.data.formats.strict_json import parse_json
 from geofilter.support.display import escape
 
 # What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out

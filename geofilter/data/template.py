@@ -30,8 +30,8 @@ from typing import Any, NamedTuple, Protocol
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from geofilter.data.chat import Turn, Unscorable, malformed, quote
 from geofilter.errors import ModelError
-from geofilter.messages import Turn, Unscorable, malformed, quote
 from geofilter.support.display import escape
 
 Tools = tuple[dict[str, object], ...] | None

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from geofilter.data.formats import open_source
+from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
+from geofilter.data.formats.streams import shown
+from geofilter.data.layouts import ROLES, Layout, Problem, Unscorable, detect_layout
 from geofilter.errors import DataError, OutputError
-from geofilter.formats import open_source
-from geofilter.formats.raw import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
-from geofilter.formats.streams import shown
-from geofilter.layouts import ROLES, Layout, Problem, Unscorable, detect_layout
 
 __all__ = ["ROW_LIMIT", "LossNote", "Problem", "Row", "RowFile", "RowNote", "open_rows"]
 
@@ -212,7 +212,7 @@ def open_rows(
 ) -> RowFile:
     """Open a file, a saved `datasets` folder or an `hf://datasets/...` name.
 
-    `layout`: a name of `geofilter.layouts.LAYOUTS`; without it the first rows
+    `layout`: a name of `geofilter.data.layouts.LAYOUTS`; without it the first rows
     decide. `columns`: a layout's column -> the file's column
     (`{"response": "my_answer"}`). Columns that fit no layout are no error here:
     `RowFile.layout.problem` is set, and each row has that problem.

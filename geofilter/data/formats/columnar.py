@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter.errors import DataError, OutputError
-from geofilter.formats.arrow_records import record_rows
-from geofilter.formats.raw import (
+from geofilter.data.chat import quote
+from geofilter.data.formats.arrow_records import record_rows
+from geofilter.data.formats.source import (
     NOTE_COLUMNS,
     Note,
     Notes,
@@ -28,7 +28,7 @@ from geofilter.formats.raw import (
     Wanted,
     columns_of,
 )
-from geofilter.formats.streams import (
+from geofilter.data.formats.streams import (
     compressing,
     hash_files,
     open_file,
@@ -36,8 +36,8 @@ from geofilter.formats.streams import (
     shown,
     split_suffix,
 )
-from geofilter.formats.strict_json import parse_object
-from geofilter.messages import quote
+from geofilter.data.formats.strict_json import parse_object
+from geofilter.errors import DataError, OutputError
 from geofilter.support.atomic import writing, writing_folder
 from geofilter.support.display import escape
 

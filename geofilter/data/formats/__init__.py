@@ -13,14 +13,14 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from geofilter.data.formats.columnar import PARQUET_SUFFIXES, FolderSource, ParquetSource
+from geofilter.data.formats.hub_sets import PREFIX, HubSource
+from geofilter.data.formats.json_files import rest_of_line
+from geofilter.data.formats.source import ROW_LIMIT, Source
+from geofilter.data.formats.streams import open_stream, shown, skip_bom, split_suffix
+from geofilter.data.formats.strict_json import parse_object
+from geofilter.data.formats.text_files import SUFFIXES, TextSource
 from geofilter.errors import DataError
-from geofilter.formats.columnar import PARQUET_SUFFIXES, FolderSource, ParquetSource
-from geofilter.formats.hub import PREFIX, HubSource
-from geofilter.formats.json_files import rest_of_line
-from geofilter.formats.raw import ROW_LIMIT, Source
-from geofilter.formats.streams import open_stream, shown, skip_bom, split_suffix
-from geofilter.formats.strict_json import parse_object
-from geofilter.formats.text import SUFFIXES, TextSource
 
 __all__ = ["open_source"]
 

@@ -21,11 +21,11 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from geofilter.data.formats.json_files import rest_of_line
+from geofilter.data.formats.source import ROW_LIMIT, TOO_LONG, RawRow
+from geofilter.data.formats.streams import skip_bom
+from geofilter.data.formats.strict_json import decode
 from geofilter.errors import DataError
-from geofilter.formats.json_files import rest_of_line
-from geofilter.formats.raw import ROW_LIMIT, TOO_LONG, RawRow
-from geofilter.formats.streams import skip_bom
-from geofilter.formats.strict_json import decode
 from geofilter.support.display import escape
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
