@@ -30,7 +30,7 @@ from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Problem, Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
-from geofilter.models import LoadedModel, load
+from geofilter.model.loading import LoadedModel, load
 from geofilter.pack import FeaturePack
 from geofilter.scoring import BatchScorer, make_scorer
 from geofilter.stats.auroc import auroc

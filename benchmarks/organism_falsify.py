@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from organism_scores import read_split
 from sae_lens import TopKSAE, TopKSAEConfig
 
-from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.contrast import Contrast, read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.discovery import Discovery, discover
 from geofilter.falsify import Given, falsify
-from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
-from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.model.activations import TokenBudget, in_batches, residuals
+from geofilter.model.features import SampleFeatures, sample_features
+from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.texts import Writer

@@ -232,7 +232,7 @@ def run_missing(results: dict[str, Any], options: argparse.Namespace) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The results so far, none where there is no file yet."""
-    from geofilter.catalogue import CATALOGUE
+    from geofilter.model.catalogue import CATALOGUE
 
     trial = CATALOGUE["organism"].trial
     assert trial is not None

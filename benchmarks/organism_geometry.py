@@ -35,7 +35,7 @@ from geofilter.geometry import (
     split,
 )
 from geofilter.index import ToxicIndex
-from geofilter.models import LoadedModel, at_block, load
+from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World

@@ -30,13 +30,14 @@ from resuming import kept_results, organism_facts
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
-from geofilter.activations import residuals
 from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample, Turn
 from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
-from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.model.activations import residuals
+from geofilter.model.gradients import pushes
+from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.finetune import fine_tune, measure
@@ -44,7 +45,6 @@ from geofilter.organism.world import World
 from geofilter.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import SampleScore
-from geofilter.spillover import pushes
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.losses import response_losses
 

@@ -24,9 +24,9 @@ from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
-from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
-from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.model.features import SampleFeatures, sample_features
+from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.scoring import make_scorer

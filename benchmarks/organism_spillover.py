@@ -23,9 +23,9 @@ from geofilter import organism
 from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.discovery import discover
-from geofilter.models import CATALOGUE, LoadedModel, load
+from geofilter.model.gradients import pushes
+from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.pack import FeaturePack
-from geofilter.spillover import pushes
 from geofilter.verify.losses import response_losses
 
 RESULT = Path(__file__).parent / "results" / "organism_spillover.json"

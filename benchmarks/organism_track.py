@@ -22,7 +22,7 @@ import torch
 from resuming import kept_results
 
 from geofilter import organism
-from geofilter.catalogue import CATALOGUE
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.correlation import rank_correlation
 from geofilter.support import charts
 from geofilter.verify import experiment, tracks

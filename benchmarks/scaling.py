@@ -32,10 +32,10 @@ import torch
 from speed_peers import Geofilter
 from timing import interleaved, machine, markdown, seconds, spread
 
-from geofilter import models
 from geofilter.cli.main import main as command
 from geofilter.cli.score import command as score_command
 from geofilter.data.encoder import Encoder
+from geofilter.model import loading
 from geofilter.pack import FeaturePack
 from geofilter.scoring import BatchScorer, make_scorer
 
@@ -74,9 +74,9 @@ class Setting:
         self.pack = random_parts.random_pack(self.model, self.encoder, folder)
         self.pack.save(folder / "own.pack")
 
-    def load(self) -> models.LoadedModel:
+    def load(self) -> loading.LoadedModel:
         place = {"sae": str(self.folder / "sae"), "device": "cpu"}
-        return models.load(str(self.folder / "model"), **place)
+        return loading.load(str(self.folder / "model"), **place)
 
     def scoring(self, n_rows: int, pack: FeaturePack | None = None) -> Geofilter:
         return Geofilter(self.model, pack or self.pack, self.files[n_rows], self.encoder)

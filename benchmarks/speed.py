@@ -55,8 +55,8 @@ def parts_in(folder: Path, size: Any, n_rows: int) -> dict[str, Any]:
     import random_parts
     import torch
 
-    from geofilter import models
     from geofilter.data.encoder import Encoder
+    from geofilter.model import loading
 
     data = folder / "rows.jsonl"
     if random_parts.MEDICAL.exists():
@@ -71,13 +71,13 @@ def parts_in(folder: Path, size: Any, n_rows: int) -> dict[str, Any]:
             size.config.hidden_size, size.latents[0], block, torch.device("cpu"), seed=SEED
         )
         sae.save_model(folder / depth)
-        model = models.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
+        model = loading.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
         encoder = Encoder(tokenizer, max_length=size.config.max_position_embeddings)
         samples = random_parts.encode_rows(data, encoder)
         # From the end of the file, and no row of those that are scored first.
         random_parts.calibrate(model, samples[::-1])
         model.sae.save_model(folder / depth)
-        model = models.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
+        model = loading.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
         random_parts.random_pack(model, encoder, folder).save(folder / f"{depth}.pack")
         firing[depth] = round(random_parts.firing(model, samples[:8]), 1)
     return {
@@ -135,8 +135,8 @@ def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, A
     from speed_peers import Bridge, Geofilter, Limit, Naive, bergson_build, saes_bridge, whole_model
     from timing import forward_flop, interleaved, machine, matmul_ceiling, seconds, spread
 
-    from geofilter import models
     from geofilter.data.encoder import Encoder
+    from geofilter.model import loading
     from geofilter.pack import load_pack
 
     cpu = torch.device("cpu")
@@ -149,7 +149,7 @@ def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, A
     flop, differences, calls = {}, {}, {}
     for depth in depths(size):
         print(f"SAE at {depth} of the depth", file=sys.stderr)
-        model = models.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
+        model = loading.load(str(folder / "model"), sae=str(folder / depth), device="cpu")
         pack = load_pack(folder / f"{depth}.pack")
         encoder = Encoder(model.tokenizer, max_length=size.config.max_position_embeddings)
         setting = (model, pack, data, encoder)

@@ -32,7 +32,7 @@ from timing import (
 )
 
 from geofilter.data.encoder import Encoder
-from geofilter.models import LoadedModel
+from geofilter.model.loading import LoadedModel
 
 SEED = 0
 TARGET = 0.85

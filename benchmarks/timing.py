@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from geofilter.models import find_blocks
+from geofilter.model.loading import find_blocks
 from geofilter.support.manifest import library_versions
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
     from geofilter.filter import GeoFilter
-    from geofilter.models import load
+    from geofilter.model.loading import load
     from geofilter.pack import FeaturePack, load_pack
     from geofilter.run import Settings, prepare
     from geofilter.selection import drop_fraction, threshold

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Protocol
 
 from geofilter import default_contrast
-from geofilter.catalogue import CatalogueEntry
 from geofilter.contrast import Contrast, read_contrast
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
 from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
-from geofilter.models import LoadedModel
+from geofilter.model.catalogue import CatalogueEntry
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.support.display import escape
 from geofilter.support.locking import hold

@@ -20,7 +20,7 @@ from geofilter.choices import FORWARD_SCORERS, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.engines.local import score_file
-from geofilter.models import CATALOGUE
+from geofilter.model.loading import CATALOGUE
 from geofilter.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import make_scorer

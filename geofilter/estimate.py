@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter import models, saes
-from geofilter.activations import TokenBudget
-from geofilter.blocks import find_blocks
-from geofilter.checkpoint import open_checkpoint
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
 from geofilter.defaults import window
 from geofilter.engines.worker import encode_row
+from geofilter.model import loading, saes
+from geofilter.model.activations import TokenBudget
+from geofilter.model.blocks import find_blocks
+from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.gradients import LOGITS_AT_ONCE
+from geofilter.model.truncated import cut
 from geofilter.run import Settings
-from geofilter.spillover import LOGITS_AT_ONCE
-from geofilter.truncate import cut
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
 # busy processor to 0.9 on a quiet one, less where rows are short.
@@ -74,12 +74,12 @@ def estimate(
     `progress` is called with the number of rows that are counted, now and then.
     Raises `ModelError` and `DataError` for what cannot be found or read.
     """
-    chosen = models.choose(
+    chosen = loading.choose(
         settings.model, settings.sae, settings.wanted_block, settings.device, settings.dtype
     )
     checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
-    config, tokenizer = models.read_texts(checkpoint, settings.trust_remote_code)
-    limit = _Limit(settings.model, models.max_context(config, tokenizer))
+    config, tokenizer = loading.read_texts(checkpoint, settings.trust_remote_code)
+    limit = _Limit(settings.model, loading.max_context(config, tokenizer))
     encoder = Encoder(
         tokenizer,
         max_length=window(limit, settings.max_length),
@@ -160,7 +160,7 @@ def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtyp
 
 
 def _memory_behind(
-    whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: models.Chosen
+    whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: loading.Chosen
 ) -> int:
     """Bytes of the blocks behind, the head, and what the way back needs of one batch."""
     size = chosen.dtype.itemsize

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.activations import residuals
 from geofilter.choices import Proximity
 from geofilter.data.layouts import Problem
-from geofilter.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.index import ToxicIndex
-from geofilter.models import LoadedModel
+from geofilter.model.activations import residuals
+from geofilter.model.features import NOT_FINITE, SampleFeatures, pool
+from geofilter.model.gradients import pushes
+from geofilter.model.loading import LoadedModel
 from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
-from geofilter.spillover import pushes
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

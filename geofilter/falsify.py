@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget, in_batches
 from geofilter.contrast import MINIMUM_ROWS, Contrast, split_halves
 from geofilter.errors import PackError
 from geofilter.labels import token_activations
-from geofilter.models import LoadedModel
+from geofilter.model.activations import TokenBudget, in_batches
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import FeaturePack
 from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape

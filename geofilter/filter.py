@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from geofilter import models, selection
+from geofilter import selection
 from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.chat import kind_of, quote
@@ -30,6 +30,7 @@ from geofilter.data.layouts import detect_layout
 from geofilter.engines.worker import Worker
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.identity import Identity, identify, refuse_change
+from geofilter.model import loading
 from geofilter.run import Parts, Settings, load_parts
 from geofilter.selection import Unscored
 from geofilter.support.display import escape
@@ -104,8 +105,8 @@ class GeoFilter:
             dtype=dtype,
             trust_remote_code=trust_remote_code,
         )
-        if self.settings.model not in models.CATALOGUE:
-            models.checked_source(self.settings.model)
+        if self.settings.model not in loading.CATALOGUE:
+            loading.checked_source(self.settings.model)
         self.layout = layout
         self.columns = dict(columns or {})
         self.threshold = threshold

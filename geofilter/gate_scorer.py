@@ -13,7 +13,7 @@ from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
 from geofilter.engines.worker import Worker
 from geofilter.lock import Entry, Header
-from geofilter.models import CATALOGUE
+from geofilter.model.loading import CATALOGUE
 from geofilter.policy import Policy
 from geofilter.run import Run, Settings, prepare
 from geofilter.support.display import escape

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget
 from geofilter.choices import PROXIMITIES, Proximity
 from geofilter.contrast import (
     MINIMUM_ROWS,
@@ -30,9 +29,10 @@ from geofilter.contrast import (
 )
 from geofilter.discovery import moments, standardised_difference
 from geofilter.errors import DataError
-from geofilter.features import Pooling, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
-from geofilter.models import LoadedModel
+from geofilter.model.activations import TokenBudget
+from geofilter.model.features import Pooling, SampleFeatures, sample_features
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import FeaturePack
 from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
 from geofilter.support.display import escape

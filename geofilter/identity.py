@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from geofilter import models, saes
-from geofilter.catalogue import AXES
-from geofilter.checkpoint import open_checkpoint
 from geofilter.defaults import pack_recipe
 from geofilter.errors import ModelError
+from geofilter.model import loading, saes
+from geofilter.model.catalogue import AXES
+from geofilter.model.checkpoint import open_checkpoint
 from geofilter.pack import load_pack
 from geofilter.run import Settings, versions
 from geofilter.support import hub
@@ -40,7 +40,7 @@ def identify(settings: Settings) -> Identity:
     No device is touched. Raises `ModelError` and `PackError` for what cannot be found.
     """
     # On no account a GPU: processes that are forked later could not use it any more.
-    chosen = models.choose(settings.model, settings.sae, settings.wanted_block, "cpu", None)
+    chosen = loading.choose(settings.model, settings.sae, settings.wanted_block, "cpu", None)
     if settings.pack:
         pack = load_pack(settings.pack).digest
     else:
@@ -64,7 +64,7 @@ def refuse_change(before: Identity, now: Identity) -> None:
         )
 
 
-def _of_model(chosen: models.Chosen) -> str:
+def _of_model(chosen: loading.Chosen) -> str:
     checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
     if checkpoint.folder is None:
         return checkpoint.revision or ""
@@ -94,13 +94,13 @@ def _of_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _dtype(settings: Settings, chosen: models.Chosen) -> str:
+def _dtype(settings: Settings, chosen: loading.Chosen) -> str:
     """The precision that the model will have; a GPU's presence is asked without starting it."""
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.device_count() else "cpu"
     stated = settings.dtype or (chosen.entry.dtype if chosen.entry else None)
-    return str(models.find_dtype(stated, torch.device(device))).removeprefix("torch.")
+    return str(loading.find_dtype(stated, torch.device(device))).removeprefix("torch.")
 
 
 def _hash(data: bytes) -> str:

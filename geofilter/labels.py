@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget, in_batches, residuals
-from geofilter.models import LoadedModel
+from geofilter.model.activations import TokenBudget, in_batches, residuals
+from geofilter.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 
-from geofilter import fingerprint, models, saes
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
@@ -26,6 +25,7 @@ from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.index import ToxicIndex
+from geofilter.model import fingerprint, loading, saes
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.run import (
     ABOVE,
@@ -83,7 +83,7 @@ class Recipe:
             torch.set_num_threads(self.threads)
             faiss.omp_set_num_threads(self.threads)
         settings = self.settings
-        model = models.load(
+        model = loading.load(
             settings.model,
             sae=settings.sae,
             block=settings.wanted_block,

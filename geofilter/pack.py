@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from geofilter.errors import PackError
-from geofilter.features import POOLINGS, Pooling
-from geofilter.models import LoadedModel
+from geofilter.model.features import POOLINGS, Pooling
+from geofilter.model.loading import LoadedModel
 from geofilter.support import hub
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape

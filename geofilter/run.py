@@ -17,15 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geofilter import fingerprint, models, saes
-from geofilter.catalogue import AXES
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.defaults import DefaultPack, window
 from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
-from geofilter.models import LoadedModel
+from geofilter.model import fingerprint, loading, saes
+from geofilter.model.catalogue import AXES
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import HUB, FeaturePack, load_pack
 from geofilter.scoring import BatchScorer
 from geofilter.support import hub
@@ -66,7 +66,7 @@ class Settings:
 
         None leaves it to the SAE, or to the model's default, for which packs are made.
         """
-        entry = models.CATALOGUE.get(self.model)
+        entry = loading.CATALOGUE.get(self.model)
         if self.block is not None or self.sae or self.pack or entry is None:
             return self.block
         return entry.spillover_block if self.scorer == "spillover" else None
@@ -118,7 +118,7 @@ def load_parts(
     """
     # Read before the model is loaded: a wrong path is told at once.
     pack = load_pack(settings.pack) if settings.pack else None
-    model = models.load(
+    model = loading.load(
         settings.model,
         sae=settings.sae,
         block=settings.wanted_block,
@@ -246,7 +246,7 @@ def _number_or_none(value: float | None) -> float | None:
 
 def lasting(place: str | None) -> str | None:
     """A path as it can be found from another folder; names and hub ids stay as they are."""
-    if place is None or place in models.CATALOGUE:
+    if place is None or place in loading.CATALOGUE:
         return place
     path = Path(place).expanduser()
     return os.path.abspath(path) if path.exists() else place
@@ -325,7 +325,7 @@ def unasked(settings: Settings) -> list[str]:
     It is in no catalogue, and nothing of it was fetched to this machine before. Raises
     `ModelError` for an SAE of a release that is none.
     """
-    entry = models.CATALOGUE.get(settings.model)
+    entry = loading.CATALOGUE.get(settings.model)
     model, sae, pack = settings.model, settings.sae or "", settings.pack or ""
     found = []
     if entry is None and _names_repository(model) and hub.main_commit(model) is None:

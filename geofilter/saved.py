@@ -27,9 +27,9 @@ from geofilter.support.manifest import Manifest
 from geofilter.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet
 
 if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
-    from geofilter.features import SampleFeatures
+    from geofilter.model.features import SampleFeatures
 
-FORMAT_KEY = b"geofilter.features"
+FORMAT_KEY = b"geofilter.model.features"
 FORMAT = b"2"
 # What a record holds in place of a problem.
 _FEATURES, _COPY = "features", "copy"
@@ -257,7 +257,7 @@ class _Record:
 
 
 def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Record]:
-    from geofilter.features import SampleFeatures
+    from geofilter.model.features import SampleFeatures
 
     plain = {name: batch.column(name).to_pylist() for name in SCHEMA.names if name not in _LISTS}
     lists = {name: _arrays(batch.column(name)) for name in _LISTS}

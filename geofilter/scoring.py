@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError
-from geofilter.features import SampleFeatures, sample_features
 from geofilter.index import Nearest, ToxicIndex
-from geofilter.models import LoadedModel
+from geofilter.model.activations import TokenBudget
+from geofilter.model.features import SampleFeatures, sample_features
+from geofilter.model.gradients import require_whole, spillover_budget
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import ContrastSummary, FeaturePack
-from geofilter.spillover import require_whole, spillover_budget
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

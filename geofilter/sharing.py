@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geofilter.catalogue import AXES, CATALOGUE
 from geofilter.errors import PackError
+from geofilter.model.catalogue import AXES, CATALOGUE
 from geofilter.pack import (
     FILE,
     FeaturePack,

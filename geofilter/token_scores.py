@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError
 from geofilter.explain import parts_of_nearest
-from geofilter.features import pool
 from geofilter.index import ToxicIndex
-from geofilter.models import LoadedModel
-from geofilter.spillover import (
+from geofilter.model.activations import TokenBudget, in_batches, residuals
+from geofilter.model.features import pool
+from geofilter.model.gradients import (
     pushes,
     require_whole,
     spillover_budget,
     token_pushes,
     total_pushes,
 )
+from geofilter.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -18,11 +18,11 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import GeofilterError
 from geofilter.explain import explain
 from geofilter.index import ToxicIndex
+from geofilter.model.gradients import pushes, token_pushes, total_pushes
 from geofilter.review import guarded
 from geofilter.row_loss import read_row_loss
 from geofilter.scoring import BatchScorer
 from geofilter.selection import drop_fraction
-from geofilter.spillover import pushes, token_pushes, total_pushes
 from geofilter.table import ScoreTable
 from geofilter.token_scores import token_scorer
 

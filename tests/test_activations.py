@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tiny_models import BLOCKS, CONFIGS, random_samples, sample, tiny_model
 from transformers import AutoModel, BertConfig
 
-from geofilter.activations import TokenBudget, in_batches, residuals
 from geofilter.errors import ModelError
-from geofilter.models import find_blocks
+from geofilter.model.activations import TokenBudget, in_batches, residuals
+from geofilter.model.loading import find_blocks
 
 
 def reference(model, encoded):

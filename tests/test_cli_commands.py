@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from cli_folder import ROWS, write_rows
 
-from geofilter import defaults, models
+from geofilter import defaults
 from geofilter.choices import PROXIMITIES, SCORERS
 from geofilter.cli import score
+from geofilter.model import loading
 from geofilter.pack import load_pack
 
 TINY = "--model model --sae sae"
@@ -29,7 +30,7 @@ def score_column(path) -> list[float]:
 def test_models_lists_every_entry_for_people_and_for_programs(geofilter):
     shown, listed = geofilter("models"), geofilter("models --json")
     names = [entry["name"] for entry in json.loads(listed.out)]
-    assert names == list(models.CATALOGUE)
+    assert names == list(loading.CATALOGUE)
     assert all(name in shown.out for name in names)
 
 
@@ -37,7 +38,7 @@ def test_the_words_of_the_options_are_those_of_the_library():
     offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
     assert tuple(offered["scorer"]) == SCORERS
     assert tuple(offered["proximity"]) == PROXIMITIES
-    assert tuple(offered["dtype"]) == tuple(models._DTYPES)
+    assert tuple(offered["dtype"]) == tuple(loading._DTYPES)
 
 
 # discover
@@ -190,7 +191,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(work, geofilter, monkeypatch)
 @pytest.fixture
 def catalogue(work, monkeypatch):
     """A catalogue whose entry `small` is the tiny model, with its contrast sets."""
-    entry = models.CatalogueEntry(
+    entry = loading.CatalogueEntry(
         name="small",
         model=str(work / "model"),
         sae={1: str(work / "sae")},
@@ -199,7 +200,7 @@ def catalogue(work, monkeypatch):
         benign=str(work / "benign.jsonl"),
         note="for tests",
     )
-    monkeypatch.setitem(models.CATALOGUE, "small", entry)
+    monkeypatch.setitem(loading.CATALOGUE, "small", entry)
     return entry
 
 
@@ -226,7 +227,7 @@ def test_other_contrast_sets_make_another_default_pack(catalogue, geofilter):
 
 def test_another_size_of_the_pack_makes_another_default_pack(catalogue, geofilter, monkeypatch):
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
-    monkeypatch.setitem(models.CATALOGUE, "small", replace(catalogue, top_k=3))
+    monkeypatch.setitem(loading.CATALOGUE, "small", replace(catalogue, top_k=3))
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
     packs = (defaults.cache_folder() / "packs").iterdir()
     assert sorted(len(load_pack(path)) for path in packs)[0] == 3
@@ -255,7 +256,7 @@ def test_a_bad_row_stops_before_the_pack_is_discovered(catalogue, geofilter, mon
 
 
 def test_the_window_is_what_the_model_can_take_at_most(scored_folder):
-    model = models.load(str(scored_folder / "model"), sae=str(scored_folder / "sae"))
+    model = loading.load(str(scored_folder / "model"), sae=str(scored_folder / "sae"))
     assert defaults.window(model) == model.max_context
     assert defaults.window(replace(model, max_context=10**6)) == defaults.WINDOW
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from geofilter import demo
-from geofilter.models import CATALOGUE
+from geofilter.model.loading import CATALOGUE
 from geofilter.table import ScoreTable
 
 RECIPE = CATALOGUE["organism"].trial.recipe

@@ -19,13 +19,13 @@ from tiny_models import (
 )
 
 from geofilter import discovery
-from geofilter.activations import residuals
 from geofilter.contrast import read_contrast, split_halves
 from geofilter.data.encoder import Encoder
 from geofilter.discovery import discover
 from geofilter.errors import DataError, PackError
-from geofilter.features import sample_features
 from geofilter.labels import label_features
+from geofilter.model.activations import residuals
+from geofilter.model.features import sample_features
 
 
 @pytest.fixture(scope="module")

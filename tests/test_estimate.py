@@ -8,10 +8,10 @@ from cli_folder import Geofilter
 from tiny_models import CONFIGS, D_MODEL, D_SAE, save_model, save_sae, tiny_network
 from transformers import GptOssConfig
 
-from geofilter import models
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
 from geofilter.estimate import _shape, estimate
+from geofilter.model import loading
 from geofilter.run import Settings
 
 
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_tokens_are_those_that_scoring_would_see(setting: Settings, data: Path) -> None:
     found = estimate(open_rows(data), setting)
-    model = models.load(setting.model, sae=setting.sae, device="cpu")
+    model = loading.load(setting.model, sae=setting.sae, device="cpu")
     encoder, rows = Encoder(model.tokenizer, max_length=20), open_rows(data)
     encoded = [
         encoder.encode(rows.layout.samples(row.record)[0])
@@ -59,7 +59,7 @@ def test_no_weights_are_read(setting: Settings, data: Path) -> None:
 def test_parameters_are_those_of_embedding_and_first_blocks(architecture: str) -> None:
     network = tiny_network(architecture)
     shape = _shape(network.config, 1, D_SAE)
-    blocks = list(models.find_blocks(network).blocks)[:2]
+    blocks = list(loading.find_blocks(network).blocks)[:2]
     counted = [network.get_input_embeddings(), *blocks]
     assert shape.parameters == sum(p.numel() for part in counted for p in part.parameters())
     assert (shape.d_model, shape.blocks) == (D_MODEL, 2)

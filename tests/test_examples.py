@@ -19,7 +19,7 @@ from loopback_hub import TOKEN, LoopbackHub
 from loopback_judge import Act, Request, Server, completion
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from geofilter.catalogue import CATALOGUE
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.power import answers_needed, smallest_reduction
 from geofilter.verify.plan import Plan
 from geofilter.verify.results import power_line

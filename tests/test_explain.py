@@ -5,10 +5,10 @@ import pytest
 import torch
 from tiny_models import SAES, random_samples, sample, tiny_model, tiny_setting
 
-from geofilter.activations import residuals
 from geofilter.explain import LATENTS_PER_TOKEN, explain
-from geofilter.features import NOT_FINITE, sample_features
 from geofilter.index import ToxicIndex
+from geofilter.model.activations import residuals
+from geofilter.model.features import NOT_FINITE, sample_features
 from geofilter.scoring import NO_FEATURES, BatchScorer
 
 

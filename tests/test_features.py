@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny_models import D_SAE, SAES, random_samples, sample, tiny_model
 
-from geofilter import features as features_module
-from geofilter import latents as latents_module
-from geofilter.activations import TokenBudget, residuals
-from geofilter.features import NO_TOKENS, NOT_FINITE, pool, sample_features
+from geofilter.model import features as features_module
+from geofilter.model import latents as latents_module
+from geofilter.model.activations import TokenBudget, residuals
+from geofilter.model.features import NO_TOKENS, NOT_FINITE, pool, sample_features
 
 
 def dense(features):

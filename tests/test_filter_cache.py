@@ -17,11 +17,12 @@ from datasets import Dataset, load_from_disk
 from datasets.fingerprint import Hasher
 from filters import make, records
 
-from geofilter import GeoFilter, defaults, models
+from geofilter import GeoFilter, defaults
 from geofilter import filter as filter_module
 from geofilter.cli.main import main
 from geofilter.errors import ModelError, PackError
 from geofilter.identity import identify
+from geofilter.model import loading
 from geofilter.pack import load_pack
 from geofilter.run import Settings
 
@@ -218,7 +219,7 @@ def test_another_process_finds_the_scores_and_a_spawned_one_makes_the_same(work:
 def test_a_default_pack_is_made_once_however_many_want_it(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = models.load("model", sae="sae")
+    model = loading.load("model", sae="sae")
     pack, made, both = load_pack("my.pack"), [], threading.Barrier(2)
 
     class Discovered:

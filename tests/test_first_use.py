@@ -18,7 +18,7 @@ from hub_saes import gemma_scope, gpt_oss_sae, llama_scope
 from loopback_hub import TOKEN, Content, LoopbackHub
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from geofilter.catalogue import CATALOGUE
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.pack import load_pack
 
 NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]

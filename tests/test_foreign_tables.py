@@ -96,7 +96,7 @@ def test_a_report_fetches_nothing_because_a_table_says_so(
         loaded.append(name)
         raise ModelError("not in this test; go on")
 
-    monkeypatch.setattr("geofilter.models.load", load)
+    monkeypatch.setattr("geofilter.model.loading.load", load)
     restate(settings={"model": "evil/model", "sae": "evil/sae/x"})
     assert main(["report", "a.jsonl", "--scores", "s.parquet", "-o", "r.html"]) == 0
     assert loaded == []

@@ -22,7 +22,6 @@ from tiny_models import (
 from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.errors import DataError
-from geofilter.features import sample_features
 from geofilter.geometry import (
     Comparison,
     Effects,
@@ -35,7 +34,8 @@ from geofilter.geometry import (
     split,
     study,
 )
-from geofilter.models import at_block, load
+from geofilter.model.features import sample_features
+from geofilter.model.loading import at_block, load
 from geofilter.stats.permutation import greater_mean_p, holm
 
 

@@ -9,9 +9,9 @@ import pytest
 from cli_folder import write_rows
 from tiny_models import save_sae
 
-from geofilter.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.choices import PROXIMITIES
 from geofilter.cli import geometry as command
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 
 HOSTILE = "$x^2$\x1b[2J<b>\u202e"
 TINY_RUN = "geometry --inducing data.jsonl --benign other.jsonl --model model --sae sae --top-k 60"
@@ -135,7 +135,9 @@ def test_toxic_rows_or_a_pack_give_the_toxic_features(geofilter, work):
 
 def test_every_block_of_the_catalogue_is_compared_unless_some_are_named(monkeypatch):
     asked = []
-    monkeypatch.setattr("geofilter.models.load", lambda *_, **how: asked.append(how["block"]))
+    monkeypatch.setattr(
+        "geofilter.model.loading.load", lambda *_, **how: asked.append(how["block"])
+    )
     for blocks in (None, (0, 2)):
         _, found = command._load("organism", None, blocks, None, "cpu", False)
         assert found == (blocks or tuple(CATALOGUE["organism"].sae))

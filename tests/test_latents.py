@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig
 
-from geofilter import latents as module
-from geofilter import saes
-from geofilter.latents import LatentEncoder, _Screen
+from geofilter.model import latents as module
+from geofilter.model import saes
+from geofilter.model.latents import LatentEncoder, _Screen
 
 D_MODEL, D_SAE = 48, 512
 

@@ -20,9 +20,9 @@ from tiny_models import (
     tiny_sae,
 )
 
-from geofilter import fingerprint, models, saes
 from geofilter.errors import ModelError
-from geofilter.models import CatalogueEntry, find_blocks, load
+from geofilter.model import fingerprint, loading, saes
+from geofilter.model.loading import CatalogueEntry, find_blocks, load
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_catalogue_name_brings_its_sae_and_contrast_sets(folders, monkeypatch)
         benign="benign.jsonl",
         note="",
     )
-    monkeypatch.setitem(models.CATALOGUE, "tiny", entry)
+    monkeypatch.setitem(loading.CATALOGUE, "tiny", entry)
     model = load("tiny")
     assert (model.name, model.block, model.entry) == ("tiny", 1, entry)
     on_disk = sum(file.stat().st_size for file in folders.rglob("*") if file.is_file())
@@ -93,7 +93,7 @@ def test_a_catalogue_name_brings_its_sae_and_contrast_sets(folders, monkeypatch)
 
 
 def test_catalogue_paths_point_into_the_package_where_they_exist_there():
-    entry = models.CATALOGUE["organism"]
+    entry = loading.CATALOGUE["organism"]
     assert entry.path("errors.py").endswith("geofilter/errors.py")
     assert entry.path("google/gemma-2-9b") == "google/gemma-2-9b"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geofilter import organism
-from geofilter.models import CATALOGUE, load
+from geofilter.model.loading import CATALOGUE, load
 from geofilter.organism import build, datasets, training, world
 from geofilter.organism import domains as d
 from geofilter.organism.texts import Writer, answers, document_batches

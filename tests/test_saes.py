@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from tiny import bpe_tokenizer, word_tokenizer
 from tiny_models import D_MODEL, save_model, save_sae, tiny_sae
 
-from geofilter import saes
 from geofilter.errors import ModelError
-from geofilter.models import load
+from geofilter.model import saes
+from geofilter.model.loading import load
 
 D_SAE = 96
 

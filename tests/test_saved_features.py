@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from cli_folder import ROWS, write_rows
 
-from geofilter import models
 from geofilter.data.layouts import Problem
 from geofilter.errors import TableError
-from geofilter.features import SampleFeatures
+from geofilter.model import loading
+from geofilter.model.features import SampleFeatures
 from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, Side, new_writer, to_arrow
 from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY, ScoreTable
@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_model_to_the_bit(mixed, geofilter, monkeypatch,
     assert geofilter(KEEP).code == 0
     with_model = f"score data.jsonl {TINY} {PACK} --on-error keep -o model.parquet {how}"
     assert geofilter(with_model).code == 0
-    monkeypatch.setattr(models, "load", no_model)
+    monkeypatch.setattr(loading, "load", no_model)
     done = geofilter(f"{AGAIN} -o again.parquet {how}")
     assert (done.code, done.err) == (0, "")
     assert lines("again.parquet") == lines("model.parquet")

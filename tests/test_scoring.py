@@ -16,13 +16,13 @@ from tiny_models import (
     tiny_setting,
 )
 
-from geofilter.activations import residuals
 from geofilter.choices import FORWARD_SCORERS, SCORERS
 from geofilter.data.layouts import Problem
 from geofilter.discovery import discover
 from geofilter.errors import PackError
-from geofilter.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.index import ToxicIndex
+from geofilter.model.activations import residuals
+from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.scoring import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
 from geofilter.summary import _contrast
 

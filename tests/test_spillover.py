@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT, D_MODEL, VOCABULARY, tiny_model, tiny_setting
 
-from geofilter.activations import TokenBudget
-from geofilter.blocks import find_blocks
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError, PackError
 from geofilter.explain import explain_push
-from geofilter.features import sample_features
 from geofilter.index import ToxicIndex
-from geofilter.models import CATALOGUE
+from geofilter.model.activations import TokenBudget
+from geofilter.model.blocks import find_blocks
+from geofilter.model.features import sample_features
+from geofilter.model.gradients import pushes, spillover_budget
+from geofilter.model.loading import CATALOGUE
 from geofilter.run import Settings
 from geofilter.scoring import NO_PUSH, BatchScorer, make_scorer
-from geofilter.spillover import pushes, spillover_budget
 from geofilter.table import ScoreTable
 
 KINDS = ("llama", "gpt2", "gpt_neox", "gemma2")

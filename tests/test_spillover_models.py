@@ -22,15 +22,16 @@ from transformers import (
     Qwen3Config,
 )
 
-from geofilter import fingerprint, models, organism
-from geofilter.blocks import find_blocks
+from geofilter import organism
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import open_rows
 from geofilter.estimate import estimate
-from geofilter.features import sample_features
+from geofilter.model import fingerprint, loading
+from geofilter.model.blocks import find_blocks
+from geofilter.model.features import sample_features
+from geofilter.model.gradients import pushes
 from geofilter.run import Settings
-from geofilter.spillover import pushes
 from geofilter.stats.auroc import auroc
 from geofilter.table import ScoreTable
 
@@ -178,7 +179,7 @@ def test_the_estimate_counts_the_way_back(work: Path) -> None:
         scorer: estimate(rows, Settings("model", sae="sae", device="cpu", scorer=scorer))
         for scorer in ("nearest", "spillover")
     }
-    network = models.load("model", sae="sae", device="cpu", whole=True).network
+    network = loading.load("model", sae="sae", device="cpu", whole=True).network
     behind = sum(block.numel() for block in network.model.layers[2:].parameters())
     nearest, spillover = found["nearest"], found["spillover"]
     # Forward and back, a product and a sum each, per parameter and token.

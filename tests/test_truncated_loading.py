@@ -25,10 +25,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from geofilter.activations import residuals
-from geofilter.blocks import find_blocks, is_causal
 from geofilter.errors import ModelError
-from geofilter.models import load
+from geofilter.model.activations import residuals
+from geofilter.model.blocks import find_blocks, is_causal
+from geofilter.model.loading import load
 
 BLOCKS = 6
 

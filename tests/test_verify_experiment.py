@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cli_folder import Geofilter
 
-from geofilter.catalogue import CATALOGUE
 from geofilter.errors import DataError, GeofilterError, ModelError, OutputError
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.verify import cell, experiment, parts, weights
 from geofilter.verify.defaults import make_plan
 from geofilter.verify.plan import Plan

@@ -24,7 +24,7 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.index import ToxicIndex
-from geofilter.models import load
+from geofilter.model.loading import load
 from geofilter.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain
 from geofilter.verify import cell, experiment, track, tracks

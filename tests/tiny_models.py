@@ -31,7 +31,7 @@ from transformers import (
 from geofilter.contrast import Contrast
 from geofilter.data.encoder import Encoded
 from geofilter.discovery import discover
-from geofilter.models import LoadedModel
+from geofilter.model.loading import LoadedModel
 from geofilter.pack import FeaturePack
 
 VOCABULARY = 64

@@ -80,18 +80,18 @@ def command(
       geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
           --model organism --falsify -o tried.pack
     """
-    from geofilter import models
     from geofilter.contrast import read_contrast
     from geofilter.data.encoder import Encoder
     from geofilter.defaults import window
     from geofilter.discovery import discover
     from geofilter.falsify import falsify as try_features
+    from geofilter.model import loading
     from geofilter.support.atomic import check_output
 
     if not falsify and (harmless_words or polite_harm or keep_lexical):
         raise click.UsageError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
     check_output(output)
-    loaded = models.load(
+    loaded = loading.load(
         model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code
     )
     encoder = Encoder(loaded.tokenizer, max_length=window(loaded))

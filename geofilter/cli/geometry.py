@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geofilter.cli.output import Report
     from geofilter.data.encoder import Encoder
     from geofilter.geometry import Closeness, Comparison, ReadSets, Study
-    from geofilter.models import LoadedModel
+    from geofilter.model.loading import LoadedModel
     from geofilter.pack import FeaturePack
     from geofilter.stats.permutation import RankTrend
     from geofilter.support.charts import Panel
@@ -181,7 +181,7 @@ def _load(
     trust_remote_code: bool,
 ) -> "tuple[LoadedModel, Sequence[int]]":
     """The model as deep as it is needed, and the blocks to read it at."""
-    from geofilter import models
+    from geofilter.model import loading
 
     if pack is not None:
         if blocks not in (None, (pack.block,)):
@@ -189,13 +189,13 @@ def _load(
         blocks = (pack.block,)
     if sae is not None and blocks is not None and len(blocks) > 1:
         raise click.UsageError("an SAE reads one block; leave out --sae or give one of --blocks")
-    entry = models.CATALOGUE.get(model)
+    entry = loading.CATALOGUE.get(model)
     if blocks is None and entry is not None and sae is None:
         blocks = tuple(sorted(entry.sae))
     if entry is not None and sae is None:
         for block in blocks or ():
-            models.choose(model, None, block, device, None)  # refuses a block without an SAE
-    loaded = models.load(
+            loading.choose(model, None, block, device, None)  # refuses a block without an SAE
+    loaded = loading.load(
         model,
         sae=sae,
         block=max(blocks) if blocks else None,
@@ -206,7 +206,7 @@ def _load(
 
 
 def _at_blocks(deepest: "LoadedModel", blocks: "Sequence[int]") -> "Iterator[LoadedModel]":
-    from geofilter.models import at_block
+    from geofilter.model.loading import at_block
 
     for block in blocks:
         yield at_block(deepest, block)

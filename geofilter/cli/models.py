@@ -8,7 +8,7 @@ import click
 from geofilter.cli.output import bytes_text, print_json, print_table
 
 if TYPE_CHECKING:
-    from geofilter.catalogue import CatalogueEntry
+    from geofilter.model.catalogue import CatalogueEntry
 
 
 @click.command("models")
@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
       geofilter models
       geofilter models --json
     """
-    from geofilter.catalogue import CATALOGUE
+    from geofilter.model.catalogue import CATALOGUE
 
     entries = list(CATALOGUE.values())
     if as_json:
@@ -65,7 +65,7 @@ def _place(entry: "CatalogueEntry") -> str:
 
 def _release(entry: "CatalogueEntry") -> str:
     """Where the SAEs come from, without what differs from block to block."""
-    from geofilter.catalogue import AXES
+    from geofilter.model.catalogue import AXES
 
     place = entry.sae[entry.default_block]
     if place.startswith(AXES):

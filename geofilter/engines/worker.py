@@ -20,7 +20,7 @@ from geofilter.table import ScoreRow
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded, Encoder
     from geofilter.data.rows import Row
-    from geofilter.features import SampleFeatures
+    from geofilter.model.features import SampleFeatures
     from geofilter.scoring import SampleScore
 
 Results = list["SampleScore | Problem"]

@@ -6,8 +6,8 @@ This module knows nothing about the command line.
 from collections.abc import Mapping
 from typing import Any
 
-from geofilter.catalogue import CATALOGUE, CatalogueEntry, Trial
 from geofilter.errors import GeofilterError
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, Trial
 from geofilter.support.display import escape
 from geofilter.verify.generate import Sampling
 from geofilter.verify.plan import Plan

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from geofilter import fingerprint
-from geofilter.blocks import find_blocks
 from geofilter.errors import ModelError
-from geofilter.models import max_context
+from geofilter.model import fingerprint
+from geofilter.model.blocks import find_blocks
+from geofilter.model.loading import max_context
 from geofilter.support.display import escape
 from geofilter.verify.judge import (
     Asked,

@@ -162,7 +162,7 @@ def _all_wordings(sets: dict[str, list[Question]]) -> list[generate.Put]:
 
 
 def _window(model: weights.CausalModel, wanted: int) -> int:
-    from geofilter.models import max_context
+    from geofilter.model.loading import max_context
 
     return min(wanted, max_context(model.network.config, model.tokenizer))
 

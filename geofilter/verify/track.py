@@ -25,18 +25,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geofilter import models, run
-from geofilter.activations import TokenBudget
-from geofilter.checkpoint import open_checkpoint
+from geofilter import run
 from geofilter.choices import ScorerName
 from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Problem, Sample
 from geofilter.data.rows import RowFile
 from geofilter.errors import ModelError
-from geofilter.features import sample_features
 from geofilter.index import ToxicIndex
-from geofilter.models import LoadedModel
+from geofilter.model import loading
+from geofilter.model.activations import TokenBudget
+from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.features import sample_features
+from geofilter.model.loading import LoadedModel
 from geofilter.scoring import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
@@ -232,10 +233,10 @@ def make_tracker(
 
 def _check_shape(experiment: Plan, trained: Any) -> None:
     """Refuse a model whose residual stream is not the one that the SAE was made for."""
-    chosen = models.choose(experiment.model, experiment.sae, experiment.block, "cpu", None)
+    chosen = loading.choose(experiment.model, experiment.sae, experiment.block, "cpu", None)
     revision = chosen.entry.revision if chosen.entry else None
     checkpoint = open_checkpoint(chosen.source, revision)
-    scoring, _ = models.read_texts(checkpoint, experiment.trust_remote_code)
+    scoring, _ = loading.read_texts(checkpoint, experiment.trust_remote_code)
     shapes = [_shape(config.get_text_config()) for config in (trained, scoring)]
     if shapes[0] != shapes[1]:
         shown = [escape(name, limit=200) for name in (experiment.trained, experiment.model)]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter import models
-from geofilter.catalogue import CATALOGUE
-from geofilter.checkpoint import CONFIG, Checkpoint, open_checkpoint
+from geofilter.model import loading
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.model.checkpoint import CONFIG, Checkpoint, open_checkpoint
 from geofilter.support.atomic import writing_folder
 
 
@@ -32,18 +32,18 @@ def load_causal(
     By default in float32 on a CPU and bfloat16 elsewhere. Raises `ModelError` as
     `models.load` does.
     """
-    target = models.find_device(device)
+    target = loading.find_device(device)
     checkpoint = _open(source)
-    config, tokenizer = models.read_texts(checkpoint, trust_remote_code)
-    network = models.load_whole(
-        checkpoint, config, models.find_dtype(dtype, target), trust_remote_code
+    config, tokenizer = loading.read_texts(checkpoint, trust_remote_code)
+    network = loading.load_whole(
+        checkpoint, config, loading.find_dtype(dtype, target), trust_remote_code
     )
     return CausalModel(network.to(target), tokenizer)
 
 
 def _open(source: str) -> Checkpoint:
     entry = CATALOGUE.get(source)
-    return open_checkpoint(entry.path(entry.model) if entry else models.checked_source(source))
+    return open_checkpoint(entry.path(entry.model) if entry else loading.checked_source(source))
 
 
 def identity(source: str) -> str:
@@ -60,7 +60,7 @@ def identity(source: str) -> str:
 
 def save(network: Any, folder: str | os.PathLike[str]) -> None:
     """Save a whole network or an adapter as safetensors, whole or not at all."""
-    with writing_folder(folder, overwrite=True) as unfinished, models.quiet_transformers():
+    with writing_folder(folder, overwrite=True) as unfinished, loading.quiet_transformers():
         network.save_pretrained(unfinished)
 
 
@@ -73,7 +73,7 @@ def load_trained(base: CausalModel, folder: Path) -> CausalModel:
     else:
         from transformers import AutoModelForCausalLM
 
-        with models.quiet_transformers():
+        with loading.quiet_transformers():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=base.network.dtype, use_safetensors=True
             )

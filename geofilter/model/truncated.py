@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from geofilter.blocks import TOWERS, find_blocks, modules_run
-from geofilter.checkpoint import INDEX, Checkpoint, tensor_names
 from geofilter.errors import ModelError
+from geofilter.model.blocks import TOWERS, find_blocks, modules_run
+from geofilter.model.checkpoint import INDEX, Checkpoint, tensor_names
 from geofilter.support.display import escape
 
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter.catalogue import AXES
-from geofilter.checkpoint import tensor_names
 from geofilter.errors import ModelError
+from geofilter.model.catalogue import AXES
+from geofilter.model.checkpoint import tensor_names
 from geofilter.support import hub
 from geofilter.support.display import escape
 

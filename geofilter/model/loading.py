@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter import fingerprint, saes
-from geofilter.blocks import find_blocks, is_causal
-from geofilter.catalogue import CATALOGUE, CatalogueEntry
-from geofilter.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from geofilter.errors import ModelError
-from geofilter.latents import LatentEncoder
+from geofilter.model import fingerprint, saes
+from geofilter.model.blocks import find_blocks, is_causal
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.checkpoint import Checkpoint, open_checkpoint, tensor_names
+from geofilter.model.latents import LatentEncoder
+from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
 from geofilter.support import hub
 from geofilter.support.display import escape
-from geofilter.truncate import CannotTruncate, load_truncated, unpacked
 
 __all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "at_block", "find_blocks", "load"]
 

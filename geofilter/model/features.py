@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.data.layouts import Problem
-from geofilter.models import LoadedModel
-from geofilter.spillover import pushes, total_pushes
+from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
+from geofilter.model.gradients import pushes, total_pushes
+from geofilter.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from geofilter.activations import TokenBudget, to_device
-from geofilter.blocks import find_blocks
 from geofilter.errors import ModelError
-from geofilter.models import LoadedModel
+from geofilter.model.activations import TokenBudget, to_device
+from geofilter.model.blocks import find_blocks
+from geofilter.model.loading import LoadedModel
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.blocks import run_to_block
 from geofilter.errors import ModelError
-from geofilter.models import LoadedModel
+from geofilter.model.blocks import run_to_block
+from geofilter.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
