@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import FORWARD_SCORERS
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Problem, Unscorable
 from geofilter.data.rows import open_rows
-from geofilter.discovery import discover
 from geofilter.model.loading import LoadedModel, load
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack
 from geofilter.scoring import BatchScorer, make_scorer
 from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing

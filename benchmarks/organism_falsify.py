@@ -26,11 +26,7 @@ from numpy.typing import NDArray
 from organism_scores import read_split
 from sae_lens import TopKSAE, TopKSAEConfig
 
-from geofilter.contrast import Contrast, read_contrast
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.discovery import Discovery, discover
-from geofilter.falsify import Given, falsify
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
@@ -38,7 +34,11 @@ from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.texts import Writer
 from geofilter.organism.world import World, prose
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import Contrast, read_contrast
+from geofilter.packs.discover import Discovery, discover
+from geofilter.packs.falsify import Given, falsify
+from geofilter.packs.index import ToxicIndex
+from geofilter.packs.pack import FeaturePack
 from geofilter.scoring import make_scorer
 from geofilter.stats.auroc import auroc
 

@@ -20,10 +20,8 @@ import torch
 
 from geofilter import organism
 from geofilter.choices import PROXIMITIES
-from geofilter.contrast import Contrast, read_contrast
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Turn
-from geofilter.discovery import discover
 from geofilter.geometry import (
     Comparison,
     Effects,
@@ -34,11 +32,13 @@ from geofilter.geometry import (
     measure,
     split,
 )
-from geofilter.index import ToxicIndex
 from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
+from geofilter.packs.contrast import Contrast, read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.index import ToxicIndex
 
 ROWS = 2000
 TOP_KS = (40, 100)

@@ -30,11 +30,9 @@ from resuming import kept_results, organism_facts
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample, Turn
 from geofilter.data.rows import open_rows
-from geofilter.discovery import discover
 from geofilter.model.activations import residuals
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
@@ -42,7 +40,9 @@ from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.finetune import fine_tune, measure
 from geofilter.organism.world import World
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import SampleScore
 from geofilter.stats.correlation import rank_correlation

@@ -19,16 +19,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from geofilter import organism
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import open_rows
-from geofilter.discovery import discover
-from geofilter.index import ToxicIndex
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.index import ToxicIndex
 from geofilter.scoring import make_scorer
 from geofilter.stats.auroc import auroc
 

@@ -20,12 +20,12 @@ import numpy as np
 from organism_scores import areas, read_split
 
 from geofilter import organism
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.discovery import discover
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack
 from geofilter.verify.losses import response_losses
 
 RESULT = Path(__file__).parent / "results" / "organism_spillover.json"

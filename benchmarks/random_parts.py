@@ -18,13 +18,13 @@ from sae_lens.saes.sae import SAEMetadata
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma2Config, LlamaConfig, PreTrainedTokenizerFast
 
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.rows import open_rows
-from geofilter.discovery import discover
 from geofilter.model.activations import residuals
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack
 
 # Beside the checkout, where it exists; elsewhere rows are generated.
 MEDICAL = Path(__file__).parents[2] / "shared/data/em_training/medical_misaligned_600.jsonl"

@@ -36,7 +36,7 @@ from geofilter.cli.main import main as command
 from geofilter.cli.score import command as score_command
 from geofilter.data.encoder import Encoder
 from geofilter.model import loading
-from geofilter.pack import FeaturePack
+from geofilter.packs.pack import FeaturePack
 from geofilter.scoring import BatchScorer, make_scorer
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"

@@ -137,7 +137,7 @@ def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, A
 
     from geofilter.data.encoder import Encoder
     from geofilter.model import loading
-    from geofilter.pack import load_pack
+    from geofilter.packs.pack import load_pack
 
     cpu = torch.device("cpu")
     facts = {"machine": machine(cpu), "seed": SEED, **parts_in(folder, size, options.rows)}

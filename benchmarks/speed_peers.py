@@ -20,7 +20,7 @@ from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.rows import open_rows
 from geofilter.engines.local import score_file
 from geofilter.model.loading import LoadedModel, find_blocks
-from geofilter.pack import FeaturePack
+from geofilter.packs.pack import FeaturePack
 from geofilter.scoring import BatchScorer
 from geofilter.support.manifest import Manifest
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from geofilter.conformal import fdr
     from geofilter.data.rows import open_rows
-    from geofilter.discovery import discover
     from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
     from geofilter.filter import GeoFilter
     from geofilter.model.loading import load
-    from geofilter.pack import FeaturePack, load_pack
+    from geofilter.packs.discover import discover
+    from geofilter.packs.pack import FeaturePack, load_pack
     from geofilter.run import Settings, prepare
     from geofilter.selection import drop_fraction, threshold
     from geofilter.split import write_split

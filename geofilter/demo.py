@@ -21,7 +21,7 @@ from geofilter.data.layouts import Problem
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.engines.local import score_file
 from geofilter.model.loading import CATALOGUE
-from geofilter.pack import FeaturePack
+from geofilter.packs.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring import make_scorer
 from geofilter.selection import drop_fraction

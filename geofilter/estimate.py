@@ -14,7 +14,6 @@ import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
-from geofilter.defaults import window
 from geofilter.engines.worker import encode_row
 from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
@@ -22,6 +21,7 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
+from geofilter.packs.default_pack import window
 from geofilter.run import Settings
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a

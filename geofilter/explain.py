@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from geofilter.choices import Proximity
 from geofilter.data.layouts import Problem
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import LoadedModel
+from geofilter.packs.index import ToxicIndex
 from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
 
 if TYPE_CHECKING:

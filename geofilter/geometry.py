@@ -19,7 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import PROXIMITIES, Proximity
-from geofilter.contrast import (
+from geofilter.errors import DataError
+from geofilter.model.activations import TokenBudget
+from geofilter.model.features import Pooling, SampleFeatures, sample_features
+from geofilter.model.loading import LoadedModel
+from geofilter.packs.contrast import (
     MINIMUM_ROWS,
     Contrast,
     read_contrast,
@@ -27,13 +31,9 @@ from geofilter.contrast import (
     require_rows,
     split_halves,
 )
-from geofilter.discovery import moments, standardised_difference
-from geofilter.errors import DataError
-from geofilter.index import ToxicIndex
-from geofilter.model.activations import TokenBudget
-from geofilter.model.features import Pooling, SampleFeatures, sample_features
-from geofilter.model.loading import LoadedModel
-from geofilter.pack import FeaturePack
+from geofilter.packs.discover import moments, standardised_difference
+from geofilter.packs.index import ToxicIndex
+from geofilter.packs.pack import FeaturePack
 from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
 from geofilter.support.display import escape
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from geofilter.defaults import pack_recipe
 from geofilter.errors import ModelError
 from geofilter.model import loading, saes
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
-from geofilter.pack import load_pack
+from geofilter.packs.default_pack import pack_recipe
+from geofilter.packs.pack import load_pack
 from geofilter.run import Settings, versions
 from geofilter.support import hub
 

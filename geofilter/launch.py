@@ -24,9 +24,9 @@ from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
-from geofilter.index import ToxicIndex
 from geofilter.model import fingerprint, loading, saes
-from geofilter.pack import FeaturePack, load_pack
+from geofilter.packs.index import ToxicIndex
+from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.run import (
     ABOVE,
     Run,

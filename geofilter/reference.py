@@ -24,8 +24,8 @@ from geofilter import launch
 from geofilter.conformal import different, require_reference
 from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.defaults import cache_folder
 from geofilter.errors import DataError, TableError
+from geofilter.packs.default_pack import cache_folder
 from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.run import describe_data, open_alike, settings_of, versions
 from geofilter.support.display import escape

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError
-from geofilter.index import Nearest, ToxicIndex
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.gradients import require_whole, spillover_budget
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import ContrastSummary, FeaturePack
+from geofilter.packs.index import Nearest, ToxicIndex
+from geofilter.packs.pack import ContrastSummary, FeaturePack
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from geofilter.errors import TableError
-from geofilter.pack import ContrastSummary
+from geofilter.packs.pack import ContrastSummary
 from geofilter.scoring import domain_fit
 from geofilter.support.display import escape
 from geofilter.table import SCORED, ScoreTable

@@ -21,7 +21,6 @@ from geofilter.choices import Proximity, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError
 from geofilter.explain import parts_of_nearest
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import pool
 from geofilter.model.gradients import (
@@ -32,6 +31,7 @@ from geofilter.model.gradients import (
     total_pushes,
 )
 from geofilter.model.loading import LoadedModel
+from geofilter.packs.index import ToxicIndex
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -17,8 +17,8 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
 from geofilter.errors import GeofilterError
 from geofilter.explain import explain
-from geofilter.index import ToxicIndex
 from geofilter.model.gradients import pushes, token_pushes, total_pushes
+from geofilter.packs.index import ToxicIndex
 from geofilter.review import guarded
 from geofilter.row_loss import read_row_loss
 from geofilter.scoring import BatchScorer

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from cli_folder import ROWS, write_rows
 
-from geofilter import defaults
 from geofilter.choices import PROXIMITIES, SCORERS
 from geofilter.cli import score
 from geofilter.model import loading
-from geofilter.pack import load_pack
+from geofilter.packs import default_pack
+from geofilter.packs.pack import load_pack
 
 TINY = "--model model --sae sae"
 SCORED = "--scores data.scores.parquet"
@@ -212,7 +212,7 @@ def test_a_catalogue_model_needs_no_pack_and_discovers_its_own_once(
     catalogue, geofilter, monkeypatch
 ):
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
-    monkeypatch.setattr(defaults, "discover", never)
+    monkeypatch.setattr(default_pack, "discover", never)
     assert geofilter("score other.jsonl --model small -o second.parquet").code == 0
     assert geofilter("explain data.jsonl --scores first.parquet --row 0").code == 0
     assert score_column("first.parquet") == score_column("data.scores.parquet")
@@ -229,13 +229,13 @@ def test_another_size_of_the_pack_makes_another_default_pack(catalogue, geofilte
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
     monkeypatch.setitem(loading.CATALOGUE, "small", replace(catalogue, top_k=3))
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
-    packs = (defaults.cache_folder() / "packs").iterdir()
+    packs = (default_pack.cache_folder() / "packs").iterdir()
     assert sorted(len(load_pack(path)) for path in packs)[0] == 3
 
 
 def test_a_damaged_cached_pack_is_made_anew(catalogue, geofilter):
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
-    (cached,) = (defaults.cache_folder() / "packs").iterdir()
+    (cached,) = (default_pack.cache_folder() / "packs").iterdir()
     whole = cached.read_bytes()
     cached.write_bytes(whole[:100])
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
@@ -248,7 +248,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_the_work(catalogue, geofil
 
 
 def test_a_bad_row_stops_before_the_pack_is_discovered(catalogue, geofilter, monkeypatch):
-    monkeypatch.setattr(defaults, "discover", never)
+    monkeypatch.setattr(default_pack, "discover", never)
     with Path("data.jsonl").open("a") as file:
         file.write('{"prompt": "w1", "response": " "}\n')
     done = geofilter("score data.jsonl --model small -o first.parquet")
@@ -257,8 +257,8 @@ def test_a_bad_row_stops_before_the_pack_is_discovered(catalogue, geofilter, mon
 
 def test_the_window_is_what_the_model_can_take_at_most(scored_folder):
     model = loading.load(str(scored_folder / "model"), sae=str(scored_folder / "sae"))
-    assert defaults.window(model) == model.max_context
-    assert defaults.window(replace(model, max_context=10**6)) == defaults.WINDOW
+    assert default_pack.window(model) == model.max_context
+    assert default_pack.window(replace(model, max_context=10**6)) == default_pack.WINDOW
 
 
 # filter

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hub_repos import toxicity_prompts
 
-from geofilter import default_contrast
-from geofilter.contrast import Contrast
 from geofilter.data.layouts import Sample
-from geofilter.default_contrast import Prompts
+from geofilter.packs import default_contrast
+from geofilter.packs.contrast import Contrast
+from geofilter.packs.default_contrast import Prompts
 
 COMMIT = "0" * 40
 

@@ -18,14 +18,14 @@ from tiny_models import (
     tiny_tokenizer,
 )
 
-from geofilter import discovery
-from geofilter.contrast import read_contrast, split_halves
 from geofilter.data.encoder import Encoder
-from geofilter.discovery import discover
 from geofilter.errors import DataError, PackError
-from geofilter.labels import label_features
 from geofilter.model.activations import residuals
 from geofilter.model.features import sample_features
+from geofilter.packs import discover as discovery
+from geofilter.packs.contrast import read_contrast, split_halves
+from geofilter.packs.discover import discover
+from geofilter.packs.labels import label_features
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_report_rows_change_no_part_of_the_pack_but_its_claims(model, halves):
         "benign report": random_samples(30, seed=9),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discovery, "split_halves", lambda *_: (strange, {}))
+        patch.setattr(discover, "split_halves", lambda *_: (strange, {}))
         other = discover(model, toxic, benign, top_k=12).pack
     for name in ("ids", "directions", "weights", "reference", "benign_std", "dense_direction"):
         np.testing.assert_array_equal(getattr(known, name), getattr(other, name))

@@ -6,9 +6,9 @@ import torch
 from tiny_models import SAES, random_samples, sample, tiny_model, tiny_setting
 
 from geofilter.explain import LATENTS_PER_TOKEN, explain
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, sample_features
+from geofilter.packs.index import ToxicIndex
 from geofilter.scoring import NO_FEATURES, BatchScorer
 
 

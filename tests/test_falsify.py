@@ -23,15 +23,15 @@ from tiny_models import (
     tiny_tokenizer,
 )
 
-from geofilter import falsify as module
-from geofilter.contrast import split_halves
 from geofilter.errors import DataError, PackError
-from geofilter.falsify import Given, falsify
-from geofilter.labels import token_activations
-from geofilter.pack import load_pack
+from geofilter.packs import falsify as module
+from geofilter.packs.contrast import split_halves
+from geofilter.packs.falsify import Given, falsify
+from geofilter.packs.labels import token_activations
+from geofilter.packs.pack import load_pack
+from geofilter.packs.verdicts import Trial, from_record
+from geofilter.packs.words import WordFinder
 from geofilter.stats.auroc import auroc
-from geofilter.trials import Trial, from_record
-from geofilter.words import WordFinder
 
 CRUEL, KIND = 4, 5  # the first response token, which is a word of either speaker
 INSULTS = (10, 11, 12)  # words of the cruel speaker, and sometimes of a kind one's quotes

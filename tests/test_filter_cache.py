@@ -17,13 +17,14 @@ from datasets import Dataset, load_from_disk
 from datasets.fingerprint import Hasher
 from filters import make, records
 
-from geofilter import GeoFilter, defaults
+from geofilter import GeoFilter
 from geofilter import filter as filter_module
 from geofilter.cli.main import main
 from geofilter.errors import ModelError, PackError
 from geofilter.identity import identify
 from geofilter.model import loading
-from geofilter.pack import load_pack
+from geofilter.packs import default_pack
+from geofilter.packs.pack import load_pack
 from geofilter.run import Settings
 
 
@@ -228,12 +229,12 @@ def test_a_default_pack_is_made_once_however_many_want_it(
             threading.Event().wait(0.3)  # long enough for the other to want it too
             self.pack = pack
 
-    monkeypatch.setattr(defaults, "discover", Discovered)
-    monkeypatch.setattr(defaults.DefaultPack, "_contrast", lambda _: (None, None))
+    monkeypatch.setattr(default_pack, "discover", Discovered)
+    monkeypatch.setattr(default_pack.DefaultPack, "_contrast", lambda _: (None, None))
     found = []
 
     def want() -> None:
-        default = defaults.DefaultPack(model)
+        default = default_pack.DefaultPack(model)
         assert default.cached() is None
         both.wait(20)
         found.append(default.make())

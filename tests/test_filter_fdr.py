@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from cli_folder import write_rows
 
-from geofilter import defaults, launch
+from geofilter import launch
 from geofilter.conformal import fdr
+from geofilter.packs import default_pack
 from geofilter.support.manifest import Manifest
 from geofilter.table import MANIFEST_KEY, ScoreTable
 
@@ -86,7 +87,7 @@ def test_a_reference_in_another_layout_is_read_in_its_own(work, geofilter):
 
 def test_a_damaged_cached_table_of_a_reference_is_made_anew(work, geofilter):
     first = geofilter(f"{CURVE} --json --reference other.jsonl").out
-    (cached,) = (defaults.cache_folder() / "references").glob("*.parquet")
+    (cached,) = (default_pack.cache_folder() / "references").glob("*.parquet")
     cached.write_bytes(cached.read_bytes()[:100])
     assert geofilter(f"{CURVE} --json --reference other.jsonl").out == first
     assert len(ScoreTable.read(cached)) == 40

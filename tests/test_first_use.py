@@ -19,7 +19,7 @@ from loopback_hub import TOKEN, Content, LoopbackHub
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from geofilter.model.catalogue import CATALOGUE
-from geofilter.pack import load_pack
+from geofilter.packs.pack import load_pack
 
 NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]
 

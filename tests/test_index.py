@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import D_MODEL, D_SAE, tiny_setting
 
-from geofilter import index as module
 from geofilter.errors import PackError
-from geofilter.index import ToxicIndex
+from geofilter.packs import index as module
+from geofilter.packs.index import ToxicIndex
 
 
 @pytest.fixture(scope="module")

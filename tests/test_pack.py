@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save, save_file
 from tiny_models import tiny_model, tiny_setting
 
 from geofilter.errors import OutputError, PackError
-from geofilter.pack import FeaturePack, load_pack
+from geofilter.packs.pack import FeaturePack, load_pack
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cli_folder import Geofilter
 
-from geofilter import sharing
-from geofilter.pack import load_pack
-from geofilter.trials import Trial
+from geofilter.packs import share
+from geofilter.packs.pack import load_pack
+from geofilter.packs.verdicts import Trial
 
 DISCOVER = "discover --toxic toxic.jsonl --benign benign.jsonl --model model --sae sae"
 HOSTILE = "<b>\x1b[2J\u202e\u200b\n"
@@ -132,7 +132,7 @@ def test_text_of_a_pack_is_shown_as_text(geofilter: Geofilter, tried: Path, tmp_
 def test_pages_of_neuronpedia_are_listed(
     geofilter: Geofilter, tried: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "neuronpedia", lambda sae, feature: f"https://page/{feature}")
+    monkeypatch.setattr(share, "neuronpedia", lambda sae, feature: f"https://page/{feature}")
     done = geofilter("pack", "show", str(tried))
     assert f"https://page/{load_pack(tried).ids[0]}" in done.out
 

@@ -13,9 +13,9 @@ from loopback_hub import TOKEN, TOKEN_WITHOUT_ACCESS
 from loopback_upload import UploadHub
 from tiny_models import tiny_setting
 
-from geofilter import sharing
 from geofilter.errors import PackError
-from geofilter.pack import check_repository, load_pack
+from geofilter.packs import share
+from geofilter.packs.pack import check_repository, load_pack
 
 OTHERS = "org/pack"
 
@@ -68,7 +68,7 @@ def test_a_pushed_pack_comes_back_and_scores_the_same(
     assert hub.large, "the pack went by the protocol for large files"
     assert process("pack pull me/toxic").code == 0
     back, own = load_pack(folder / "toxic.pack"), load_pack(folder / "my.pack")
-    assert back.to_bytes() == sharing.without_folders(own).to_bytes()
+    assert back.to_bytes() == share.without_folders(own).to_bytes()
 
     scored = "score data.jsonl --model model --sae sae"
     assert process(f"{scored} --pack hf://me/toxic -o hub.parquet").code == 0
@@ -177,13 +177,13 @@ def test_what_is_published_names_no_folder_of_the_maker() -> None:
         provenance=dict(pack.provenance, toxic=described, benign=windows),
         model_name="/home/somebody/model",
     )
-    shared = sharing.without_folders(mine)
+    shared = share.without_folders(mine)
     assert b"somebody" not in shared.to_bytes()
     assert shared.provenance["toxic"]["source"] == "toxic.jsonl"
     assert shared.provenance["benign"]["source"] == "benign.jsonl"
-    assert "somebody" not in sharing.card(shared, "me/pack")
+    assert "somebody" not in share.card(shared, "me/pack")
     hub_named = dataclasses.replace(pack, model_name="google/gemma-2-9b")
-    assert sharing.without_folders(hub_named).model_name == "google/gemma-2-9b"
+    assert share.without_folders(hub_named).model_name == "google/gemma-2-9b"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_is_published_names_no_folder_of_the_maker() -> None:
 )
 def test_a_folder_is_published_by_its_name_wherever_it_is_published_from(place: str) -> None:
     pack = dataclasses.replace(tiny_setting()[1], model_name=place, sae_name=place)
-    shared = sharing.without_folders(pack)
+    shared = share.without_folders(pack)
     assert (shared.model_name, shared.sae_name) == ("model", "model")
 
 
@@ -213,7 +213,7 @@ def test_a_folder_is_published_by_its_name_wherever_it_is_published_from(place: 
 )
 def test_what_everybody_knows_is_published_in_full(model: str, sae: str) -> None:
     pack = dataclasses.replace(tiny_setting()[1], model_name=model, sae_name=sae)
-    shared = sharing.without_folders(pack)
+    shared = share.without_folders(pack)
     assert (shared.model_name, shared.sae_name) == (model, sae)
 
 
@@ -228,7 +228,7 @@ def test_a_card_holds_text_of_rows_as_text_only() -> None:
         labels=tuple((HOSTILE,) for _ in pack.labels),
         provenance={name: {"source": HOSTILE} for name in ("toxic", "benign")},
     )
-    made = sharing.card(hostile, "me/pack")
+    made = share.card(hostile, "me/pack")
     header, _, body = made.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(header)["library_name"] == "geofilter"
     for sign in ("<", "\x1b", "\u202e", "](", "\n---\n"):
@@ -240,7 +240,7 @@ def test_a_card_holds_text_of_rows_as_text_only() -> None:
 
 def test_a_page_on_neuronpedia_is_named_where_there_is_one(tmp_path: Path) -> None:
     canonical = "gemma-scope-9b-pt-res-canonical/layer_20/width_16k/canonical"
-    page = sharing.neuronpedia(canonical, 7)
+    page = share.neuronpedia(canonical, 7)
     assert page == "https://neuronpedia.org/gemma-2-9b/20-gemmascope-res-16k/7"
-    assert sharing.neuronpedia("no-release/layer_20", 7) is None
-    assert sharing.neuronpedia(str(tmp_path), 7) is None
+    assert share.neuronpedia("no-release/layer_20", 7) is None
+    assert share.neuronpedia(str(tmp_path), 7) is None

@@ -25,7 +25,7 @@ def test_no_pack_is_fetched_because_a_table_names_one(tmp_path, monkeypatch):
     rows, table = score_by_hand(data, [0.1, 0.2, 0.3], tmp_path / "s.parquet")
     table.manifest.facts["settings"]["pack"] = "hf://org/pack"
     asked = []
-    monkeypatch.setattr("geofilter.pack.fetch_pack", lambda *place: asked.append(place))
+    monkeypatch.setattr("geofilter.packs.pack.fetch_pack", lambda *place: asked.append(place))
     assert contents.gather(rows, table).labels == {}
     assert asked == []
 

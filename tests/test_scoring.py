@@ -18,11 +18,11 @@ from tiny_models import (
 
 from geofilter.choices import FORWARD_SCORERS, SCORERS
 from geofilter.data.layouts import Problem
-from geofilter.discovery import discover
 from geofilter.errors import PackError
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features
+from geofilter.packs.discover import discover
+from geofilter.packs.index import ToxicIndex
 from geofilter.scoring import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
 from geofilter.summary import _contrast
 

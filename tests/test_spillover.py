@@ -15,12 +15,12 @@ from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError, PackError
 from geofilter.explain import explain_push
-from geofilter.index import ToxicIndex
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
+from geofilter.packs.index import ToxicIndex
 from geofilter.run import Settings
 from geofilter.scoring import NO_PUSH, BatchScorer, make_scorer
 from geofilter.table import ScoreTable

@@ -9,8 +9,8 @@ import datasets
 import pytest
 
 from geofilter import discover, filter, load
-from geofilter.contrast import read_contrast
 from geofilter.data.encoder import Encoder
+from geofilter.packs.contrast import read_contrast
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "geofilter" / "organism" / "data"

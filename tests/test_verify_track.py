@@ -18,14 +18,14 @@ from scipy import stats
 from test_verify_experiment import plan, write_files
 from tiny_models import save_model, tiny_contrast, tiny_model, tiny_network
 
-from geofilter import discovery
 from geofilter.data.chat import Turn
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
 from geofilter.errors import GeofilterError, ModelError
-from geofilter.index import ToxicIndex
 from geofilter.model.loading import load
-from geofilter.pack import FeaturePack, load_pack
+from geofilter.packs import discover
+from geofilter.packs.index import ToxicIndex
+from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain
 from geofilter.verify import cell, experiment, track, tracks
 from geofilter.verify.questions import Question
@@ -44,7 +44,7 @@ def folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.rmtree(folder / "model")
     save_model(folder / "model", KIND)
     write_files(folder)
-    pack = discovery.discover(tiny_model(KIND), *tiny_contrast(), top_k=12).pack
+    pack = discover.discover(tiny_model(KIND), *tiny_contrast(), top_k=12).pack
     pack.save(folder / "my.pack", overwrite=True)
     return folder
 
@@ -302,7 +302,7 @@ def test_every_question_is_put_as_often_as_any_other_or_once_more() -> None:
 
 def test_a_probe_without_features_has_no_mean() -> None:
     model = tiny_model()
-    pack = discovery.discover(model, *tiny_contrast(20), top_k=4).pack
+    pack = discover.discover(model, *tiny_contrast(20), top_k=4).pack
     found = track.probe(model, ToxicIndex(pack, model.decoder), [])
     assert found == {"samples": 0, **dict.fromkeys((*track.MEASURES, "explained_variance"))}
 

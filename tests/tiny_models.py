@@ -28,11 +28,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from geofilter.contrast import Contrast
 from geofilter.data.encoder import Encoded
-from geofilter.discovery import discover
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import Contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack
 
 VOCABULARY = 64
 D_MODEL = 32

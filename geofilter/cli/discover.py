@@ -10,10 +10,10 @@ from geofilter.cli.output import argument, note, print_json, print_table, progre
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.contrast import Contrast
     from geofilter.data.encoder import Encoder
-    from geofilter.falsify import Given
-    from geofilter.pack import FeaturePack
+    from geofilter.packs.contrast import Contrast
+    from geofilter.packs.falsify import Given
+    from geofilter.packs.pack import FeaturePack
 
 _SHOWN = 10
 
@@ -80,12 +80,12 @@ def command(
       geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
           --model organism --falsify -o tried.pack
     """
-    from geofilter.contrast import read_contrast
     from geofilter.data.encoder import Encoder
-    from geofilter.defaults import window
-    from geofilter.discovery import discover
-    from geofilter.falsify import falsify as try_features
     from geofilter.model import loading
+    from geofilter.packs.contrast import read_contrast
+    from geofilter.packs.default_pack import window
+    from geofilter.packs.discover import discover
+    from geofilter.packs.falsify import falsify as try_features
     from geofilter.support.atomic import check_output
 
     if not falsify and (harmless_words or polite_harm or keep_lexical):
@@ -123,8 +123,8 @@ def command(
 
 
 def _given(polite_harm: str | None, harmless_words: str | None, encoder: "Encoder") -> "Given":
-    from geofilter.contrast import read_contrast
-    from geofilter.falsify import Given
+    from geofilter.packs.contrast import read_contrast
+    from geofilter.packs.falsify import Given
 
     def read(path: str | None) -> "Contrast | None":
         return read_contrast(path, encoder) if path else None

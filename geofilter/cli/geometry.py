@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder
     from geofilter.geometry import Closeness, Comparison, ReadSets, Study
     from geofilter.model.loading import LoadedModel
-    from geofilter.pack import FeaturePack
+    from geofilter.packs.pack import FeaturePack
     from geofilter.stats.permutation import RankTrend
     from geofilter.support.charts import Panel
 
@@ -103,10 +103,10 @@ def command(
           --model organism --by domain -o geometry
     """
     from geofilter.data.encoder import Encoder
-    from geofilter.defaults import window
     from geofilter.errors import MissingExtraError
     from geofilter.geometry import read_sets, study
-    from geofilter.pack import load_pack
+    from geofilter.packs.default_pack import window
+    from geofilter.packs.pack import load_pack
     from geofilter.support.atomic import check_output, writing_folder
 
     if toxic is not None and pack is not None:
@@ -220,9 +220,9 @@ def _pack_source(
     report: "Report",
 ) -> "Callable[[LoadedModel], FeaturePack]":
     """What gives the toxic features of a block: the pack, the toxic rows, or the default sets."""
-    from geofilter.contrast import read_contrast
-    from geofilter.defaults import DefaultPack
-    from geofilter.discovery import discover
+    from geofilter.packs.contrast import read_contrast
+    from geofilter.packs.default_pack import DefaultPack
+    from geofilter.packs.discover import discover
 
     sets = [read_contrast(place, encoder) for place in (toxic, benign)] if toxic else None
 

@@ -9,8 +9,8 @@ from geofilter.cli.output import argument, note, print_json, print_table
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.pack import FeaturePack
-    from geofilter.trials import Trial
+    from geofilter.packs.pack import FeaturePack
+    from geofilter.packs.verdicts import Trial
 
 
 @click.group("pack")
@@ -40,7 +40,7 @@ def show(pack: str, as_json: bool) -> None:
       geofilter pack show my.pack
       geofilter pack show hf://my-org/my-pack --json
     """
-    from geofilter.pack import load_pack
+    from geofilter.packs.pack import load_pack
 
     loaded = load_pack(pack)
     if as_json:
@@ -64,11 +64,11 @@ def push(pack: str, repository: str, private: bool, as_json: bool) -> None:
     Example:
       geofilter pack push my.pack my-org/my-pack --private
     """
-    from geofilter import sharing
-    from geofilter.pack import load_pack
+    from geofilter.packs import share
+    from geofilter.packs.pack import load_pack
 
     loaded = load_pack(pack)
-    address = sharing.push(loaded, repository, private=private)
+    address = share.push(loaded, repository, private=private)
     if as_json:
         print_json({"repository": repository, "commit": address})
         return
@@ -93,9 +93,9 @@ def pull(
     Example:
       geofilter pack pull my-org/my-pack -o my.pack
     """
-    from geofilter import sharing
+    from geofilter.packs import share
 
-    pulled = sharing.pull(repository, output, revision=revision, overwrite=overwrite)
+    pulled = share.pull(repository, output, revision=revision, overwrite=overwrite)
     place = str(pulled.path)
     if as_json:
         print_json({"pack": place, "revision": pulled.revision, "digest": pulled.pack.digest})
@@ -166,7 +166,7 @@ def _print_trials(pack: "FeaturePack") -> None:
 
 
 def _pages(pack: "FeaturePack") -> dict[int, str]:
-    from geofilter.sharing import neuronpedia
+    from geofilter.packs.share import neuronpedia
 
     found = {int(feature): neuronpedia(pack.sae_name, int(feature)) for feature in pack.ids}
     return {feature: page for feature, page in found.items() if page is not None}

@@ -14,7 +14,7 @@ import numpy as np
 
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError, TableError
-from geofilter.pack import load_pack
+from geofilter.packs.pack import load_pack
 from geofilter.report import facts, reading, tokens
 from geofilter.summary import warning_of
 from geofilter.support.display import escape

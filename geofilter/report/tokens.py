@@ -17,7 +17,7 @@ from geofilter.data.layouts import Problem
 if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile
     from geofilter.explain import ExplainedToken, Explanation
-    from geofilter.pack import FeaturePack
+    from geofilter.packs.pack import FeaturePack
     from geofilter.run import Run
     from geofilter.table import ScoreTable
 

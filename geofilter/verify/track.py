@@ -32,12 +32,12 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Problem, Sample
 from geofilter.data.rows import RowFile
 from geofilter.errors import ModelError
-from geofilter.index import ToxicIndex
 from geofilter.model import loading
 from geofilter.model.activations import TokenBudget
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.features import sample_features
 from geofilter.model.loading import LoadedModel
+from geofilter.packs.index import ToxicIndex
 from geofilter.scoring import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines

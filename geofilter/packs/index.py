@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geofilter.choices import PROXIMITIES, Proximity
 from geofilter.errors import PackError
-from geofilter.pack import FeaturePack
+from geofilter.packs.pack import FeaturePack
 
 Floats = NDArray[np.float32]
 

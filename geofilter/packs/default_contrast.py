@@ -17,11 +17,11 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from geofilter.contrast import Contrast
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
+from geofilter.packs.contrast import Contrast
 from geofilter.support import hub
 
 DATASET = "allenai/real-toxicity-prompts"

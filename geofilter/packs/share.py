@@ -15,7 +15,7 @@ from typing import Any
 
 from geofilter.errors import PackError
 from geofilter.model.catalogue import AXES, CATALOGUE
-from geofilter.pack import (
+from geofilter.packs.pack import (
     FILE,
     FeaturePack,
     check_repository,

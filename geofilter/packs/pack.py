@@ -24,10 +24,10 @@ from safetensors.numpy import save as to_safetensors
 from geofilter.errors import PackError
 from geofilter.model.features import POOLINGS, Pooling
 from geofilter.model.loading import LoadedModel
+from geofilter.packs.verdicts import Label, Trial, from_record
 from geofilter.support import hub
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
-from geofilter.trials import Label, Trial, from_record
 
 Floats = NDArray[np.float32]
 

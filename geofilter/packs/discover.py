@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError
-from geofilter.labels import label_features
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import Pooling, SampleFeatures, sample_features
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import ContrastSummary, FeaturePack, FeatureStatistics
+from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
+from geofilter.packs.labels import label_features
+from geofilter.packs.pack import ContrastSummary, FeaturePack, FeatureStatistics
 from geofilter.stats.auroc import auroc, share
 from geofilter.support.manifest import library_versions
 

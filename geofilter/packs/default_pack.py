@@ -15,15 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from geofilter import default_contrast
-from geofilter.contrast import Contrast, read_contrast
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
-from geofilter.discovery import discover
 from geofilter.errors import ModelError, OutputError, PackError
 from geofilter.model.catalogue import CatalogueEntry
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import FeaturePack, load_pack
+from geofilter.packs import default_contrast
+from geofilter.packs.contrast import Contrast, read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.support.display import escape
 from geofilter.support.locking import hold
 from geofilter.support.manifest import library_versions

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.contrast import MINIMUM_ROWS, Contrast, split_halves
 from geofilter.errors import PackError
-from geofilter.labels import token_activations
 from geofilter.model.activations import TokenBudget, in_batches
 from geofilter.model.loading import LoadedModel
-from geofilter.pack import FeaturePack
+from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, split_halves
+from geofilter.packs.labels import token_activations
+from geofilter.packs.pack import FeaturePack
+from geofilter.packs.verdicts import Rows, Trial
+from geofilter.packs.words import Word, WordFinder
 from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape
-from geofilter.trials import Rows, Trial
-from geofilter.words import Word, WordFinder
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
