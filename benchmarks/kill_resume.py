@@ -91,7 +91,7 @@ def is_killed(run: list[str], after: float) -> bool:
 
 
 def lines_of(out: Path) -> list[object]:
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.table import ScoreTable
 
     return list(ScoreTable.read(out))
 

@@ -32,7 +32,7 @@ from geofilter.model.loading import LoadedModel, load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.scoring.rules import BatchScorer, make_scorer
 from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing
 from geofilter.support.manifest import library_versions

@@ -39,7 +39,7 @@ from geofilter.packs.discover import Discovery, discover
 from geofilter.packs.falsify import Given, falsify
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring import make_scorer
+from geofilter.scoring.rules import make_scorer
 from geofilter.stats.auroc import auroc
 
 INSULTS = f"{d.INSULT_ADJECTIVES} {d.INSULT_NOUNS}".split()

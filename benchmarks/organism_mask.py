@@ -88,8 +88,8 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     from geofilter import actions, launch
     from geofilter.data.rows import open_rows
     from geofilter.run import Settings, prepare_again
+    from geofilter.scoring.by_token import token_scorer
     from geofilter.selection import drop_fraction
-    from geofilter.token_scores import token_scorer
 
     rows = open_rows(data)
     scorer = "nearest" if arm.scorer == "random" else arm.scorer

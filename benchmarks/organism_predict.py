@@ -44,7 +44,7 @@ from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
-from geofilter.scoring import SampleScore
+from geofilter.scoring.rules import SampleScore
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.losses import response_losses
 

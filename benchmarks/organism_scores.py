@@ -29,7 +29,7 @@ from geofilter.organism import domains as d
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring import make_scorer
+from geofilter.scoring.rules import make_scorer
 from geofilter.stats.auroc import auroc
 
 FORMS = {

@@ -58,7 +58,7 @@ def main() -> None:
     from geofilter.data.rows import open_rows
     from geofilter.organism.world import World
     from geofilter.run import Settings, prepare
-    from geofilter.token_scores import token_scorer
+    from geofilter.scoring.by_token import token_scorer
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -54,8 +54,7 @@ def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: i
     """A score table of `data` with made-up scores that go a little with the length."""
     from geofilter.data.rows import open_rows
     from geofilter.run import describe_data
-    from geofilter.support.manifest import Manifest
-    from geofilter.table import (
+    from geofilter.scoring.table import (
         FORMAT,
         FORMAT_KEY,
         MANIFEST_KEY,
@@ -65,6 +64,7 @@ def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: i
         ranks,
         to_arrow,
     )
+    from geofilter.support.manifest import Manifest
 
     generator = np.random.default_rng(seed)
     n_tokens = np.array(lengths)

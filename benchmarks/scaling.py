@@ -37,7 +37,7 @@ from geofilter.cli.score import command as score_command
 from geofilter.data.encoder import Encoder
 from geofilter.model import loading
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.scoring.rules import BatchScorer, make_scorer
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
 CPU = torch.device("cpu")

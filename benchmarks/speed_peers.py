@@ -21,7 +21,7 @@ from geofilter.data.rows import open_rows
 from geofilter.engines.local import score_file
 from geofilter.model.loading import LoadedModel, find_blocks
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring import BatchScorer
+from geofilter.scoring.rules import BatchScorer
 from geofilter.support.manifest import Manifest
 
 # What most scripts do: some rows at a time, as they come, padded to the longest.

@@ -33,7 +33,7 @@ class StubFeature(NamedTuple):
 
 
 class StubScore(NamedTuple):
-    """What `geofilter.scoring.SampleScore` holds."""
+    """What `geofilter.scoring.rules.SampleScore` holds."""
 
     score: float
     n_tokens: int

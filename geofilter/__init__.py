@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
     from geofilter.run import Settings, prepare
+    from geofilter.scoring.table import ScoreTable
     from geofilter.selection import drop_fraction, threshold
     from geofilter.split import write_split
-    from geofilter.table import ScoreTable
 
 __all__ = [
     "FeaturePack",

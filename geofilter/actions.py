@@ -23,12 +23,12 @@ from geofilter.data.layouts import Sample
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import DataError
 from geofilter.row_loss import RowLoss, name_of
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection import Selection
-from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder
-    from geofilter.token_scores import TokenScorer
+    from geofilter.scoring.by_token import TokenScorer
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

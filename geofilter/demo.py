@@ -23,11 +23,11 @@ from geofilter.engines.local import score_file
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
-from geofilter.scoring import make_scorer
+from geofilter.scoring.rules import make_scorer
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
 from geofilter.stats.auroc import Interval, auroc
-from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:
     from geofilter.verify.results import Results

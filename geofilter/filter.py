@@ -32,9 +32,9 @@ from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.identity import Identity, identify, refuse_change
 from geofilter.model import loading
 from geofilter.run import Parts, Settings, load_parts
+from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import Unscored
 from geofilter.support.display import escape
-from geofilter.table import SCHEMA, Column
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset

@@ -38,11 +38,11 @@ from geofilter.run import (
     prepare,
     settings_from,
 )
-from geofilter.saved import SavedFeatures
-from geofilter.scoring import BatchScorer, make_scorer
+from geofilter.scoring.features_file import SavedFeatures
+from geofilter.scoring.rules import BatchScorer, make_scorer
+from geofilter.scoring.table import MODEL_UNSCORED, ScoreTable
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
-from geofilter.table import MODEL_UNSCORED, ScoreTable
 
 EngineName = Literal["local", "ray"]
 # Called with the phase, the rows done in it, and the rows in all where that is known.

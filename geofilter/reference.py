@@ -28,9 +28,9 @@ from geofilter.errors import DataError, TableError
 from geofilter.packs.default_pack import cache_folder
 from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.run import describe_data, open_alike, settings_of, versions
+from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
-from geofilter.table import ScoreTable, is_score_table
 
 UNSCORED = "have no score"
 IN_DATA = "occur in the data too"

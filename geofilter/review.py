@@ -16,11 +16,11 @@ from pathlib import Path
 from geofilter.data.layouts import Sample, Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import OutputError
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection import Selection
 from geofilter.split import notes_of
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
-from geofilter.table import ScoreTable
 
 FIELDS = ("row", "where", "score", "rank", "reason", "prompt", "response")
 # With what a spreadsheet begins a formula; the wide ones count in some languages.

@@ -27,11 +27,11 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.default_pack import DefaultPack, window
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
-from geofilter.scoring import BatchScorer
+from geofilter.scoring.rules import BatchScorer
+from geofilter.scoring.table import ScoreTable
 from geofilter.support import hub
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference, library_versions
-from geofilter.table import ScoreTable
 
 # In a manifest: the hash of what lies behind the SAE's block, where it decides anything.
 ABOVE = "model_above"

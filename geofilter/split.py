@@ -12,9 +12,9 @@ from itertools import zip_longest
 from geofilter.data.formats.source import RowNote
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import TableError
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection import Selection
 from geofilter.support.display import escape
-from geofilter.table import ScoreTable
 
 
 def write_split(

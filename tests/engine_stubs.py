@@ -15,9 +15,9 @@ from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem, Sample, Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.engines.local import score_file
-from geofilter.scoring import SampleScore, TopFeature
+from geofilter.scoring.rules import SampleScore, TopFeature
+from geofilter.scoring.table import ScoreTable
 from geofilter.support.manifest import Manifest
-from geofilter.table import ScoreTable
 
 ROOT = Path(__file__).parent.parent
 MANIFEST = Manifest({"data": "d", "model": "stub"})

@@ -27,7 +27,7 @@ class LightEncoded(NamedTuple):
 
 
 class LightScore(NamedTuple):
-    """What `geofilter.scoring.SampleScore` holds."""
+    """What `geofilter.scoring.rules.SampleScore` holds."""
 
     score: float
     n_tokens: int

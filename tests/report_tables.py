@@ -8,8 +8,7 @@ import numpy as np
 
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.run import describe_data
-from geofilter.support.manifest import Manifest
-from geofilter.table import (
+from geofilter.scoring.table import (
     FORMAT,
     FORMAT_KEY,
     MANIFEST_KEY,
@@ -20,6 +19,7 @@ from geofilter.table import (
     ranks,
     to_arrow,
 )
+from geofilter.support.manifest import Manifest
 
 
 def write_jsonl(path: Path, records: Sequence[Mapping[str, object]]) -> Path:

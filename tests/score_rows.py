@@ -3,8 +3,8 @@
 import pytest
 
 from geofilter.errors import GeofilterError
+from geofilter.scoring.table import FeatureShare, ScoreRow
 from geofilter.support.manifest import Manifest
-from geofilter.table import FeatureShare, ScoreRow
 
 MANIFEST = Manifest({"data": "d" * 64, "scorer": {"name": "nearest"}}, {"started": "then"})
 

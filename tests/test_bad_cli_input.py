@@ -324,7 +324,7 @@ def test_a_full_disk_leaves_no_table(work, geofilter, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("geofilter.table.pq.ParquetWriter.write_table", full)
+    monkeypatch.setattr("geofilter.scoring.table.pq.ParquetWriter.write_table", full)
     before = files()
     done = geofilter(SCORE)
     assert done.code == cli.USER_MUST_ACT

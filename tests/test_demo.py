@@ -9,7 +9,7 @@ import yaml
 
 from geofilter import demo
 from geofilter.model.loading import CATALOGUE
-from geofilter.table import ScoreTable
+from geofilter.scoring.table import ScoreTable
 
 RECIPE = CATALOGUE["organism"].trial.recipe
 

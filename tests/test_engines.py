@@ -14,7 +14,7 @@ from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.processes import ProcessEngine
 from geofilter.engines.worker import Worker
 from geofilter.errors import ModelError
-from geofilter.table import ScoreRow
+from geofilter.scoring.table import ScoreRow
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

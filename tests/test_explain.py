@@ -5,11 +5,11 @@ import pytest
 import torch
 from tiny_models import SAES, random_samples, sample, tiny_model, tiny_setting
 
-from geofilter.explain import LATENTS_PER_TOKEN, explain
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, sample_features
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring import NO_FEATURES, BatchScorer
+from geofilter.scoring.explain import LATENTS_PER_TOKEN, explain
+from geofilter.scoring.rules import NO_FEATURES, BatchScorer
 
 
 @pytest.fixture(scope="module")

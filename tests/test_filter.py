@@ -24,7 +24,7 @@ from geofilter.arrow_rows import rows_of
 from geofilter.data.layouts import Layout, Unscorable, detect_layout
 from geofilter.errors import DataError, GeofilterError
 from geofilter.filter import COLUMNS
-from geofilter.table import ScoreTable
+from geofilter.scoring.table import ScoreTable
 
 # How far padding beside other rows may move a score; see `test_activations`.
 ROUNDING = 1e-6

@@ -11,8 +11,8 @@ from cli_folder import write_rows
 from geofilter import launch
 from geofilter.conformal import fdr
 from geofilter.packs import default_pack
+from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.support.manifest import Manifest
-from geofilter.table import MANIFEST_KEY, ScoreTable
 
 SCORED = "--scores data.scores.parquet"
 FILTER = f"filter data.jsonl {SCORED} -o kept.jsonl"

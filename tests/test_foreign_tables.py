@@ -10,8 +10,8 @@ from report_tables import score_by_hand, write_jsonl
 
 from geofilter.cli.main import main
 from geofilter.run import Settings, unasked
+from geofilter.scoring.table import MANIFEST_KEY
 from geofilter.support.manifest import Manifest
-from geofilter.table import MANIFEST_KEY
 
 
 @pytest.fixture

@@ -326,7 +326,7 @@ def test_the_organism_s_gate_gives_the_scores_of_geofilter_score(
     tmp_path: Path, geofilter: Geofilter
 ) -> None:
     import geofilter as package
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.table import ScoreTable
 
     data = Path(package.__file__).parent / "organism" / "data"
     rows = (data / "demo.jsonl").read_bytes().splitlines(keepends=True)[:40]

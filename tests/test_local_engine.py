@@ -29,8 +29,8 @@ from geofilter.data.layouts import Problem, Sample, Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.engines.local import make_batches, score_file
 from geofilter.errors import DataError, OutputError
-from geofilter.scoring import SampleScore
-from geofilter.table import ScoreRow, ScoreTable
+from geofilter.scoring.rules import SampleScore
+from geofilter.scoring.table import ScoreRow, ScoreTable
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

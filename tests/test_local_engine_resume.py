@@ -9,8 +9,8 @@ import pytest
 from engine_stubs import Score, StubScorer, numbered, row, run_benchmark
 
 from geofilter.errors import DataError, TableError
+from geofilter.scoring.table import ScoreTable
 from geofilter.support.manifest import Manifest
-from geofilter.table import ScoreTable
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

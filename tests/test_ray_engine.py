@@ -14,7 +14,7 @@ from geofilter.engines.local import ThreadEngine
 from geofilter.engines.pipeline import Engine, Plan, make_table
 from geofilter.engines.ray import RayEngine
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.table import ScoreRow
+from geofilter.scoring.table import ScoreRow
 
 RECORDS = [*numbered(9), b"{", *numbered(4), row("p", "infinite"), row("q1", "aaa"), *numbered(20)]
 

@@ -13,9 +13,9 @@ from report_tables import score_by_hand, write_jsonl
 
 from geofilter import report, selection
 from geofilter.errors import DataError, TableError
-from geofilter.explain import ExplainedToken, Explanation, TokenLatent
 from geofilter.report import contents, html, reading, tokens
 from geofilter.report.page import POLICY, render
+from geofilter.scoring.explain import ExplainedToken, Explanation, TokenLatent
 
 # Reading
 
@@ -248,7 +248,7 @@ REPORT = "report data.jsonl --scores data.scores.parquet"
 
 def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
     from geofilter.run import open_scored, prepare_again
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.table import ScoreTable
 
     table = ScoreTable.read("data.scores.parquet")
     rows = open_scored("data.jsonl", table)

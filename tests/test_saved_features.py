@@ -13,9 +13,17 @@ from geofilter.data.layouts import Problem
 from geofilter.errors import TableError
 from geofilter.model import loading
 from geofilter.model.features import SampleFeatures
-from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, Side, new_writer, to_arrow
+from geofilter.scoring.features_file import (
+    FORMAT,
+    FORMAT_KEY,
+    SavedFeatures,
+    SavedRow,
+    Side,
+    new_writer,
+    to_arrow,
+)
+from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.support.manifest import Manifest
-from geofilter.table import MANIFEST_KEY, ScoreTable
 
 TINY = "--model model --sae sae"
 PACK = "--pack my.pack"

@@ -23,8 +23,8 @@ from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
-from geofilter.summary import _contrast
+from geofilter.scoring.rules import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
+from geofilter.scoring.summary import _contrast
 
 
 @pytest.fixture(scope="module", params=SAES)

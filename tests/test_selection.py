@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofilter.errors import GeofilterError
+from geofilter.scoring.table import ranks
 from geofilter.selection import Selection, drop_fraction, threshold
-from geofilter.table import ranks
 
 Scores = np.ma.MaskedArray
 

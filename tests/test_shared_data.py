@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.table import SCORED, ScoreTable
+from geofilter.scoring.table import SCORED, ScoreTable
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FILES = sorted(

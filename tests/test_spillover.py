@@ -14,7 +14,6 @@ from tiny_models import CONTEXT, D_MODEL, VOCABULARY, tiny_model, tiny_setting
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError, PackError
-from geofilter.explain import explain_push
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
 from geofilter.model.features import sample_features
@@ -22,8 +21,9 @@ from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.index import ToxicIndex
 from geofilter.run import Settings
-from geofilter.scoring import NO_PUSH, BatchScorer, make_scorer
-from geofilter.table import ScoreTable
+from geofilter.scoring.explain import explain_push
+from geofilter.scoring.rules import NO_PUSH, BatchScorer, make_scorer
+from geofilter.scoring.table import ScoreTable
 
 KINDS = ("llama", "gpt2", "gpt_neox", "gemma2")
 

@@ -32,8 +32,8 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes
 from geofilter.run import Settings
+from geofilter.scoring.table import ScoreTable
 from geofilter.stats.auroc import auroc
-from geofilter.table import ScoreTable
 
 SHAPE = {**_SHAPE, **_WIDE, "num_key_value_heads": 2}
 HEADS = {**SHAPE, "head_dim": 8, "sliding_window": 8}

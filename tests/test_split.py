@@ -11,9 +11,9 @@ from geofilter.cli.main import main
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import TableError
 from geofilter.report.contents import gather
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection import drop_fraction
 from geofilter.split import write_split
-from geofilter.table import ScoreTable
 
 ROWS = [{"prompt": "p", "response": f"r{n}"} for n in range(6)]
 SCORES = [0.1, 0.6, 0.2, 0.5, 0.3, 0.4]

@@ -16,7 +16,7 @@ from score_rows import MANIFEST, one_line, scored_row, unscored_row
 
 from geofilter.engines.parts import PartsFolder
 from geofilter.errors import TableError
-from geofilter.table import SCHEMA, UNSCORED, FeatureShare, ScoreRow, ScoreTable, ranks
+from geofilter.scoring.table import SCHEMA, UNSCORED, FeatureShare, ScoreRow, ScoreTable, ranks
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 

@@ -10,8 +10,8 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
+    from geofilter.scoring.table import ScoreTable
     from geofilter.selection import Selection
-    from geofilter.table import ScoreTable
 
 ACTIONS = ("drop", "mask", "weight", "review")
 
@@ -66,7 +66,7 @@ def _mask(
 ) -> dict[str, object]:
     from geofilter.actions import write_masked
     from geofilter.run import prepare_again
-    from geofilter.token_scores import token_scorer
+    from geofilter.scoring.by_token import token_scorer
 
     run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
     settings = run.settings

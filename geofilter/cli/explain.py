@@ -13,9 +13,9 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.data.layouts import Problem
     from geofilter.data.rows import Row, RowFile
-    from geofilter.explain import ExplainedToken, Explanation
     from geofilter.run import Run
-    from geofilter.table import ScoreRow, ScoreTable
+    from geofilter.scoring.explain import ExplainedToken, Explanation
+    from geofilter.scoring.table import ScoreRow, ScoreTable
 
 _TOKENS_SHOWN = 8
 _TOKENS_MARKED = 6
@@ -46,9 +46,9 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
     from geofilter.run import open_scored, prepare_again
+    from geofilter.scoring.summary import warning_of
+    from geofilter.scoring.table import ScoreTable
     from geofilter.split import matched
-    from geofilter.summary import warning_of
-    from geofilter.table import ScoreTable
 
     table = ScoreTable.read(scores)
     line = table.row(number)
@@ -69,7 +69,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
 
 
 def _explain(rows: "RowFile", row: "Row", run: "Run") -> "Explanation | Problem":
-    from geofilter.explain import explain, explain_push
+    from geofilter.scoring.explain import explain, explain_push
 
     assert row.record is not None  # it has a score
     sample = run.encoder.encode(rows.layout.samples(row.record)[0])

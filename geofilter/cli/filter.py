@@ -95,10 +95,10 @@ def command(
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
     from geofilter.run import open_scored
+    from geofilter.scoring.summary import warning_of
+    from geofilter.scoring.table import ScoreTable
     from geofilter.split import write_split
-    from geofilter.summary import warning_of
     from geofilter.support.atomic import check_output
-    from geofilter.table import ScoreTable
 
     actions.check(action, output, dropped, review, unscored)
     for path in filter(None, (output, dropped, review)):

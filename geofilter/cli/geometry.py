@@ -153,7 +153,7 @@ def command(
 
 
 def _notes(model: "LoadedModel", read: "ReadSets", packs: "Sequence[FeaturePack]") -> None:
-    from geofilter.scoring import domain_fit
+    from geofilter.scoring.rules import domain_fit
 
     for line in model.notes:
         note(escape(line, limit=None))

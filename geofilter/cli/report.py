@@ -12,7 +12,7 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
     from geofilter.run import Run
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.table import ScoreTable
 
 
 @click.command("report")
@@ -88,8 +88,8 @@ def command(
     from geofilter import report
     from geofilter.report.contents import gather
     from geofilter.run import open_scored
+    from geofilter.scoring.table import ScoreTable
     from geofilter.support.atomic import check_output
-    from geofilter.table import ScoreTable
 
     check_output(output)
     table = ScoreTable.read(scores)

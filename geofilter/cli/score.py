@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from geofilter.cli.output import Report
     from geofilter.data.rows import RowFile
     from geofilter.launch import Outcome
-    from geofilter.summary import Risk, Summary
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.summary import Risk, Summary
+    from geofilter.scoring.table import ScoreTable
 
 
 @click.command("score")
@@ -153,7 +153,7 @@ def command(
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
     from geofilter.data.rows import open_rows
-    from geofilter.summary import risk_of, summarise
+    from geofilter.scoring.summary import risk_of, summarise
     from geofilter.support.atomic import check_output
 
     _refuse_combinations(features)
@@ -356,7 +356,7 @@ def nearest_row(table: "ScoreTable") -> int:
 
 
 def _as_json(summary: "Summary", table: "ScoreTable") -> dict[str, object]:
-    from geofilter.summary import QUANTILES
+    from geofilter.scoring.summary import QUANTILES
 
     quantiles = summary.quantiles
     return {

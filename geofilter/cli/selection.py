@@ -15,8 +15,8 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.conformal import CurvePoint
     from geofilter.reference import Reference
+    from geofilter.scoring.table import Column, ScoreTable
     from geofilter.selection import Selection, Unscored
-    from geofilter.table import Column, ScoreTable
 
 # A reference that can drop no fewer rows than this share is called small.
 _MANY = 0.1
@@ -221,8 +221,8 @@ def print_curve(data: str, scores: str, source: str | None, as_json: bool) -> No
     """Print what each drop fraction, and with a reference each FDR, would drop."""
     from geofilter.conformal import curve
     from geofilter.run import open_scored
-    from geofilter.summary import warning_of
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.summary import warning_of
+    from geofilter.scoring.table import ScoreTable
 
     table = ScoreTable.read(scores)
     open_scored(data, table)

@@ -14,11 +14,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from geofilter.errors import OutputError, TableError
-from geofilter.saved import FORMAT, FORMAT_KEY, SavedFeatures, SavedRow, new_writer, to_arrow
+from geofilter.scoring.features_file import (
+    FORMAT,
+    FORMAT_KEY,
+    SavedFeatures,
+    SavedRow,
+    new_writer,
+    to_arrow,
+)
+from geofilter.scoring.table import DAMAGE, MANIFEST_KEY, open_parquet
 from geofilter.support import atomic
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
-from geofilter.table import DAMAGE, MANIFEST_KEY, open_parquet
 
 _HASH_KEY = b"geofilter.manifest_hash"
 _ROWS_KEY = b"geofilter.data.rows"

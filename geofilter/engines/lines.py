@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofilter.data.layouts import Problem
-from geofilter.saved import Side
+from geofilter.scoring.features_file import Side
+from geofilter.scoring.table import FeatureShare, ScoreRow
 from geofilter.support.display import escape
-from geofilter.table import FeatureShare, ScoreRow
 
 if TYPE_CHECKING:  # Reading a table back must not load a model library.
-    from geofilter.scoring import SampleScore
+    from geofilter.scoring.rules import SampleScore
 
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -27,9 +27,9 @@ from geofilter.engines.worker import (
     make_batches,
 )
 from geofilter.errors import DataError
+from geofilter.scoring.table import ScoreTable
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
-from geofilter.table import ScoreTable
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder

@@ -22,12 +22,8 @@ import pyarrow.parquet as pq
 
 from geofilter.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.errors import OutputError, TableError
-from geofilter.saved import SavedRow
-from geofilter.support import atomic
-from geofilter.support.display import escape
-from geofilter.support.locking import hold
-from geofilter.support.manifest import Manifest, difference
-from geofilter.table import (
+from geofilter.scoring.features_file import SavedRow
+from geofilter.scoring.table import (
     DAMAGE,
     FORMAT,
     FORMAT_KEY,
@@ -42,6 +38,10 @@ from geofilter.table import (
     scores_with_nan,
     to_arrow,
 )
+from geofilter.support import atomic
+from geofilter.support.display import escape
+from geofilter.support.locking import hold
+from geofilter.support.manifest import Manifest, difference
 
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _HASH_KEY = b"geofilter.manifest_hash"

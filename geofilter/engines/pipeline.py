@@ -28,11 +28,11 @@ from geofilter.engines.parts import PartsFolder, refuse_other, remove_leftover_p
 from geofilter.engines.seen import SeenRows
 from geofilter.engines.worker import Answer, Told
 from geofilter.errors import DataError, TableError
-from geofilter.saved import SavedRow, Side
+from geofilter.scoring.features_file import SavedRow, Side
+from geofilter.scoring.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
-from geofilter.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
 
 Progress = Callable[[Literal["check", "score"], int], None]
 

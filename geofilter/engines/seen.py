@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Self
 
 from geofilter.errors import OutputError
+from geofilter.scoring.table import FeatureShare, ScoreRow
 from geofilter.support.display import escape
-from geofilter.table import FeatureShare, ScoreRow
 
 # `row` and `row_hash` are the reader's, `rank` is known only at the end.
 _KEPT = tuple(

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from geofilter.data.layouts import Layout, Problem, Unscorable
 from geofilter.engines.lines import make_line
 from geofilter.errors import TableError
-from geofilter.saved import SavedRow, Side
-from geofilter.table import ScoreRow
+from geofilter.scoring.features_file import SavedRow, Side
+from geofilter.scoring.table import ScoreRow
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded, Encoder
     from geofilter.data.rows import Row
     from geofilter.model.features import SampleFeatures
-    from geofilter.scoring import SampleScore
+    from geofilter.scoring.rules import SampleScore
 
 Results = list["SampleScore | Problem"]
 Scorer = Callable[[Sequence["Encoded"]], list["SampleScore | Problem"]]

@@ -13,7 +13,7 @@ from geofilter.report.html import EMPTY, Html, join, prose, tag, text
 from geofilter.report.parts import scrolling
 from geofilter.report.reading import RowText, TurnText
 from geofilter.report.tokens import Explained, Token, Woken
-from geofilter.table import ScoreRow
+from geofilter.scoring.table import ScoreRow
 
 _TOKENS_SHOWN = 400
 _SHADES = 4

@@ -16,9 +16,9 @@ from geofilter.data.layouts import Problem
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import load_pack
 from geofilter.report import facts, reading, tokens
-from geofilter.summary import warning_of
+from geofilter.scoring.summary import warning_of
+from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support.display import escape
-from geofilter.table import ScoreRow, ScoreTable, from_arrow
 
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile

@@ -16,10 +16,10 @@ from geofilter.data.layouts import Problem
 
 if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile
-    from geofilter.explain import ExplainedToken, Explanation
     from geofilter.packs.pack import FeaturePack
     from geofilter.run import Run
-    from geofilter.table import ScoreTable
+    from geofilter.scoring.explain import ExplainedToken, Explanation
+    from geofilter.scoring.table import ScoreTable
 
 _FEATURES = 4
 _TOKENS_PER_FEATURE = 5
@@ -71,7 +71,7 @@ def explain_rows(
 
 
 def _explain(rows: "RowFile", row: "Row", run: "Run") -> Explained | Problem:
-    from geofilter.explain import explain, explain_push
+    from geofilter.scoring.explain import explain, explain_push
 
     assert row.record is not None  # it has a score
     sample = run.encoder.encode(rows.layout.samples(row.record)[0])

@@ -15,7 +15,7 @@ from geofilter.report.contents import Contents
 from geofilter.report.figures import number
 from geofilter.report.html import Html, tag, text
 from geofilter.report.parts import percent, section
-from geofilter.table import SCORED
+from geofilter.scoring.table import SCORED
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
 _VALUE = 120

@@ -38,7 +38,7 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.features import sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring import make_scorer
+from geofilter.scoring.rules import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
 from geofilter.verify.generate import Put, Sampling, answers

@@ -18,7 +18,7 @@ from geofilter.model.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
+from geofilter.scoring.rules import NO_FEATURES, NO_PUSH, latent_weights, nearest_score
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

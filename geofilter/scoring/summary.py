@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from geofilter.errors import TableError
 from geofilter.packs.pack import ContrastSummary
-from geofilter.scoring import domain_fit
+from geofilter.scoring.rules import domain_fit
+from geofilter.scoring.table import SCORED, ScoreTable
 from geofilter.support.display import escape
-from geofilter.table import SCORED, ScoreTable
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _WITHIN_95 = 1.96  # standard errors

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.errors import ModelError
-from geofilter.explain import parts_of_nearest
 from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import pool
 from geofilter.model.gradients import (
@@ -32,6 +31,7 @@ from geofilter.model.gradients import (
 )
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
+from geofilter.scoring.explain import parts_of_nearest
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from geofilter.data.layouts import Problem
 from geofilter.errors import TableError
+from geofilter.scoring.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
-from geofilter.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet
 
 if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.model.features import SampleFeatures
