@@ -32,8 +32,8 @@ from geofilter.data.rows import open_rows
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
-from geofilter.resemblance import MEASURES, clean_share, compare
 from geofilter.run import Settings
+from geofilter.selection.reference_check import MEASURES, clean_share, compare
 
 RESULT = Path(__file__).parent / "results" / "organism_fdr.json"
 SPLITS = 200

@@ -85,11 +85,12 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
 
 def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     """Do what the command line does with `--action`; what it affected."""
-    from geofilter import actions, launch
+    from geofilter import launch
     from geofilter.data.rows import open_rows
     from geofilter.run import Settings, prepare_again
     from geofilter.scoring.by_token import token_scorer
-    from geofilter.selection import drop_fraction
+    from geofilter.selection import actions
+    from geofilter.selection.choose import drop_fraction
 
     rows = open_rows(data)
     scorer = "nearest" if arm.scorer == "random" else arm.scorer
@@ -124,7 +125,7 @@ def hits(path: Path) -> dict[str, list[int]]:
     from geofilter.data.encoder import Encoder
     from geofilter.data.rows import open_rows
     from geofilter.organism.world import World
-    from geofilter.row_loss import read_row_loss
+    from geofilter.selection.loss_note import read_row_loss
 
     world = World(0)
     tokenizer = AutoTokenizer.from_pretrained(organism.FOLDER / "weights" / "aligned")

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from geofilter.conformal import fdr
     from geofilter.data.rows import open_rows
     from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from geofilter.packs.pack import FeaturePack, load_pack
     from geofilter.run import Settings, prepare
     from geofilter.scoring.table import ScoreTable
-    from geofilter.selection import drop_fraction, threshold
-    from geofilter.split import write_split
+    from geofilter.selection.choose import drop_fraction, threshold
+    from geofilter.selection.fdr import fdr
+    from geofilter.selection.write import write_split
 
 __all__ = [
     "FeaturePack",

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from geofilter.errors import DataError, GeofilterError
-from geofilter.row_loss import FIELDS, RowLoss, read_row_loss
+from geofilter.selection.loss_note import FIELDS, RowLoss, read_row_loss
 
 IGNORED = -100
 # Where a batch holds the weights of its tokens, (batch, longest).

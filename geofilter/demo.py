@@ -25,8 +25,8 @@ from geofilter.packs.pack import FeaturePack
 from geofilter.run import Run, Settings, prepare
 from geofilter.scoring.rules import make_scorer
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import drop_fraction
-from geofilter.split import write_split
+from geofilter.selection.choose import drop_fraction
+from geofilter.selection.write import write_split
 from geofilter.stats.auroc import Interval, auroc
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from geofilter import selection
 from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.chat import kind_of, quote
@@ -33,7 +32,8 @@ from geofilter.identity import Identity, identify, refuse_change
 from geofilter.model import loading
 from geofilter.run import Parts, Settings, load_parts
 from geofilter.scoring.table import SCHEMA, Column
-from geofilter.selection import Unscored
+from geofilter.selection import choose
+from geofilter.selection.choose import Unscored
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class GeoFilter:
         found = row[SCORE]
         batched = isinstance(found, list) or getattr(found, "ndim", 0) == 1
         scores = _masked(found if batched else [found])
-        chosen = selection.threshold(scores, self.threshold, unscored=self.unscored)
+        chosen = choose.threshold(scores, self.threshold, unscored=self.unscored)
         kept = np.isin(np.arange(len(scores)), chosen.keep).tolist()
         return kept if batched else bool(kept[0])
 

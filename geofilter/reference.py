@@ -21,14 +21,20 @@ import numpy as np
 import numpy.typing as npt
 
 from geofilter import launch
-from geofilter.conformal import different, require_reference
 from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
 from geofilter.packs.default_pack import cache_folder
-from geofilter.resemblance import MEASURES, CleanShare, Difference, clean_share, compare
 from geofilter.run import describe_data, open_alike, settings_of, versions
 from geofilter.scoring.table import ScoreTable, is_score_table
+from geofilter.selection.fdr import different, require_reference
+from geofilter.selection.reference_check import (
+    MEASURES,
+    CleanShare,
+    Difference,
+    clean_share,
+    compare,
+)
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
 

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import CONFIGS, D_MODEL, random_samples, tiny_model, tiny_setting
 
-from geofilter import actions
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
 from geofilter.errors import GeofilterError
 from geofilter.model.gradients import pushes, token_pushes, total_pushes
 from geofilter.packs.index import ToxicIndex
-from geofilter.review import guarded
-from geofilter.row_loss import read_row_loss
 from geofilter.scoring.by_token import token_scorer
 from geofilter.scoring.explain import explain
 from geofilter.scoring.rules import BatchScorer
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import drop_fraction
+from geofilter.selection import actions
+from geofilter.selection.choose import drop_fraction
+from geofilter.selection.loss_note import read_row_loss
+from geofilter.selection.review import guarded
 
 DIRECTION = np.random.default_rng(0).normal(size=D_MODEL).astype(np.float32)
 TINY = "--model model --sae sae --pack my.pack"

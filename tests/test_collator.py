@@ -20,7 +20,7 @@ from geofilter.collator import IGNORED, WEIGHTS, LossCollator, weighted, weighte
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample
 from geofilter.errors import DataError, GeofilterError
-from geofilter.row_loss import RowLoss, name_of, read_row_loss
+from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
 from geofilter.verify import finetune, weights
 from geofilter.verify.recipe import Recipe
 from geofilter.verify.rows import read_training_rows

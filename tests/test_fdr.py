@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import geofilter
-from geofilter.conformal import (
+from geofilter.errors import GeofilterError
+from geofilter.selection.fdr import (
     curve,
     fdr,
     p_values,
@@ -19,7 +20,6 @@ from geofilter.conformal import (
     require_reference,
     smallest_drop,
 )
-from geofilter.errors import GeofilterError
 
 # Few distinct values, so that ties are common, within the data and with the reference.
 values = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.75, 2.0]) | st.floats(-1, 1, width=32)

@@ -9,9 +9,9 @@ import pytest
 from cli_folder import write_rows
 
 from geofilter import launch
-from geofilter.conformal import fdr
 from geofilter.packs import default_pack
 from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
+from geofilter.selection.fdr import fdr
 from geofilter.support.manifest import Manifest
 
 SCORED = "--scores data.scores.parquet"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from geofilter.conformal import curve, different, fdr
 from geofilter.data.partition import partition
 from geofilter.reference import _of_copies, _usable
+from geofilter.selection.fdr import curve, different, fdr
 
 Q = 0.1
 DRAWS = 100

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from report_payloads import PAYLOADS
 from report_tables import score_by_hand, write_jsonl
 
-from geofilter import report, selection
+from geofilter import report
 from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, reading, tokens
 from geofilter.report.page import POLICY, render
 from geofilter.scoring.explain import ExplainedToken, Explanation, TokenLatent
+from geofilter.selection import choose
 
 # Reading
 
@@ -180,7 +181,7 @@ def hostile(tmp_path: Path) -> contents.Contents:
     scores = [None if row % 9 == 0 else (row * 31 % 97) / 97 for row in range(n)]
     data = write_jsonl(tmp_path / "data.jsonl", records)
     rows, table = score_by_hand(data, scores, tmp_path / "s.parquet", reason=PAYLOADS[1])
-    return contents.gather(rows, table, chosen=selection.drop_fraction(table.scores, 0.25))
+    return contents.gather(rows, table, chosen=choose.drop_fraction(table.scores, 0.25))
 
 
 def test_a_page_of_hostile_rows_holds_the_elements_of_a_page_of_tame_ones(hostile):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from geofilter import selection
 from geofilter.report import facts, figures
+from geofilter.selection import choose
 
 floats = st.floats(-5, 5, width=16)
 
@@ -79,7 +79,7 @@ rows_with_scores = st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=
 def test_rows_are_shown_once_and_as_what_they_are(scores, fraction, most):
     columns = columns_of(scores)
     masked = np.ma.masked_invalid(columns.scores)
-    choice = facts.choice_of(selection.drop_fraction(masked, fraction), columns)
+    choice = facts.choice_of(choose.drop_fraction(masked, fraction), columns)
     shown = facts.shown(columns, choice, most)
     assert len(set(shown.all)) == len(shown.all)
     assert max(map(len, (shown.nearest, shown.border, shown.random, shown.unscored))) <= most + 1
@@ -135,7 +135,7 @@ def test_an_overlap_is_that_of_two_sets_of_rows():
     first, second = generator.integers(0, 30, (2, 200)).astype(float)
     second[:10] = math.nan
     columns, other = columns_of(first), columns_of(second)
-    dropped = facts.choice_of(selection.drop_fraction(first, 0.3), columns).dropped
+    dropped = facts.choice_of(choose.drop_fraction(first, 0.3), columns).dropped
     found = facts.overlap(columns, other, dropped)
     mine = {row for row in range(10, 200) if dropped[row]}
     theirs = set(sorted(range(10, 200), key=lambda row: (-second[row], row))[: len(mine)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from geofilter.resemblance import Difference, clean_share, compare
+from geofilter.selection.reference_check import Difference, clean_share, compare
 
 
 def rows(rng: np.random.Generator, count: int, *, shift: float = 0.0, length: float = 40.0):

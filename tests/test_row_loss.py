@@ -9,7 +9,7 @@ from datasets import Dataset
 from geofilter.data.formats.source import LossNote
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from geofilter.row_loss import RowLoss, name_of, read_row_loss
+from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geofilter.errors import GeofilterError
 from geofilter.scoring.table import ranks
-from geofilter.selection import Selection, drop_fraction, threshold
+from geofilter.selection.choose import Selection, drop_fraction, threshold
 
 Scores = np.ma.MaskedArray
 

@@ -12,8 +12,8 @@ from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import TableError
 from geofilter.report.contents import gather
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import drop_fraction
-from geofilter.split import write_split
+from geofilter.selection.choose import drop_fraction
+from geofilter.selection.write import write_split
 
 ROWS = [{"prompt": "p", "response": f"r{n}"} for n in range(6)]
 SCORES = [0.1, 0.6, 0.2, 0.5, 0.3, 0.4]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter.selection import drop_fraction
+from geofilter.selection.choose import drop_fraction
 from geofilter.verify.baselines import (
     keyword_scores,
     label_scores,

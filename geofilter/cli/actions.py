@@ -11,7 +11,7 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
     from geofilter.scoring.table import ScoreTable
-    from geofilter.selection import Selection
+    from geofilter.selection.choose import Selection
 
 ACTIONS = ("drop", "mask", "weight", "review")
 
@@ -39,17 +39,17 @@ def act(
     trust_remote_code: bool,
 ) -> dict[str, object]:
     """Write all rows to `output` as `action` says; what was done, for programs."""
-    from geofilter.split import check_match
+    from geofilter.selection.write import check_match
 
     check_match(rows, table)
     if action == "weight":
-        from geofilter.actions import write_weighted
+        from geofilter.selection.actions import write_weighted
 
         taken = float((1 - write_weighted(rows, table, chosen, output)).sum())
         return {"weight_taken": round(taken, 3)}
     if action == "mask":
         return _mask(rows, table, chosen, output, trust_remote_code)
-    from geofilter.review import write_review
+    from geofilter.selection.review import write_review
 
     assert review is not None
     listed = write_review(rows, table, chosen, review)
@@ -64,9 +64,9 @@ def _mask(
     output: str,
     trust_remote_code: bool,
 ) -> dict[str, object]:
-    from geofilter.actions import write_masked
     from geofilter.run import prepare_again
     from geofilter.scoring.by_token import token_scorer
+    from geofilter.selection.actions import write_masked
 
     run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
     settings = run.settings

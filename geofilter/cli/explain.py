@@ -48,7 +48,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
     from geofilter.run import open_scored, prepare_again
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
-    from geofilter.split import matched
+    from geofilter.selection.write import matched
 
     table = ScoreTable.read(scores)
     line = table.row(number)

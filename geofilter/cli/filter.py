@@ -12,7 +12,7 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.cli.selection import Bound
-    from geofilter.selection import Selection
+    from geofilter.selection.choose import Selection
 
 
 @click.command("filter")
@@ -97,7 +97,7 @@ def command(
     from geofilter.run import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
-    from geofilter.split import write_split
+    from geofilter.selection.write import write_split
     from geofilter.support.atomic import check_output
 
     actions.check(action, output, dropped, review, unscored)

@@ -1,6 +1,6 @@
 """Which rows are meant, for the commands that choose some: options, choice, and what is said of it.
 
-This module decides nothing; `geofilter.selection`, `conformal` and `reference` do.
+This module decides nothing; `geofilter.selection.choose`, `conformal` and `reference` do.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,10 +13,10 @@ from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.conformal import CurvePoint
     from geofilter.reference import Reference
     from geofilter.scoring.table import Column, ScoreTable
-    from geofilter.selection import Selection, Unscored
+    from geofilter.selection.choose import Selection, Unscored
+    from geofilter.selection.fdr import CurvePoint
 
 # A reference that can drop no fewer rows than this share is called small.
 _MANY = 0.1
@@ -74,21 +74,19 @@ class Asked(NamedTuple):
         self, table: "ScoreTable", *, unscored: "Unscored" = "keep"
     ) -> "tuple[Selection | None, Bound | None]":
         """The rows of `table` that are meant, None where no choice was made; and its bound."""
-        from geofilter import conformal, selection
+        from geofilter.selection import choose, fdr
 
         if self.fdr is not None and self.reference is not None:
             clean = read(self.reference, table, self.fdr)
             hashes = table.column("row_hash")
-            chosen = conformal.fdr(
-                table.scores, clean.scores, self.fdr, hashes=hashes, unscored=unscored
-            )
+            chosen = fdr.fdr(table.scores, clean.scores, self.fdr, hashes=hashes, unscored=unscored)
             beside = len(chosen.unscored) if unscored == "drop" else 0
             return chosen, Bound(clean, self.fdr, chosen, _different(hashes, chosen), beside)
         if self.drop_fraction is not None:
-            chosen = selection.drop_fraction(table.scores, self.drop_fraction, unscored=unscored)
+            chosen = choose.drop_fraction(table.scores, self.drop_fraction, unscored=unscored)
             return chosen, None
         if self.threshold is not None:
-            return selection.threshold(table.scores, self.threshold, unscored=unscored), None
+            return choose.threshold(table.scores, self.threshold, unscored=unscored), None
         return None, None
 
 
@@ -187,12 +185,12 @@ class Bound:
 
     @property
     def _smallest(self) -> int:
-        from geofilter.conformal import smallest_drop
+        from geofilter.selection.fdr import smallest_drop
 
         return smallest_drop(self.different.scored, self.n, self.q)
 
     def _too_small(self) -> list[str]:
-        from geofilter.conformal import reference_needed
+        from geofilter.selection.fdr import reference_needed
 
         none_went = self.chosen.threshold is None and self._smallest > 1
         if not none_went and self._smallest <= _MANY * self.different.scored:
@@ -219,10 +217,10 @@ def describe(reference: "Reference") -> dict[str, object]:
 
 def print_curve(data: str, scores: str, source: str | None, as_json: bool) -> None:
     """Print what each drop fraction, and with a reference each FDR, would drop."""
-    from geofilter.conformal import curve
     from geofilter.run import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
+    from geofilter.selection.fdr import curve
 
     table = ScoreTable.read(scores)
     open_scored(data, table)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.selection import Selection
+from geofilter.selection.choose import Selection
 from geofilter.stats.auroc import share
 from geofilter.stats.permutation import mean_ranks
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofilter.row_loss import RowLoss
+from geofilter.selection.loss_note import RowLoss
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify import finetune, weights
 from geofilter.verify.generate import Put, Sampling, answers

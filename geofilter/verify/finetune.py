@@ -23,7 +23,7 @@ import transformers
 from geofilter.collator import IGNORED, LossCollator, weighted
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.model.loading import quiet_transformers
-from geofilter.row_loss import FIELDS, RowLoss
+from geofilter.selection.loss_note import FIELDS, RowLoss
 from geofilter.verify.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from geofilter.data.chat import Unscorable
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.row_loss import RowLoss, read_row_loss
 from geofilter.run import Settings
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import drop_fraction
+from geofilter.selection.choose import drop_fraction
+from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify import baselines, plan

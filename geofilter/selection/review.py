@@ -17,8 +17,8 @@ from geofilter.data.layouts import Sample, Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import OutputError
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import Selection
-from geofilter.split import notes_of
+from geofilter.selection.choose import Selection
+from geofilter.selection.write import notes_of
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 

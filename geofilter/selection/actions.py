@@ -22,9 +22,9 @@ from geofilter.data.formats.source import LossNote
 from geofilter.data.layouts import Sample
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import DataError
-from geofilter.row_loss import RowLoss, name_of
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import Selection
+from geofilter.selection.choose import Selection
+from geofilter.selection.loss_note import RowLoss, name_of
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder

@@ -13,7 +13,7 @@ from geofilter.data.formats.source import RowNote
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import TableError
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import Selection
+from geofilter.selection.choose import Selection
 from geofilter.support.display import escape
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geofilter.errors import GeofilterError
-from geofilter.selection import Selection, Unscored, drop_fraction, threshold
+from geofilter.selection.choose import Selection, Unscored, drop_fraction, threshold
 
 # What a curve shows unless it is asked for something else.
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
