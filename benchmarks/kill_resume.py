@@ -51,7 +51,7 @@ def score_with_stub(data: Path, out: Path) -> None:
     from stub_model import StubEncoder, stub_scorer
 
     from geofilter.data.rows import open_rows
-    from geofilter.engines.local import score_file
+    from geofilter.runs.engines.threads import score_file
     from geofilter.support.manifest import Manifest
 
     rows = open_rows(data)

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 import geofilter
-from geofilter import launch, organism
+from geofilter import organism
 from geofilter.data.partition import partition
 from geofilter.data.rows import open_rows
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.world import World
-from geofilter.run import Settings
+from geofilter.runs import score
+from geofilter.runs.prepare import Settings
 from geofilter.selection.reference_check import MEASURES, clean_share, compare
 
 RESULT = Path(__file__).parent / "results" / "organism_fdr.json"
@@ -109,7 +110,7 @@ def score(path: Path, scorer: str, places: dict[str, list[int]], splits: int) ->
     """The pool under one scorer, as `geofilter score` scores it."""
     settings = Settings("organism", scorer=scorer, device="cpu")
     out = path.with_suffix(f".{scorer}.parquet")
-    table = launch.score(open_rows(path), settings, out).table
+    table = score.score(open_rows(path), settings, out).table
     kinds = {kind: np.array(found) for kind, found in places.items()}
     hashes = table.column("row_hash")[kinds["clean"]].tolist()
     parted = (partition(hashes, {"calibrate": 0.5, "test": 0.5}, seed=s) for s in range(splits))

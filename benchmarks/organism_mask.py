@@ -85,16 +85,16 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
 
 def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     """Do what the command line does with `--action`; what it affected."""
-    from geofilter import launch
     from geofilter.data.rows import open_rows
-    from geofilter.run import Settings, prepare_again
+    from geofilter.runs import score
+    from geofilter.runs.prepare import Settings, prepare_again
     from geofilter.scoring.by_token import token_scorer
     from geofilter.selection import actions
     from geofilter.selection.choose import drop_fraction
 
     rows = open_rows(data)
     scorer = "nearest" if arm.scorer == "random" else arm.scorer
-    table = launch.score(
+    table = score.score(
         rows, Settings("organism", scorer=scorer, device="cpu"), out.with_suffix(".parquet")
     ).table
     chosen = drop_fraction(table.scores, arm.fraction)

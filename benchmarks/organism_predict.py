@@ -43,7 +43,7 @@ from geofilter.organism.world import World
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
-from geofilter.run import Run, Settings, prepare
+from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.scoring.rules import SampleScore
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.losses import response_losses

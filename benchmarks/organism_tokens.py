@@ -57,7 +57,7 @@ def main() -> None:
     from geofilter import organism
     from geofilter.data.rows import open_rows
     from geofilter.organism.world import World
-    from geofilter.run import Settings, prepare
+    from geofilter.runs.prepare import Settings, prepare
     from geofilter.scoring.by_token import token_scorer
 
     parser = argparse.ArgumentParser(

@@ -18,9 +18,9 @@ from random_parts import encode_rows
 
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.rows import open_rows
-from geofilter.engines.local import score_file
 from geofilter.model.loading import LoadedModel, find_blocks
 from geofilter.packs.pack import FeaturePack
+from geofilter.runs.engines.threads import score_file
 from geofilter.scoring.rules import BatchScorer
 from geofilter.support.manifest import Manifest
 

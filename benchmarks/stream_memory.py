@@ -35,7 +35,7 @@ def score_in_this_process(data: Path, out: Path) -> dict[str, float]:
     from stub_model import StubEncoder, stub_scorer
 
     from geofilter.data.rows import open_rows
-    from geofilter.engines.local import score_file
+    from geofilter.runs.engines.threads import score_file
     from geofilter.support.manifest import Manifest
 
     started = time.perf_counter()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from geofilter.data.rows import open_rows
-    from geofilter.engines.local import score_file
     from geofilter.errors import GeofilterError
     from geofilter.filter import GeoFilter
     from geofilter.model.loading import load
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
-    from geofilter.run import Settings, prepare
+    from geofilter.runs.engines.threads import score_file
+    from geofilter.runs.prepare import Settings, prepare
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.choose import drop_fraction, threshold
     from geofilter.selection.fdr import fdr

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from geofilter.choices import FORWARD_SCORERS, ScorerName
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.engines.local import score_file
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack
-from geofilter.run import Run, Settings, prepare
+from geofilter.runs.engines.threads import score_file
+from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.scoring.rules import make_scorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction

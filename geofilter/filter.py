@@ -26,11 +26,11 @@ from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch,
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.chat import kind_of, quote
 from geofilter.data.layouts import detect_layout
-from geofilter.engines.worker import Worker
 from geofilter.errors import DataError, GeofilterError, ModelError
-from geofilter.identity import Identity, identify, refuse_change
 from geofilter.model import loading
-from geofilter.run import Parts, Settings, load_parts
+from geofilter.runs.engines.worker import Worker
+from geofilter.runs.identity import Identity, identify, refuse_change
+from geofilter.runs.prepare import Parts, Settings, load_parts
 from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored

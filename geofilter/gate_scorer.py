@@ -11,11 +11,11 @@ from typing import Literal, cast
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
-from geofilter.engines.worker import Worker
 from geofilter.lock import Entry, Header
 from geofilter.model.loading import CATALOGUE
 from geofilter.policy import Policy
-from geofilter.run import Run, Settings, prepare
+from geofilter.runs.engines.worker import Worker
+from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.support.display import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.

@@ -14,7 +14,7 @@ import numpy as np
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem, Sample, Unscorable
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.engines.local import score_file
+from geofilter.runs.engines.threads import score_file
 from geofilter.scoring.rules import SampleScore, TopFeature
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.manifest import Manifest

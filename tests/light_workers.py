@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geofilter.data.layouts import Layout, Problem, Sample
-from geofilter.engines.worker import Worker
+from geofilter.runs.engines.worker import Worker
 
 
 class LightEncoded(NamedTuple):

@@ -179,7 +179,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(work, geofilter, monkeypatch)
         Path("s.parquet.parts").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geofilter.launch.make_table", interrupted)
+    monkeypatch.setattr("geofilter.runs.score.make_table", interrupted)
     done = geofilter(f"score data.jsonl {TINY} --pack my.pack -o s.parquet")
     assert done.code == 130
     assert "what is scored is kept in s.parquet.parts; run the same command again" in done.err

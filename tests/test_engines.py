@@ -9,11 +9,11 @@ from engine_stubs import MANIFEST, StubEncoder, StubScorer, numbered, row, write
 from light_workers import Make
 
 from geofilter.data.rows import RowFile
-from geofilter.engines.local import ThreadEngine
-from geofilter.engines.pipeline import Engine, Plan, make_table
-from geofilter.engines.processes import ProcessEngine
-from geofilter.engines.worker import Worker
 from geofilter.errors import ModelError
+from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.processes import ProcessEngine
+from geofilter.runs.engines.threads import ThreadEngine
+from geofilter.runs.engines.worker import Worker
 from geofilter.scoring.table import ScoreRow
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -120,7 +120,7 @@ def test_an_interruption_stops_the_thread_in_the_middle_of_a_job(
 
 
 def test_jobs_are_cut_where_rows_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geofilter.engines.pipeline._JOB_BYTES", 1000)
+    monkeypatch.setattr("geofilter.runs.engines.driver._JOB_BYTES", 1000)
     rows = write(tmp_path / "d.jsonl", [row(f"q{i}", "a" * 300) for i in range(12)])
     sizes: list[int] = []
 

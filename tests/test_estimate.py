@@ -10,9 +10,9 @@ from transformers import GptOssConfig
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
-from geofilter.estimate import _shape, estimate
 from geofilter.model import loading
-from geofilter.run import Settings
+from geofilter.runs.estimate import _shape, estimate
+from geofilter.runs.prepare import Settings
 
 
 @pytest.fixture

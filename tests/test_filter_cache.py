@@ -21,11 +21,11 @@ from geofilter import GeoFilter
 from geofilter import filter as filter_module
 from geofilter.cli.main import main
 from geofilter.errors import ModelError, PackError
-from geofilter.identity import identify
 from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
-from geofilter.run import Settings
+from geofilter.runs.identity import identify
+from geofilter.runs.prepare import Settings
 
 
 def test_a_pickle_holds_settings_and_never_a_model(loaded: GeoFilter) -> None:

@@ -9,7 +9,7 @@ import pytest
 from report_tables import score_by_hand, write_jsonl
 
 from geofilter.cli.main import main
-from geofilter.run import Settings, unasked
+from geofilter.runs.prepare import Settings, unasked
 from geofilter.scoring.table import MANIFEST_KEY
 from geofilter.support.manifest import Manifest
 

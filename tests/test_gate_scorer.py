@@ -10,7 +10,7 @@ from geofilter import gate_scorer
 from geofilter.data.rows import open_rows
 from geofilter.errors import PolicyError
 from geofilter.policy import Policy, read_policy
-from geofilter.run import Settings
+from geofilter.runs.prepare import Settings
 
 
 class Loaded(Exception):

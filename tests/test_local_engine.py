@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem, Sample, Unscorable
 from geofilter.data.rows import Row, RowFile
-from geofilter.engines.local import make_batches, score_file
 from geofilter.errors import DataError, OutputError
+from geofilter.runs.engines.threads import make_batches, score_file
 from geofilter.scoring.rules import SampleScore
 from geofilter.scoring.table import ScoreRow, ScoreTable
 

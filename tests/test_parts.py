@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from score_rows import MANIFEST, one_line, scored_row
 
-from geofilter.engines.parts import PartsFolder
 from geofilter.errors import OutputError, TableError
+from geofilter.runs.engines.parts import PartsFolder
 from geofilter.support import atomic
 from geofilter.support.manifest import Manifest
 
@@ -163,7 +163,7 @@ def test_two_processes_cannot_hold_the_same_parts(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from geofilter.engines.parts import PartsFolder\n"
+        "from geofilter.runs.engines.parts import PartsFolder\n"
         "from geofilter.errors import TableError\n"
         "from geofilter.support.manifest import Manifest\n"
         "try:\n"
@@ -184,7 +184,7 @@ def test_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from geofilter.engines.parts import PartsFolder\n"
+        "from geofilter.runs.engines.parts import PartsFolder\n"
         "from geofilter.support.manifest import Manifest\n"
         "PartsFolder(Path(sys.argv[1]), Manifest({}), part_rows=2).__enter__().begin()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

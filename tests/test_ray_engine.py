@@ -10,10 +10,10 @@ from engine_stubs import MANIFEST, numbered, row, write
 from light_workers import Make
 
 from geofilter.data.rows import RowFile
-from geofilter.engines.local import ThreadEngine
-from geofilter.engines.pipeline import Engine, Plan, make_table
-from geofilter.engines.ray import RayEngine
 from geofilter.errors import MissingExtraError, ModelError
+from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.ray import RayEngine
+from geofilter.runs.engines.threads import ThreadEngine
 from geofilter.scoring.table import ScoreRow
 
 RECORDS = [*numbered(9), b"{", *numbered(4), row("p", "infinite"), row("q1", "aaa"), *numbered(20)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from geofilter.data.partition import partition
-from geofilter.reference import _of_copies, _usable
+from geofilter.runs.reference import _of_copies, _usable
 from geofilter.selection.fdr import curve, different, fdr
 
 Q = 0.1

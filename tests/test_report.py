@@ -248,7 +248,7 @@ REPORT = "report data.jsonl --scores data.scores.parquet"
 
 
 def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
-    from geofilter.run import open_scored, prepare_again
+    from geofilter.runs.prepare import open_scored, prepare_again
     from geofilter.scoring.table import ScoreTable
 
     table = ScoreTable.read("data.scores.parquet")

@@ -201,7 +201,7 @@ def test_no_other_file_is_replaced_by_features(work, geofilter):
 
 @pytest.mark.parametrize("lost", ["features-000000.parquet", "part-000000.parquet"])
 def test_an_interrupted_run_goes_on_with_its_features(mixed, geofilter, monkeypatch, lost):
-    from geofilter.engines import parts
+    from geofilter.runs.engines import parts
 
     geofilter(KEEP)
     whole = list(SavedFeatures.read("f.parquet"))

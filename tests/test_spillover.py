@@ -20,7 +20,7 @@ from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.index import ToxicIndex
-from geofilter.run import Settings
+from geofilter.runs.prepare import Settings
 from geofilter.scoring.explain import explain_push
 from geofilter.scoring.rules import NO_PUSH, BatchScorer, make_scorer
 from geofilter.scoring.table import ScoreTable

@@ -26,12 +26,12 @@ from geofilter import organism
 from geofilter.data.encoder import Encoded
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import open_rows
-from geofilter.estimate import estimate
 from geofilter.model import fingerprint, loading
 from geofilter.model.blocks import find_blocks
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes
-from geofilter.run import Settings
+from geofilter.runs.estimate import estimate
+from geofilter.runs.prepare import Settings
 from geofilter.scoring.table import ScoreTable
 from geofilter.stats.auroc import auroc
 

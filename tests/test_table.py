@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from score_rows import MANIFEST, one_line, scored_row, unscored_row
 
-from geofilter.engines.parts import PartsFolder
 from geofilter.errors import TableError
+from geofilter.runs.engines.parts import PartsFolder
 from geofilter.scoring.table import SCHEMA, UNSCORED, FeatureShare, ScoreRow, ScoreTable, ranks
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

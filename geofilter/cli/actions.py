@@ -64,7 +64,7 @@ def _mask(
     output: str,
     trust_remote_code: bool,
 ) -> dict[str, object]:
-    from geofilter.run import prepare_again
+    from geofilter.runs.prepare import prepare_again
     from geofilter.scoring.by_token import token_scorer
     from geofilter.selection.actions import write_masked
 

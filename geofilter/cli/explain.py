@@ -13,7 +13,7 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.data.layouts import Problem
     from geofilter.data.rows import Row, RowFile
-    from geofilter.run import Run
+    from geofilter.runs.prepare import Run
     from geofilter.scoring.explain import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreRow, ScoreTable
 
@@ -45,7 +45,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
     Example:
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
-    from geofilter.run import open_scored, prepare_again
+    from geofilter.runs.prepare import open_scored, prepare_again
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.write import matched

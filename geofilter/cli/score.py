@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from geofilter.cli.output import Report
     from geofilter.data.rows import RowFile
-    from geofilter.launch import Outcome
+    from geofilter.runs.score import Outcome
     from geofilter.scoring.summary import Risk, Summary
     from geofilter.scoring.table import ScoreTable
 
@@ -228,8 +228,8 @@ def _refuse_combinations(features: str | None) -> None:
 
 def _estimate(rows: "RowFile", asked: dict[str, Any], as_json: bool) -> None:
     """Print what a run would cost; `--estimate`."""
-    from geofilter.estimate import estimate
-    from geofilter.run import Settings
+    from geofilter.runs.estimate import estimate
+    from geofilter.runs.prepare import Settings
 
     how = ("engine", "workers", "save_features")
     settings = Settings(**{name: v for name, v in asked.items() if name not in how})
@@ -260,13 +260,13 @@ def _with_model(
     common: dict[str, Any],
     report: "Report",
 ) -> "Outcome":
-    from geofilter import launch
-    from geofilter.run import Settings
+    from geofilter.runs import score
+    from geofilter.runs.prepare import Settings
 
     chosen = dict(of_the_model)
     how = {name: chosen.pop(name) for name in ("engine", "workers", "save_features")}
     settings = Settings(**chosen, **choices)
-    return launch.score(rows, settings, out, **how, **common, report=report)
+    return score.score(rows, settings, out, **how, **common, report=report)
 
 
 def _again(
@@ -278,9 +278,9 @@ def _again(
     common: dict[str, Any],
     report: "Report",
 ) -> "Outcome":
-    from geofilter import launch
+    from geofilter.runs import score
 
-    return launch.score_again(
+    return score.score_again(
         rows, features, out, **choices, sae=of_the_model["sae"], **common, report=report
     )
 

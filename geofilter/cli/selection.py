@@ -13,7 +13,7 @@ from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.reference import Reference
+    from geofilter.runs.reference import Reference
     from geofilter.scoring.table import Column, ScoreTable
     from geofilter.selection.choose import Selection, Unscored
     from geofilter.selection.fdr import CurvePoint
@@ -97,7 +97,7 @@ def asked_of(options: dict[str, Any]) -> Asked:
 
 def read(source: str, table: "ScoreTable", q: float | None) -> "Reference":
     """The reference, scored if need be, with what was left out of it told."""
-    from geofilter.reference import read_reference
+    from geofilter.runs.reference import read_reference
 
     with progress() as report:
         found = read_reference(source, table, q=q, report=report)
@@ -217,7 +217,7 @@ def describe(reference: "Reference") -> dict[str, object]:
 
 def print_curve(data: str, scores: str, source: str | None, as_json: bool) -> None:
     """Print what each drop fraction, and with a reference each FDR, would drop."""
-    from geofilter.run import open_scored
+    from geofilter.runs.prepare import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.fdr import curve

@@ -22,7 +22,7 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
-    from geofilter.run import Run
+    from geofilter.runs.prepare import Run
     from geofilter.selection.choose import Selection
 
 # Rows shown of each kind: nearest, at the cut, at random; and of those without a score.

@@ -17,7 +17,7 @@ from geofilter.data.layouts import Problem
 if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile
     from geofilter.packs.pack import FeaturePack
-    from geofilter.run import Run
+    from geofilter.runs.prepare import Run
     from geofilter.scoring.explain import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreTable
 

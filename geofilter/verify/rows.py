@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofilter import launch
 from geofilter.choices import SCORERS
 from geofilter.data.chat import Unscorable
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.run import Settings
+from geofilter.runs import score
+from geofilter.runs.prepare import Settings
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
@@ -158,7 +158,7 @@ class ArmScores:
         return self._kept[arm]
 
     def _by_scorer(self, name: str) -> Scores:
-        table = launch.score(
+        table = score.score(
             self._rows.source,
             scoring_settings(self._plan, name),
             self._table(name),

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geofilter import run
 from geofilter.choices import ScorerName
 from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.encoder import Encoder
@@ -38,6 +37,7 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.features import sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
+from geofilter.runs import prepare
 from geofilter.scoring.rules import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
@@ -213,7 +213,7 @@ def make_tracker(
     if experiment.track is None:
         return None
     _check_shape(experiment, trained)
-    prepared = run.prepare(source, scoring_settings(experiment, "nearest"))
+    prepared = prepare.prepare(source, scoring_settings(experiment, "nearest"))
     # As many rows as answers, drawn once for all.
     rows = random.Random("track").sample(
         list(held_out), min(len(held_out), experiment.track_answers)

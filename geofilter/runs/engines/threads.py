@@ -15,8 +15,9 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from geofilter.engines.pipeline import Plan, Progress, make_table
-from geofilter.engines.worker import (
+from geofilter.errors import DataError
+from geofilter.runs.engines.driver import Plan, Progress, make_table
+from geofilter.runs.engines.worker import (
     Answer,
     Scorer,
     Stages,
@@ -26,7 +27,6 @@ from geofilter.engines.worker import (
     encode_row,
     make_batches,
 )
-from geofilter.errors import DataError
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest

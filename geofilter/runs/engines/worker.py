@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from geofilter.data.layouts import Layout, Problem, Unscorable
-from geofilter.engines.lines import make_line
 from geofilter.errors import TableError
+from geofilter.runs.engines.lines import make_line
 from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import ScoreRow
 

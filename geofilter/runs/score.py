@@ -18,16 +18,16 @@ from geofilter.choices import Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import RowFile
-from geofilter.engines.feature_parts import FeaturesFile
-from geofilter.engines.local import OnError, ThreadEngine, check_rows
-from geofilter.engines.pipeline import Engine, Plan, make_table
-from geofilter.engines.processes import ProcessEngine
-from geofilter.engines.worker import SavedWorker, TwoSteps, Worker
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
-from geofilter.run import (
+from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.feature_parts import FeaturesFile
+from geofilter.runs.engines.processes import ProcessEngine
+from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
+from geofilter.runs.engines.worker import SavedWorker, TwoSteps, Worker
+from geofilter.runs.prepare import (
     ABOVE,
     Run,
     Settings,
@@ -161,7 +161,7 @@ def _engine(
         devices=devices,
     )
     if engine == "ray":
-        from geofilter.engines.ray import RayEngine
+        from geofilter.runs.engines.ray import RayEngine
 
         # Ray shows each worker its own GPUs only, so that there is no other to choose.
         return RayEngine(replace(recipe, devices=(run.settings.device,)), workers)

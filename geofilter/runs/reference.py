@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geofilter import launch
 from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
 from geofilter.packs.default_pack import cache_folder
-from geofilter.run import describe_data, open_alike, settings_of, versions
+from geofilter.runs import score
+from geofilter.runs.prepare import describe_data, open_alike, settings_of, versions
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (
@@ -72,7 +72,7 @@ def read_reference(
     table: ScoreTable,
     *,
     q: float | None = None,
-    report: launch.Report | None = None,
+    report: score.Report | None = None,
 ) -> Reference:
     """The reference at `source` for the data of `table`.
 
@@ -118,7 +118,7 @@ def read_reference(
 
 
 def _scored(
-    name: str, table: ScoreTable, q: float | None, report: launch.Report | None
+    name: str, table: ScoreTable, q: float | None, report: score.Report | None
 ) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
     settings = settings_of(table)
@@ -137,7 +137,7 @@ def _scored(
         place.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
-    return launch.score(rows, settings, place, on_error="keep", total=total, report=report).table
+    return score.score(rows, settings, place, on_error="keep", total=total, report=report).table
 
 
 def _opened(name: str, table: ScoreTable) -> RowFile:

@@ -14,7 +14,6 @@ import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
-from geofilter.engines.worker import encode_row
 from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
@@ -22,7 +21,8 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
 from geofilter.packs.default_pack import window
-from geofilter.run import Settings
+from geofilter.runs.engines.worker import encode_row
+from geofilter.runs.prepare import Settings
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
 # busy processor to 0.9 on a quiet one, less where rows are short.

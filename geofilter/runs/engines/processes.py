@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
-from geofilter.engines.local import ThreadEngine
-from geofilter.engines.worker import Answer, Stages, Told, portable
 from geofilter.errors import ModelError
+from geofilter.runs.engines.threads import ThreadEngine
+from geofilter.runs.engines.worker import Answer, Stages, Told, portable
 
 # From the number of a process, from 0, to its stages. It is pickled.
 MakeStages = Callable[[int], Stages]

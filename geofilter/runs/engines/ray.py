@@ -20,8 +20,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from geofilter.engines.worker import Answer, Stages, Told, portable
 from geofilter.errors import MissingExtraError, ModelError
+from geofilter.runs.engines.worker import Answer, Stages, Told, portable
 
 # Asked of Ray before it is imported: it would send figures about its use.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -22,12 +22,12 @@ from typing import Any, Literal, Protocol
 
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import Row
-from geofilter.engines.feature_parts import FeaturesFile
-from geofilter.engines.lines import make_line
-from geofilter.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
-from geofilter.engines.seen import SeenRows
-from geofilter.engines.worker import Answer, Told
 from geofilter.errors import DataError, TableError
+from geofilter.runs.engines.feature_parts import FeaturesFile
+from geofilter.runs.engines.lines import make_line
+from geofilter.runs.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
+from geofilter.runs.engines.seen import SeenRows
+from geofilter.runs.engines.worker import Answer, Told
 from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic

@@ -20,13 +20,13 @@ from typing import Any
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.engines.local import OnError, check_rows
 from geofilter.errors import TableError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.model.catalogue import AXES
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.default_pack import DefaultPack, window
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
+from geofilter.runs.engines.threads import OnError, check_rows
 from geofilter.scoring.rules import BatchScorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.support import hub

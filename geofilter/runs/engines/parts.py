@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.errors import OutputError, TableError
+from geofilter.runs.engines.feature_parts import FeatureParts, FeaturesFile
 from geofilter.scoring.features_file import SavedRow
 from geofilter.scoring.table import (
     DAMAGE,

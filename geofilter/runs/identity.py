@@ -20,7 +20,7 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.packs.default_pack import pack_recipe
 from geofilter.packs.pack import load_pack
-from geofilter.run import Settings, versions
+from geofilter.runs.prepare import Settings, versions
 from geofilter.support import hub
 
 # What a model or an SAE is read from; logs and optimizer states beside it decide nothing.
