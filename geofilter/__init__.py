@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from geofilter.data.rows import open_rows
     from geofilter.errors import GeofilterError
-    from geofilter.filter import GeoFilter
+    from geofilter.integrations.datasets import GeoFilter
     from geofilter.model.loading import load
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack

@@ -16,10 +16,17 @@ from tiny_models import tiny_network, tiny_tokenizer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from geofilter.collator import IGNORED, WEIGHTS, LossCollator, weighted, weighted_loss, whole
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample
 from geofilter.errors import DataError, GeofilterError
+from geofilter.integrations.trl import (
+    IGNORED,
+    WEIGHTS,
+    LossCollator,
+    weighted,
+    weighted_loss,
+    whole,
+)
 from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
 from geofilter.verify import finetune, weights
 from geofilter.verify.recipe import Recipe

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 import geofilter as package
 from geofilter import GeoFilter
-from geofilter.arrow_rows import rows_of
 from geofilter.data.layouts import Layout, Unscorable, detect_layout
 from geofilter.errors import DataError, GeofilterError
-from geofilter.filter import COLUMNS
+from geofilter.integrations.batches import rows_of
+from geofilter.integrations.datasets import COLUMNS
 from geofilter.scoring.table import ScoreTable
 
 # How far padding beside other rows may move a score; see `test_activations`.

@@ -18,9 +18,9 @@ from datasets.fingerprint import Hasher
 from filters import make, records
 
 from geofilter import GeoFilter
-from geofilter import filter as filter_module
 from geofilter.cli.main import main
 from geofilter.errors import ModelError, PackError
+from geofilter.integrations import datasets as filter_module
 from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack

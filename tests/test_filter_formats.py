@@ -8,7 +8,7 @@ from filters import make
 
 from geofilter import GeoFilter
 from geofilter.errors import DataError
-from geofilter.filter import COLUMNS
+from geofilter.integrations.datasets import COLUMNS
 
 TEXTS = {"prompt": ["w1"] * 4, "response": ["w2 w3", "w4", "w5", None]}
 FORMATS = [None, "numpy", "torch"]

@@ -8,8 +8,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from geofilter import discover, filter, load
+from geofilter import discover, load
 from geofilter.data.encoder import Encoder
+from geofilter.integrations import datasets
 from geofilter.packs.contrast import read_contrast
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def test_the_second_run_scores_nothing_and_another_fraction_neither(
     assert (folder / "first" / "model.safetensors").is_file()
 
     # From here on, whoever scores a row fails.
-    monkeypatch.setattr(filter, "load_parts", None)
+    monkeypatch.setattr(datasets, "load_parts", None)
     assert "20 of 40 rows are kept" in train("-o second")
     assert "32 of 40 rows are kept" in train("--drop-fraction 0.2 -o third")
 

@@ -117,7 +117,7 @@ def tell(
         )
     if action != "review":
         note(
-            "train on it with geofilter.collator.LossCollator, or it changes nothing, and with "
+            "train on it with geofilter.integrations.trl.LossCollator, or it changes nothing, and with "
             f"max_length={longest}, as rows were read here"
         )
 

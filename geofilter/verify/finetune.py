@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import transformers
 
-from geofilter.collator import IGNORED, LossCollator, weighted
 from geofilter.errors import MissingExtraError, ModelError
+from geofilter.integrations.trl import IGNORED, LossCollator, weighted
 from geofilter.model.loading import quiet_transformers
 from geofilter.selection.loss_note import FIELDS, RowLoss
 from geofilter.verify.recipe import Recipe

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from geofilter.arrow_rows import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.chat import kind_of, quote
 from geofilter.data.layouts import detect_layout
 from geofilter.errors import DataError, GeofilterError, ModelError
+from geofilter.integrations.batches import check_batch, check_row, columns_from, is_batch, rows_of
 from geofilter.model import loading
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change

@@ -81,7 +81,7 @@ class LossCollator:
         if loss.weight != 1 and not self.with_weights:
             raise GeofilterError(
                 f"a row has the weight {loss.weight:g}, which this trainer would not see; train "
-                "with geofilter.collator.weighted(SFTTrainer)"
+                "with geofilter.integrations.trl.weighted(SFTTrainer)"
             )
         return loss
 
