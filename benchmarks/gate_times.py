@@ -28,11 +28,11 @@ import torch
 
 from geofilter.choices import SCORERS
 from geofilter.data.rows import open_rows
-from geofilter.gate import TOLERANCE
-from geofilter.gate_scorer import load_scorer
+from geofilter.gate.check import TOLERANCE
+from geofilter.gate.policy import read_policy
+from geofilter.gate.scorer import load_scorer
 from geofilter.organism.datasets import mixed_rows
 from geofilter.organism.world import World
-from geofilter.policy import read_policy
 from geofilter.support.manifest import library_versions
 
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"
@@ -83,7 +83,7 @@ def times(folder: Path, rows: int, added: int, rounds: int) -> dict[str, object]
         "all_new_s": all_new,
         "added_s": some_new,
         "no_model_s": without,
-        "lock_bytes": (folder / "geofilter.lock").stat().st_size,
+        "lock_bytes": (folder / "geofilter.gate.lock").stat().st_size,
     }
 
 

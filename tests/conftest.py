@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine_stubs import Score
 
     from geofilter import GeoFilter
-    from geofilter.policy import Policy
+    from geofilter.gate.policy import Policy
 
 # Before any test module imports a Hugging Face library, which reads these at import.
 os.environ.update(
@@ -122,8 +122,8 @@ def locked(policy: "Policy") -> str:
     """A data file of 80 rows, and the gate's lock with their scores, from 0.00 to 0.79."""
     from gate_folder import StubScorer, record, write
 
-    from geofilter import gate
+    from geofilter.gate import check
 
     file = write(Path("data.jsonl"), [record(i, i / 100) for i in range(80)])
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     return file

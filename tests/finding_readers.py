@@ -3,7 +3,7 @@
 import json
 import unicodedata
 
-from geofilter.findings import Format
+from geofilter.gate.findings import Format
 
 
 def github(line: str) -> tuple[str, dict[str, str], str]:

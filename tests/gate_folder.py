@@ -6,11 +6,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from geofilter import gate
 from geofilter.data.layouts import Layout, Unscorable
 from geofilter.data.rows import Row, RowFile
-from geofilter.lock import Entry, Header
-from geofilter.policy import Policy, read_policy
+from geofilter.gate import check
+from geofilter.gate.lock import Entry, Header
+from geofilter.gate.policy import Policy, read_policy
 
 # Called with the path of the lock.
 Edit = Callable[[Path], object]
@@ -36,7 +36,7 @@ def write(path: Path, records: Sequence[object]) -> str:
     return str(path)
 
 
-def kinds(verdict: gate.Verdict) -> list[tuple[str, int | None]]:
+def kinds(verdict: check.Verdict) -> list[tuple[str, int | None]]:
     return [(finding.kind, finding.line) for finding in verdict.findings]
 
 
@@ -92,7 +92,7 @@ def merge(folder: Path, base: Edit | None, *branches: Edit) -> Path:
 
     `base` makes what both begin with, if anything.
     """
-    path = folder / "geofilter.lock"
+    path = folder / "geofilter.gate.lock"
     git(folder, "init", "-q", "-b", "main")
     (folder / ".gitattributes").write_text("geofilter.* merge=union\n")
     if base is not None:

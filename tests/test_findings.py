@@ -16,8 +16,8 @@ from gate_folder import StubScorer, make_folder, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter import gate
-from geofilter.findings import RULES, Finding, Format, render
+from geofilter.gate import check
+from geofilter.gate.findings import RULES, Finding, Format, render
 from geofilter.support.display import escape
 
 STYLES: tuple[Format, ...] = ("text", "github", "sarif", "junit")
@@ -193,7 +193,7 @@ def test_hostile_rows_pass_through_the_whole_gate_in_every_format(
             b"{" + printable.replace("\n", " ").encode(),
         ]
     file = write(Path("data.jsonl"), rows)
-    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    verdict = check.check([file], policy, load=StubScorer(policy).load)
     assert [finding.line for finding in verdict.findings] == list(range(2, len(rows) + 1))
     for style in STYLES:
         done = geofilter(f"check --no-model --format {style} data.jsonl")

@@ -12,10 +12,10 @@ import pytest
 from cli_folder import Geofilter
 from gate_folder import StubScorer, kinds, make_folder, record, write
 
-from geofilter import gate
 from geofilter.cli import score
 from geofilter.errors import PolicyError
-from geofilter.policy import _CHECKS, Policy, read_policy
+from geofilter.gate import check
+from geofilter.gate.policy import _CHECKS, Policy, read_policy
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,51 +26,51 @@ pytestmark = pytest.mark.usefixtures("here")
 def test_rows_at_or_above_the_threshold_are_refused_with_their_lines(policy: Policy) -> None:
     scores = [0.1, 0.5, 0.49999, 0.9, 0.2]
     file = write(Path("data.jsonl"), [record(i, s) for i, s in enumerate(scores)])
-    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    verdict = check.check([file], policy, load=StubScorer(policy).load)
     assert kinds(verdict) == [("near-harm", 2), ("near-harm", 4)]
     assert verdict.findings[1].place == "data.jsonl:4"
     assert "score 0.9 " in verdict.findings[1].message
-    assert gate.check([file], policy).findings == verdict.findings
+    assert check.check([file], policy).findings == verdict.findings
 
 
 def test_a_threshold_counts_as_the_score_it_is_written_as(tmp_path: Path) -> None:
     policy = make_folder(tmp_path)
     file = write(Path("data.jsonl"), [record(0, 0.7)])
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     for threshold, refused in ((0.7, 1), (0.70001, 0), (0.69999, 1)):
         text = (
             f'[tool.geofilter]\nmodel = "organism"\npack = "toxic.pack"\nthreshold = {threshold}\n'
         )
         Path("pyproject.toml").write_text(text)
         # The threshold is no part of what the lock was made with.
-        assert len(gate.check([file], read_policy([file])).findings) == refused
+        assert len(check.check([file], read_policy([file])).findings) == refused
 
 
 def test_only_what_is_new_is_scored(policy: Policy) -> None:
     scorer = StubScorer(policy)
     rows = [record(i, 0.1) for i in range(300)]
     file = write(Path("data.jsonl"), rows)
-    first = gate.check([file], policy, load=scorer.load)
+    first = check.check([file], policy, load=scorer.load)
     assert (first.n_scored, first.lock_changed, len(scorer.asked)) == (300, True, 300)
-    again = gate.check([file], policy, load=scorer.load)
+    again = check.check([file], policy, load=scorer.load)
     assert (again.n_scored, again.lock_changed, scorer.loads) == (0, False, 1)
 
     scorer.asked.clear()
     write(
         Path("data.jsonl"), [*rows[:100], *[record(i, 0.2) for i in range(900, 950)], *rows[100:]]
     )
-    third = gate.check([file], policy, load=scorer.load)
-    assert (third.n_scored, third.n_audited, third.n_rows) == (50, gate.AUDITED, 350)
-    assert scorer.asked[gate.AUDITED :] == [str(line) for line in range(101, 151)]
+    third = check.check([file], policy, load=scorer.load)
+    assert (third.n_scored, third.n_audited, third.n_rows) == (50, check.AUDITED, 350)
+    assert scorer.asked[check.AUDITED :] == [str(line) for line in range(101, 151)]
 
 
 def test_a_row_is_known_by_its_content_wherever_it_stands(policy: Policy) -> None:
     scorer = StubScorer(policy)
     rows = [record(i, i / 10) for i in range(8)]
-    gate.check([write(Path("data.jsonl"), rows)], policy, load=scorer.load)
+    check.check([write(Path("data.jsonl"), rows)], policy, load=scorer.load)
     scorer.asked.clear()
     moved = write(Path("moved.jsonl"), rows[::-1])
-    verdict = gate.check([moved], policy, load=scorer.load)
+    verdict = check.check([moved], policy, load=scorer.load)
     assert kinds(verdict) == [("near-harm", 1), ("near-harm", 2), ("near-harm", 3)]
     assert scorer.asked == []
 
@@ -78,20 +78,20 @@ def test_a_row_is_known_by_its_content_wherever_it_stands(policy: Policy) -> Non
 def test_a_copy_is_scored_once_and_refused_twice(policy: Policy) -> None:
     scorer = StubScorer(policy)
     file = write(Path("data.jsonl"), [record(1, 0.9), record(2, 0.1), record(1, 0.9)])
-    verdict = gate.check([file], policy, load=scorer.load)
+    verdict = check.check([file], policy, load=scorer.load)
     assert kinds(verdict) == [("near-harm", 1), ("near-harm", 3)]
     assert (verdict.n_scored, scorer.asked) == (2, ["1", "2"])
 
 
 def test_without_a_model_new_rows_are_one_finding_a_file(policy: Policy) -> None:
     file = write(Path("da ta.jsonl"), [record(0, 0.1)])
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     write(Path("da ta.jsonl"), [record(0, 0.1), record(1, 0.9), record(2, 0.9)])
     other = write(Path("other.jsonl"), [record(3, 0.1)])
-    verdict = gate.check([file, other], policy)
+    verdict = check.check([file, other], policy)
     assert kinds(verdict) == [("not-locked", 2), ("not-locked", 1)]
     first, second = (finding.message for finding in verdict.findings)
-    assert first.startswith("2 rows, this one first, have no score in geofilter.lock")
+    assert first.startswith("2 rows, this one first, have no score in geofilter.gate.lock")
     assert "`geofilter check 'da ta.jsonl'`" in first
     assert second.startswith("this row has no score")
     assert verdict.lock_changed is False
@@ -101,12 +101,12 @@ def test_unscored_rows_are_refused_unless_the_policy_lets_them_pass(tmp_path: Pa
     rows = [record(0, 0.1), b"{broken", {"prompt": "q", "response": None}, {"prompt": "q"}]
     file = write(Path("data.jsonl"), rows)
     policy = make_folder(tmp_path)
-    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    verdict = check.check([file], policy, load=StubScorer(policy).load)
     assert kinds(verdict) == [("unscored", 2), ("unscored", 3), ("unscored", 4)]
     assert "unreadable: not JSON" in verdict.findings[0].message
     assert "no_response" in verdict.findings[1].message
     lenient = make_folder(tmp_path, 'unscored = "pass"\n')
-    assert gate.check([file], lenient).findings == ()
+    assert check.check([file], lenient).findings == ()
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet", "jsonl.gz"])
@@ -129,7 +129,7 @@ def test_every_format_names_the_place_of_the_row(policy: Policy, suffix: str) ->
         path.write_bytes(gzip.compress(lines.encode()))
     else:
         path.write_text(lines)
-    verdict = gate.check([str(path)], policy, load=StubScorer(policy).load)
+    verdict = check.check([str(path)], policy, load=StubScorer(policy).load)
     line = {"json": 3, "csv": 3, "parquet": None}.get(suffix, 2)
     assert kinds(verdict) == [("near-harm", line)]
     assert verdict.findings[0].place.startswith(f"data.{suffix}:")
@@ -259,7 +259,7 @@ def test_without_the_model_no_model_library_is_imported(policy: Policy, locked: 
 def test_ten_thousand_rows_without_a_model_take_less_than_two_seconds(policy: Policy) -> None:
     """Of a processor, start of the process included: a busy machine is not to fail this."""
     file = write(Path("data.jsonl"), [record(i, 0.1) for i in range(10_000)])
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "geofilter", "check", "--no-model", file]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -276,9 +276,9 @@ def test_the_times_of_the_page_are_those_that_were_measured(
     found = json.loads((ROOT / "benchmarks" / "results" / "gate_times.json").read_text())
     page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
     assert page.split("<!-- times -->\n")[1].split("\n<!-- end -->")[0] == measured.table(found)
-    assert found["tolerance"] == gate.TOLERANCE
+    assert found["tolerance"] == check.TOLERANCE
     for name, moved in found["rounding"].items():
-        assert moved["greatest"] < gate.TOLERANCE[name.split(", ")[1]] / 5
+        assert moved["greatest"] < check.TOLERANCE[name.split(", ")[1]] / 5
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,8 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (1, "")
     assert (
-        "geofilter.lock was updated; commit it with the data (git add geofilter.lock)" in done.err
+        "geofilter.gate.lock was updated; commit it with the data (git add geofilter.gate.lock)"
+        in done.err
     )
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (0, "")

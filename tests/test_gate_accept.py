@@ -12,15 +12,15 @@ import pytest
 from cli_folder import Geofilter
 from gate_folder import StubScorer, kinds, make_folder, merge, record, write
 
-from geofilter import gate
-from geofilter.accepted import add_accepted, read_accepted
 from geofilter.cli import check as command
 from geofilter.errors import PolicyError
-from geofilter.findings import Finding
-from geofilter.lock import read_lock
-from geofilter.policy import Policy
+from geofilter.gate import check
+from geofilter.gate.accepted import add_accepted, read_accepted
+from geofilter.gate.findings import Finding
+from geofilter.gate.lock import read_lock
+from geofilter.gate.policy import Policy
 
-ACCEPTED = Path("geofilter.accepted")
+ACCEPTED = Path("geofilter.gate.accepted")
 
 # In the current folder, which is the test's own.
 pytestmark = pytest.mark.usefixtures("here")
@@ -36,7 +36,7 @@ def data(policy: Policy) -> str:
     """Five rows, of which the second, the fourth and the fifth are refused; all in the lock."""
     rows = [record(0, 0.1), record(1, 0.9), record(2, 0.2), b"{broken", record(4, 0.7)]
     file = write(Path("data.jsonl"), rows)
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     return file
 
 
@@ -48,17 +48,17 @@ def keys_of(findings: tuple[Finding, ...]) -> list[str]:
 def test_an_accepted_row_is_refused_no_more(
     policy: Policy, data: str, geofilter: Geofilter, no_model: str
 ) -> None:
-    refused = gate.check([data], policy).findings
+    refused = check.check([data], policy).findings
     done = geofilter(f"check {no_model}--accept data.jsonl:2")
     assert done.code == 1
     assert [line.split(":")[1] for line in done.out.splitlines()] == ["4", "5"]
-    assert "geofilter.accepted was updated; have it reviewed, and commit it" in done.err
+    assert "geofilter.gate.accepted was updated; have it reviewed, and commit it" in done.err
     assert done.err.endswith("5 rows of 1 file: 0 scored now; 2 findings, 1 accepted\n")
     done = geofilter(f"check {no_model}--accept data.jsonl:4 --accept data.jsonl:5")
     assert (done.code, done.out) == (0, "")
 
     for load in (None, StubScorer(policy).load):
-        verdict = gate.check([data], policy, load=load)
+        verdict = check.check([data], policy, load=load)
         assert (verdict.findings, verdict.n_accepted) == ((), 3)
     assert read_accepted(ACCEPTED) == set(keys_of(refused))
     lines = [line for line in ACCEPTED.read_text().splitlines() if not line.startswith("#")]
@@ -82,14 +82,14 @@ def test_a_row_is_accepted_as_it_is_and_wherever_it_stands(
 ) -> None:
     geofilter("check --no-model --accept data.jsonl:2")
     moved = write(Path("moved.jsonl"), [record(1, 0.9), record(1, 0.9)])
-    verdict = gate.check([moved], policy)
+    verdict = check.check([moved], policy)
     assert (verdict.findings, verdict.n_accepted) == ((), 2)
     changed = write(Path("changed.jsonl"), [{**record(1, 0.9), "prompt": "another"}])
-    verdict = gate.check([changed], policy, load=StubScorer(policy).load)
+    verdict = check.check([changed], policy, load=StubScorer(policy).load)
     assert kinds(verdict) == [("near-harm", 1)]
     # Under another policy, too: what was read is the row.
     Path("toxic.pack").write_bytes(b"other features")
-    verdict = gate.check([moved], policy, load=StubScorer(policy).load, rescore=True)
+    verdict = check.check([moved], policy, load=StubScorer(policy).load, rescore=True)
     assert (verdict.findings, verdict.n_accepted) == ((), 2)
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_accepted_by_a_lock_that_does_not_fit(data: str, geofilter: G
     Path("toxic.pack").write_bytes(b"other features")
     done = geofilter("check --accept data.jsonl:2")
     assert done.code == 1
-    assert done.out.startswith("geofilter.lock:2: the scores were made with something else")
+    assert done.out.startswith("geofilter.gate.lock:2: the scores were made with something else")
     assert "nothing was accepted" in done.err
     assert not ACCEPTED.exists()
 
@@ -164,11 +164,11 @@ def test_a_row_is_named_as_its_format_names_it(policy: Policy, geofilter: Geofil
 
 def test_the_file_says_nothing_about_scores(policy: Policy, data: str) -> None:
     """A forged score is found where it is accepted, too."""
-    refused = gate.check([data], policy).findings
+    refused = check.check([data], policy).findings
     ACCEPTED.write_text("".join(f"{key}  # score 0.001\n" for key in keys_of(refused)))
     with Path(data).open("a") as handle:
         handle.write(json.dumps(record(9, 0.1)) + "\n")
-    verdict = gate.check([data], policy, load=StubScorer(policy, lies=0.1).load)
+    verdict = check.check([data], policy, load=StubScorer(policy, lies=0.1).load)
     assert ("other-score", 2) in kinds(verdict)
     lock = read_lock(policy.lock_path)
     assert lock is not None
@@ -196,14 +196,14 @@ def test_another_line_is_an_error_with_its_number(
     for words in ("", "--no-model", "--accept data.jsonl:2"):
         done = geofilter(f"check {words} data.jsonl")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-        assert "geofilter.accepted:3: " in done.err
+        assert "geofilter.gate.accepted:3: " in done.err
         assert "is no key of a row" in done.err
 
 
 def test_a_file_of_bytes_is_told(policy: Policy) -> None:
     ACCEPTED.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PolicyError, match="no text in UTF-8"):
-        gate.check([], policy)
+        check.check([], policy)
 
 
 def test_git_merges_what_two_branches_accepted(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_git_merges_what_two_branches_accepted(tmp_path: Path) -> None:
         return lambda lock: add_accepted(lock.with_suffix(".accepted"), found)
 
     merge(tmp_path, None, accept(A, B), accept(B, C))
-    assert read_accepted(tmp_path / "geofilter.accepted") == {A, B, C}
+    assert read_accepted(tmp_path / "geofilter.gate.accepted") == {A, B, C}
 
 
 def test_a_hostile_name_or_reason_adds_no_line(policy: Policy, geofilter: Geofilter) -> None:
@@ -235,7 +235,7 @@ def test_the_policy_names_the_file_and_a_commit_waits_for_it(
     write(Path("data.jsonl"), [record(0, 0.9)])
     assert geofilter("check --accept data.jsonl:1").code == 0
     assert len(read_accepted(Path("gate/kept.txt"))) == 1
-    for words in ("init -q", "add geofilter.lock"):
+    for words in ("init -q", "add geofilter.gate.lock"):
         subprocess.run(["git", *words.split()], check=True)
     done = geofilter("check --no-model --exit-non-zero-on-update data.jsonl")
     assert (done.code, "git does not know gate/kept.txt" in done.err) == (1, True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from gate_folder import StubScorer, as_float32, kinds, make_folder, record, write
 
-from geofilter import gate
 from geofilter.data.rows import Row, open_rows
 from geofilter.errors import LockError, OutputError
-from geofilter.lock import Entry, read_lock
-from geofilter.policy import Policy, read_policy
+from geofilter.gate import check
+from geofilter.gate.lock import Entry, read_lock
+from geofilter.gate.policy import Policy, read_policy
 
 # In the current folder, which is the test's own.
 pytestmark = pytest.mark.usefixtures("here")
@@ -29,20 +29,20 @@ def entry_lines(path: Path) -> list[str]:
 def test_a_lock_of_another_policy_is_stale(
     tmp_path: Path, locked: str, change: str, no_model: bool
 ) -> None:
-    before = Path("geofilter.lock").read_bytes()
+    before = Path("geofilter.gate.lock").read_bytes()
     policy = make_folder(tmp_path, change + "\n")
     scorer = StubScorer(policy)
-    verdict = gate.check([locked], policy, load=None if no_model else scorer.load)
+    verdict = check.check([locked], policy, load=None if no_model else scorer.load)
     assert kinds(verdict) == [("stale-lock", 2)]
     assert change.split()[0].replace("-", "_") in verdict.findings[0].message
     assert "--rescore" in verdict.findings[0].message
-    assert Path("geofilter.lock").read_bytes() == before
+    assert Path("geofilter.gate.lock").read_bytes() == before
     assert scorer.asked == []
 
 
 def test_a_lock_of_another_pack_is_stale(policy: Policy, locked: str) -> None:
     Path("toxic.pack").write_bytes(b"other features")
-    assert kinds(gate.check([locked], policy)) == [("stale-lock", 2)]
+    assert kinds(check.check([locked], policy)) == [("stale-lock", 2)]
 
 
 def test_a_lock_of_another_model_is_stale_as_soon_as_the_model_is_loaded(
@@ -50,7 +50,7 @@ def test_a_lock_of_another_model_is_stale_as_soon_as_the_model_is_loaded(
 ) -> None:
     write(Path("data.jsonl"), [record(1000, 0.1)])
     scorer = StubScorer(policy, model="fine-tuned since")
-    verdict = gate.check([locked], policy, load=scorer.load)
+    verdict = check.check([locked], policy, load=scorer.load)
     assert kinds(verdict) == [("stale-lock", 2)]
     assert "fine-tuned since" in verdict.findings[0].message
     assert scorer.asked == []
@@ -58,7 +58,7 @@ def test_a_lock_of_another_model_is_stale_as_soon_as_the_model_is_loaded(
 
 def test_rescore_throws_a_stale_lock_away(policy: Policy, locked: str) -> None:
     scorer = StubScorer(policy, model="fine-tuned since", lies=0.001)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    verdict = check.check([locked], policy, load=scorer.load, rescore=True)
     # Other scores are no lie where something else made them.
     assert {kind for kind, _ in kinds(verdict)} == {"near-harm"}
     assert (verdict.n_scored, verdict.lock_changed) == (80, True)
@@ -68,20 +68,20 @@ def test_rescore_throws_a_stale_lock_away(policy: Policy, locked: str) -> None:
 
 
 def test_an_edited_score_is_named_by_its_line(policy: Policy, locked: str) -> None:
-    lines = Path("geofilter.lock").read_text().splitlines()
+    lines = Path("geofilter.gate.lock").read_text().splitlines()
     place = next(i for i, line in enumerate(lines) if " 0.790000" in line)
     lines[place] = lines[place].replace(" 0.790000", " 0.090000")
-    Path("geofilter.lock").write_text("\n".join(lines) + "\n")
+    Path("geofilter.gate.lock").write_text("\n".join(lines) + "\n")
     for load in (None, StubScorer(policy).load):
-        verdict = gate.check([locked], policy, load=load)
+        verdict = check.check([locked], policy, load=load)
         assert kinds(verdict) == [("edited-lock", place + 1)]
-        assert verdict.findings[0].file == "geofilter.lock"
+        assert verdict.findings[0].file == "geofilter.gate.lock"
 
 
 def test_a_thousand_edited_lines_are_counted_not_listed(policy: Policy, locked: str) -> None:
-    text = Path("geofilter.lock").read_text()
-    Path("geofilter.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
-    findings = gate.check([locked], policy).findings
+    text = Path("geofilter.gate.lock").read_text()
+    Path("geofilter.gate.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
+    findings = check.check([locked], policy).findings
     assert len(findings) == 10
     assert "and 70 more lines" in findings[-1].message
 
@@ -101,14 +101,14 @@ def test_a_forged_lock_is_found_when_the_model_looks_at_some_of_its_rows(
     policy: Policy, locked: str
 ) -> None:
     forge(policy, 1.0)
-    assert gate.check([locked], policy).findings == ()  # which is why the model looks
+    assert check.check([locked], policy).findings == ()  # which is why the model looks
     before = policy.lock_path.read_bytes()
     with Path("data.jsonl").open("a") as handle:
         handle.write(json.dumps(record(999, 0.1)) + "\n")
     scorer = StubScorer(policy)
-    verdict = gate.check([locked], policy, load=scorer.load)
+    verdict = check.check([locked], policy, load=scorer.load)
     assert {finding.kind for finding in verdict.findings} == {"other-score"}
-    assert len(verdict.findings) == gate.AUDITED
+    assert len(verdict.findings) == check.AUDITED
     told = r"states score 0\.001, and the model gives score 0(\.\d+)?: "
     assert all(re.search(told, finding.message) for finding in verdict.findings)
     assert policy.lock_path.read_bytes() == before
@@ -120,8 +120,8 @@ def test_the_rows_that_are_looked_at_are_others_every_time(policy: Policy, locke
     for turn in range(30):
         file = write(Path(f"new-{turn}.jsonl"), [record(2000 + turn, 0.1)])
         scorer = StubScorer(policy)
-        gate.check([locked, file], policy, load=scorer.load)
-        seen.update(scorer.asked[: gate.AUDITED])
+        check.check([locked, file], policy, load=scorer.load)
+        seen.update(scorer.asked[: check.AUDITED])
     # 80 rows, 30 draws of 20: one is never drawn with a chance of 80 * 0.75**30 < 2 %.
     assert len(seen) >= 79
 
@@ -129,7 +129,7 @@ def test_the_rows_that_are_looked_at_are_others_every_time(policy: Policy, locke
 def test_rescore_finds_a_single_forged_row_and_puts_it_right(policy: Policy, locked: str) -> None:
     honest = policy.lock_path.read_bytes()
     forge(policy, 1 / 80)
-    verdict = gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
+    verdict = check.check([locked], policy, load=StubScorer(policy).load, rescore=True)
     others = [finding for finding in verdict.findings if finding.kind == "other-score"]
     assert len(others) == 1
     assert policy.lock_path.read_bytes() == honest
@@ -161,7 +161,7 @@ def test_a_row_is_not_known_by_an_unreadable_one_that_spells_its_record(
     ]
     for checked, with_model, rescore in steps:
         load = StubScorer(policy).load if with_model else None
-        verdict = gate.check(checked, policy, load=load, rescore=rescore)
+        verdict = check.check(checked, policy, load=load, rescore=rescore)
         assert {finding.kind for finding in verdict.findings} == wanted
     lock = read_lock(policy.lock_path)
     assert lock is not None
@@ -170,10 +170,10 @@ def test_a_row_is_not_known_by_an_unreadable_one_that_spells_its_record(
 
 def test_rounding_is_no_forgery(policy: Policy, locked: str) -> None:
     scorer = StubScorer(policy, lies=0.0004)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    verdict = check.check([locked], policy, load=scorer.load, rescore=True)
     assert "other-score" not in {finding.kind for finding in verdict.findings}
     scorer = StubScorer(policy, lies=0.01)
-    verdict = gate.check([locked], policy, load=scorer.load, rescore=True)
+    verdict = check.check([locked], policy, load=scorer.load, rescore=True)
     assert sum(finding.kind == "other-score" for finding in verdict.findings) == 80
 
 
@@ -181,11 +181,11 @@ def test_a_trusted_lock_makes_the_forged_one_worthless(policy: Policy, locked: s
     """What docs/gate.md advises: take the lock of the branch that is merged into."""
     trusted = policy.lock_path.read_bytes()
     write(Path("data.jsonl"), [*(record(i, i / 100) for i in range(40)), record(7, 0.9)])
-    gate.check([locked], policy, load=StubScorer(policy).load)
+    check.check([locked], policy, load=StubScorer(policy).load)
     forge(policy, 1.0)
-    assert gate.check([locked], policy).findings == ()
+    assert check.check([locked], policy).findings == ()
     policy.lock_path.write_bytes(trusted)
-    verdict = gate.check([locked], policy, load=StubScorer(policy).load)
+    verdict = check.check([locked], policy, load=StubScorer(policy).load)
     assert kinds(verdict) == [("near-harm", 41)]
 
 
@@ -193,8 +193,8 @@ def test_a_damaged_lock_is_refused_and_can_be_made_anew(policy: Policy, locked: 
     honest = policy.lock_path.read_bytes()
     policy.lock_path.write_bytes(b"<<<<<<< HEAD\n" + honest)
     with pytest.raises(LockError, match="merge conflict"):
-        gate.check([locked], policy, load=StubScorer(policy).load)
-    gate.check([locked], policy, load=StubScorer(policy).load, rescore=True)
+        check.check([locked], policy, load=StubScorer(policy).load)
+    check.check([locked], policy, load=StubScorer(policy).load, rescore=True)
     assert policy.lock_path.read_bytes() == honest
 
 
@@ -207,15 +207,15 @@ def test_rescore_does_not_destroy_a_data_set_that_the_policy_names_by_mistake(
     scorer = StubScorer(policy)
     for rescore in (False, True):
         with pytest.raises(LockError, match="correct lock in the policy"):
-            gate.check([file], policy, load=scorer.load, rescore=rescore)
+            check.check([file], policy, load=scorer.load, rescore=rescore)
     assert (Path(file).read_bytes(), scorer.loads) == (before, 0)
 
 
 def test_prune_forgets_rows_that_are_gone(policy: Policy, locked: str) -> None:
     write(Path("data.jsonl"), [record(i, i / 100) for i in range(10)])
-    gate.check([locked], policy)
+    check.check([locked], policy)
     assert len(entry_lines(policy.lock_path)) == 80
-    verdict = gate.check([locked], policy, prune=True)
+    verdict = check.check([locked], policy, prune=True)
     assert (verdict.lock_changed, len(entry_lines(policy.lock_path))) == (True, 10)
 
 
@@ -229,20 +229,20 @@ def test_what_is_scored_is_kept_when_the_work_is_interrupted(policy: Policy) -> 
             return super().score(rows, layout)  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
-        gate.check([file], policy, load=Interrupted(policy).load)
+        check.check([file], policy, load=Interrupted(policy).load)
     done = len(entry_lines(policy.lock_path))
     assert done >= 600
-    verdict = gate.check([file], policy, load=StubScorer(policy).load)
+    verdict = check.check([file], policy, load=StubScorer(policy).load)
     assert verdict.n_scored == 1000 - done
     assert verdict.findings == ()
 
 
 def test_a_lock_without_a_place_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
-    policy = make_folder(tmp_path, 'lock = "locks/geofilter.lock"\n')
+    policy = make_folder(tmp_path, 'lock = "locks/geofilter.gate.lock"\n')
     scorer = StubScorer(policy)
     file = write(Path("data.jsonl"), [record(0, 0.1)])
     with pytest.raises(OutputError, match="create the folder first"):
-        gate.check([file], policy, load=scorer.load)
+        check.check([file], policy, load=scorer.load)
     assert scorer.loads == 0
 
 
@@ -251,7 +251,7 @@ def _check(worker: int) -> None:
     for turn in range(1, 6):
         rows = [record(100 * worker + i, 0.1) for i in range(10 * turn)]
         file = write(Path(f"data-{worker}.jsonl"), rows)
-        verdict = gate.check([file], policy, load=StubScorer(policy).load)
+        verdict = check.check([file], policy, load=StubScorer(policy).load)
         assert (verdict.n_scored, verdict.findings) == (10, ())
 
 
@@ -264,6 +264,6 @@ def test_checks_at_once_keep_each_other_s_scores(policy: Policy) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
     files = [f"data-{worker}.jsonl" for worker in range(4)]
-    verdict = gate.check(files, policy)
+    verdict = check.check(files, policy)
     assert (verdict.n_rows, verdict.findings) == (200, ())
     assert len(entry_lines(policy.lock_path)) == 200

@@ -13,10 +13,10 @@ from cli_folder import Geofilter
 from finding_readers import assert_inert, assert_visible, places
 from gate_folder import StubScorer, make_folder, record, write
 
-from geofilter import gate
 from geofilter.cli import check as command
-from geofilter.findings import Format
-from geofilter.policy import Policy
+from geofilter.gate import check
+from geofilter.gate.findings import Format
+from geofilter.gate.policy import Policy
 
 STYLES: tuple[Format, ...] = ("text", "github", "sarif", "junit")
 
@@ -45,7 +45,7 @@ def test_a_server_finds_the_files_wherever_the_check_ran(
     monkeypatch.chdir(inner)
     policy = make_folder(inner)
     file = write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.9"}])
-    gate.check([file], policy, load=StubScorer(policy).load)
+    check.check([file], policy, load=StubScorer(policy).load)
     root = "repository/" if (style, workspace) == ("github", "above") else ""
 
     asked = str(inner / file) if absolute else file
@@ -54,9 +54,9 @@ def test_a_server_finds_the_files_wherever_the_check_ran(
     # The lock is a file, too.
     (inner / "toxic.pack").write_bytes(b"others")
     done = geofilter("check", "--no-model", "--format", style, asked)
-    assert places(done.out, style) == [(f"{root}sets/one/geofilter.lock", 2)]
+    assert places(done.out, style) == [(f"{root}sets/one/geofilter.gate.lock", 2)]
     # What a person reads is relative to where they are.
-    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.lock:2: ")
+    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.gate.lock:2: ")
 
 
 @pytest.mark.parametrize("name", ["##vso[x]y", "##[group]", "::error::x", "a\n::error::x"])
@@ -69,7 +69,7 @@ def test_errors_and_notes_are_no_commands_either(
         notes = (f"{name} noted",)
 
     monkeypatch.setattr(
-        "geofilter.gate_scorer.load_scorer", lambda policy, rows, device: Noted(policy)
+        "geofilter.gate.scorer.load_scorer", lambda policy, rows, device: Noted(policy)
     )
     make_folder(here, f"lock = {json.dumps(name)}\n")
     write(Path("data.jsonl"), [{"prompt": "q", "response": "answer 0.1"}])
@@ -134,5 +134,5 @@ def test_a_file_that_nobody_looked_at_is_no_passed_test(
         monkeypatch.setattr(command, "_load", lambda policy, device, rows, made=scorer: made)
         assert states(changed)[changed] == "skipped"
     Path("toxic.pack").write_bytes(b"others")
-    wanted = {"geofilter.lock:2": "failure", locked: "skipped", other: "skipped"}
+    wanted = {"geofilter.gate.lock:2": "failure", locked: "skipped", other: "skipped"}
     assert states("--no-model") == wanted

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from gate_folder import record, write
 
-from geofilter import gate_scorer
 from geofilter.data.rows import open_rows
 from geofilter.errors import PolicyError
-from geofilter.policy import Policy, read_policy
+from geofilter.gate import scorer
+from geofilter.gate.policy import Policy, read_policy
 from geofilter.runs.prepare import Settings
 
 
@@ -22,7 +22,7 @@ def _load_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(rows: object, settings: Settings) -> None:
         raise Loaded(settings)
 
-    monkeypatch.setattr(gate_scorer, "prepare", prepare)
+    monkeypatch.setattr(scorer, "prepare", prepare)
     write(Path("data.jsonl"), [record(0, 0.1)])
 
 
@@ -37,7 +37,7 @@ def make_policy(model: str, sae: str | None = None, folder: Path = Path()) -> Po
 def load(policy: Policy) -> tuple[str, str | None]:
     """The model and the SAE that would be loaded."""
     with pytest.raises(Loaded) as caught:
-        gate_scorer.load_scorer(policy, open_rows("data.jsonl"))
+        scorer.load_scorer(policy, open_rows("data.jsonl"))
     settings = caught.value.args[0]
     return settings.model, settings.sae
 
@@ -72,7 +72,7 @@ def test_a_folder_never_passes_for_a_name(
         monkeypatch.chdir("inner")
     Path(stand_in).mkdir(parents=True)
     with pytest.raises(PolicyError, match="rename the folder, or write") as caught:
-        gate_scorer.load_scorer(policy, open_rows("data.jsonl"))
+        scorer.load_scorer(policy, open_rows("data.jsonl"))
     assert stand_in in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -110,6 +110,6 @@ def test_a_folder_is_spelled_as_one_and_lies_beside_the_policy(
 def test_a_model_that_is_none_is_told_in_one_line(model: str, said: str) -> None:
     Path("loop").symlink_to("loop")
     with pytest.raises(PolicyError, match=said) as caught:
-        gate_scorer.load_scorer(make_policy(model, "./sae"), open_rows("data.jsonl"))
+        scorer.load_scorer(make_policy(model, "./sae"), open_rows("data.jsonl"))
     assert "\n" not in str(caught.value)
     assert "pyproject.toml: model = " in str(caught.value)

@@ -19,10 +19,10 @@ import numpy as np
 
 import geofilter.organism
 from geofilter.data.rows import open_rows
-from geofilter.gate_scorer import load_scorer
+from geofilter.gate.policy import read_policy
+from geofilter.gate.scorer import load_scorer
 from geofilter.organism.datasets import LabelledRow, mixed_rows
 from geofilter.organism.world import World
-from geofilter.policy import read_policy
 
 HERE = Path(__file__).parent
 DATA = Path(geofilter.organism.__file__).parent / "data"
@@ -75,7 +75,7 @@ def main() -> None:
     write(HERE / "data" / "train.jsonl", kept)
     write(HERE / "more" / "clean.jsonl", clean)
     write(HERE / "more" / "harmful.jsonl", harmful[:10])
-    (HERE / "geofilter.lock").unlink(missing_ok=True)
+    (HERE / "geofilter.gate.lock").unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "geofilter", "check"], cwd=HERE, check=True)
     for name, rows in {"clean": clean, "harmful": harmful[:10]}.items():
         print(f"of the 10 rows of more/{name}.jsonl it refuses {(scores(rows) >= threshold).sum()}")

@@ -16,10 +16,10 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
-    from geofilter.findings import Format
-    from geofilter.gate import Verdict
-    from geofilter.gate_scorer import PolicyScorer
-    from geofilter.policy import Policy
+    from geofilter.gate.check import Verdict
+    from geofilter.gate.findings import Format
+    from geofilter.gate.policy import Policy
+    from geofilter.gate.scorer import PolicyScorer
 
 
 @click.command("check")
@@ -72,7 +72,7 @@ def command(
     """Refuse rows that lie at or above the threshold of the policy.
 
     The policy is [tool.geofilter] in the nearest pyproject.toml; without FILE, all files are
-    checked that it lists. Scores are kept in geofilter.lock, to be committed with the data:
+    checked that it lists. Scores are kept in geofilter.gate.lock, to be committed with the data:
     a row is scored once. Findings go to standard output, and the exit code is then 1.
 
     \b
@@ -87,10 +87,10 @@ def command(
         raise click.UsageError("--accept goes by the scores in the lock; leave --rescore out")
     if prune and (files or places):
         raise click.UsageError("--prune looks at all files of the policy; name none")
-    from geofilter import gate
-    from geofilter.accepted import file_of
-    from geofilter.findings import as_seen_from, render
-    from geofilter.policy import read_policy
+    from geofilter.gate import check
+    from geofilter.gate.accepted import file_of
+    from geofilter.gate.findings import as_seen_from, render
+    from geofilter.gate.policy import read_policy
 
     named = list(dict.fromkeys([*files, *map(file_of, places)]))
     policy = read_policy(named)
@@ -101,7 +101,9 @@ def command(
         )
     with progress() as report:
         load = None if no_model else partial(_load, policy, device)
-        verdict = gate.check(chosen, policy, load=load, rescore=rescore, prune=prune, report=report)
+        verdict = check.check(
+            chosen, policy, load=load, rescore=rescore, prune=prune, report=report
+        )
     if places:
         verdict = _accept(policy, verdict, places)
     findings = verdict.findings
@@ -115,7 +117,7 @@ def command(
 
 
 def _load(policy: "Policy", device: str, rows: "RowFile") -> "PolicyScorer":
-    from geofilter.gate_scorer import load_scorer
+    from geofilter.gate.scorer import load_scorer
 
     scorer = load_scorer(policy, rows, device=device)
     for message in scorer.notes:
@@ -141,7 +143,7 @@ def _root(style: "Format") -> str:
 
 def _accept(policy: "Policy", verdict: "Verdict", places: Sequence[str]) -> "Verdict":
     """Add the rows at `places` to the accepted ones, all or none; return what is left."""
-    from geofilter.accepted import add_accepted, refused_at
+    from geofilter.gate.accepted import add_accepted, refused_at
 
     if not verdict.judged:
         _note("nothing was accepted: the lock has to fit first")
@@ -179,7 +181,7 @@ def _unknown_to_git(path: Path) -> bool:
 
 def _note(message: str) -> None:
     """Say something on standard error, which a build server reads, too."""
-    from geofilter.findings import inert
+    from geofilter.gate.findings import inert
 
     note(inert(message))
 

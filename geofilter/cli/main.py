@@ -92,7 +92,7 @@ def _fail(message: str) -> int:
 
 
 def _one_line(message: str) -> str:
-    from geofilter.findings import inert
+    from geofilter.gate.findings import inert
 
     # A build server reads this, too, and the message may quote a row.
     return inert(" ".join(line.strip() for line in message.splitlines()))

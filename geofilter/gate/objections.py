@@ -13,9 +13,9 @@ import numpy as np
 
 from geofilter.data.formats.streams import shown
 from geofilter.data.rows import Row
-from geofilter.findings import Finding, Kind
-from geofilter.lock import Entry, Lock
-from geofilter.policy import Policy
+from geofilter.gate.findings import Finding, Kind
+from geofilter.gate.lock import Entry, Lock
+from geofilter.gate.policy import Policy
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
 

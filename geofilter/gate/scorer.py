@@ -11,9 +11,9 @@ from typing import Literal, cast
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
-from geofilter.lock import Entry, Header
+from geofilter.gate.lock import Entry, Header
+from geofilter.gate.policy import Policy
 from geofilter.model.loading import CATALOGUE
-from geofilter.policy import Policy
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.support.display import escape

@@ -14,13 +14,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from geofilter.accepted import read_accepted
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile, open_rows
-from geofilter.findings import Finding
-from geofilter.lock import Entry, Header, Lock, read_lock, read_replaceable, row_key, update_lock
-from geofilter.objections import cut_of, not_locked, objections, other_score, refusal, stale
-from geofilter.policy import Policy
+from geofilter.gate.accepted import read_accepted
+from geofilter.gate.findings import Finding
+from geofilter.gate.lock import (
+    Entry,
+    Header,
+    Lock,
+    read_lock,
+    read_replaceable,
+    row_key,
+    update_lock,
+)
+from geofilter.gate.objections import cut_of, not_locked, objections, other_score, refusal, stale
+from geofilter.gate.policy import Policy
 from geofilter.support.atomic import check_output
 from geofilter.support.manifest import difference
 
