@@ -13,7 +13,7 @@ from report_tables import score_by_hand, write_jsonl
 
 from geofilter import report
 from geofilter.errors import DataError, TableError
-from geofilter.report import contents, html, reading, tokens
+from geofilter.report import contents, explained, html, row_texts
 from geofilter.report.page import POLICY, render
 from geofilter.scoring.explain import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
@@ -49,7 +49,7 @@ def test_no_pack_is_fetched_because_a_table_names_one(tmp_path, monkeypatch):
     ],
 )
 def test_a_script_is_that_of_most_letters(text, script):
-    assert reading.script_of(text) == script
+    assert row_texts.script_of(text) == script
 
 
 def test_a_group_is_the_value_of_a_column_and_what_is_missing_is_one_too(tmp_path):
@@ -62,13 +62,13 @@ def test_a_group_is_the_value_of_a_column_and_what_is_missing_is_one_too(tmp_pat
         write_jsonl(tmp_path / "d.jsonl", records), [1.0, 2.0, 3.0], tmp_path / "s.parquet"
     )
     found = {
-        g.column: [g.names[code] for code in g.codes] for g in reading.read(rows, ()).groupings
+        g.column: [g.names[code] for code in g.codes] for g in row_texts.read(rows, ()).groupings
     }
     assert found == {"source": ["a", "(none)", "(none)"], "script": ["Latin", "Latin", "Cyrillic"]}
-    (topic, _) = reading.read(rows, (), by=["topic"]).groupings
+    (topic, _) = row_texts.read(rows, (), by=["topic"]).groupings
     assert [topic.names[code] for code in topic.codes] == ["(none)", "[1, 2]", "a"]
     with pytest.raises(DataError, match=r"no row has a column topics; give --by"):
-        reading.read(rows, (), by=["topics"])
+        row_texts.read(rows, (), by=["topics"])
 
 
 def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
@@ -83,7 +83,7 @@ def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
     assert report.write(found, tmp_path / "r.html") < 200_000
     texts = found.read.texts
     assert all(
-        len(turn.text) <= reading.ROW_CHARACTERS for row in texts.values() for turn in row.turns
+        len(turn.text) <= row_texts.ROW_CHARACTERS for row in texts.values() for turn in row.turns
     )
     assert "longer than" in texts[0].turns[0].text
     assert texts[1].turns[1].cut
@@ -108,11 +108,11 @@ def test_what_a_row_woke_is_gathered_by_toxic_feature_and_a_gap_is_kept():
             token(9, "a", (6, 0.125, 0.5)),
         ),
     )
-    found = tokens.gather(explanation)
+    found = explained.gather(explanation)
     assert [token.after_gap for token in found.tokens] == [False, False, True]
     assert found.woken == (
-        tokens.Woken(6, ("word",), 1.0, 0.25, ("a",)),
-        tokens.Woken(5, ("word",), 0.75, 0.75, ("b", "a")),
+        explained.Woken(6, ("word",), 1.0, 0.25, ("a",)),
+        explained.Woken(5, ("word",), 0.75, 0.75, ("b", "a")),
     )
 
 
@@ -256,7 +256,7 @@ def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
     found = contents.gather(rows, table, run=prepare_again(rows, table), explain=5)
     assert len(found.explained) == 5
     for row, explained in found.explained.items():
-        assert isinstance(explained, tokens.Explained)
+        assert isinstance(explained, explained.Explained)
         parts = sum(token.part for token in explained.tokens)
         assert parts == pytest.approx(float(table.scores[row]), abs=1e-5)
 

@@ -11,7 +11,7 @@ from report_tables import score_by_hand, write_jsonl
 
 from geofilter import report
 from geofilter.report.contents import gather
-from geofilter.report.tokens import Explained, Token, Woken
+from geofilter.report.explained import Explained, Token, Woken
 from geofilter.selection.choose import drop_fraction
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")

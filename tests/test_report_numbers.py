@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from geofilter.report import facts, figures
+from geofilter.report import numbers, svg
 from geofilter.selection import choose
 
 floats = st.floats(-5, 5, width=16)
@@ -17,7 +17,7 @@ floats = st.floats(-5, 5, width=16)
 @given(st.lists(st.tuples(st.integers(0, 9), floats), min_size=5, max_size=60))
 def test_the_rank_correlation_is_scipys_ties_and_all(pairs):
     x, y = (np.array(column, float) for column in zip(*pairs, strict=True))
-    found = facts.spearman(x, y)
+    found = numbers.spearman(x, y)
     if len(set(x)) == 1 or len(set(y)) == 1:
         assert found is None
         return
@@ -33,7 +33,7 @@ def test_the_interval_of_a_rank_correlation_holds_the_true_one_about_95_times_in
     held = 0
     for _ in range(600):
         x, noise = generator.standard_normal((2, 80))
-        found = facts.spearman(x, rho * x + math.sqrt(1 - rho**2) * noise)
+        found = numbers.spearman(x, rho * x + math.sqrt(1 - rho**2) * noise)
         held += found.low <= true <= found.high
     assert 0.92 <= held / 600 <= 0.98
 
@@ -41,7 +41,7 @@ def test_the_interval_of_a_rank_correlation_holds_the_true_one_about_95_times_in
 @given(st.integers(0, 300), st.integers(1, 300))
 def test_the_interval_of_a_rate_is_wilsons(count, total):
     count = min(count, total)
-    found = facts.rate(count, total)
+    found = numbers.rate(count, total)
     expected = stats.binomtest(count, total).proportion_ci(method="wilson")
     assert found.value == count / total
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
@@ -50,7 +50,7 @@ def test_the_interval_of_a_rate_is_wilsons(count, total):
 @given(st.lists(floats, max_size=80), st.none() | floats)
 def test_a_histogram_counts_every_score_once_and_a_cut_parts_its_bins(values, cut):
     scores = np.array(values, float)
-    found = facts.histogram(scores, cut, bins=7)
+    found = numbers.histogram(scores, cut, bins=7)
     assert found.counts.sum() == len(scores)
     assert len(found.edges) == len(found.counts) + 1 <= 10
     if cut is not None and len(scores) and scores.min() < cut <= scores.max():
@@ -59,7 +59,7 @@ def test_a_histogram_counts_every_score_once_and_a_cut_parts_its_bins(values, cu
         assert above == (scores >= cut).sum()
 
 
-def columns_of(scores, n_tokens=None, statuses=None) -> facts.Columns:
+def columns_of(scores, n_tokens=None, statuses=None) -> numbers.Columns:
     values = np.array(scores, float)
     order = np.argsort(-values, kind="stable")
     ranks = np.zeros(len(values), np.int64)
@@ -67,7 +67,7 @@ def columns_of(scores, n_tokens=None, statuses=None) -> facts.Columns:
     ranks[order[:n]] = np.arange(1, n + 1)
     unknown = np.full(len(values), np.nan)
     lengths = np.ones(len(values), np.int64) if n_tokens is None else np.array(n_tokens)
-    return facts.Columns(values, ranks, lengths, statuses or {}, unknown, unknown)
+    return numbers.Columns(values, ranks, lengths, statuses or {}, unknown, unknown)
 
 
 rows_with_scores = st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=60).map(
@@ -79,8 +79,8 @@ rows_with_scores = st.lists(st.none() | st.integers(0, 9), min_size=1, max_size=
 def test_rows_are_shown_once_and_as_what_they_are(scores, fraction, most):
     columns = columns_of(scores)
     masked = np.ma.masked_invalid(columns.scores)
-    choice = facts.choice_of(choose.drop_fraction(masked, fraction), columns)
-    shown = facts.shown(columns, choice, most)
+    choice = numbers.choice_of(choose.drop_fraction(masked, fraction), columns)
+    shown = numbers.shown(columns, choice, most)
     assert len(set(shown.all)) == len(shown.all)
     assert max(map(len, (shown.nearest, shown.border, shown.random, shown.unscored))) <= most + 1
     ranks, n = columns.ranks, int(choice.dropped.sum())
@@ -91,14 +91,14 @@ def test_rows_are_shown_once_and_as_what_they_are(scores, fraction, most):
     assert sorted(ranks[shown.border]) == list(ranks[shown.border])
     if most > 1 and 0 < n < columns.scored.sum():
         assert {n, n + 1} <= {ranks[row] for row in shown.border}
-    explained = facts.to_explain(shown, 5, ranks, n)
+    explained = numbers.to_explain(shown, 5, ranks, n)
     assert len(explained) == len(set(explained)) <= 5
     assert columns.scored[explained].all()
 
 
 @given(rows_with_scores)
 def test_without_a_choice_the_nearest_tenth_is_set_apart_and_nothing_said_to_be_dropped(scores):
-    choice = facts.choice_of(None, columns_of(scores))
+    choice = numbers.choice_of(None, columns_of(scores))
     n = sum(not math.isnan(score) for score in scores)
     assert int(choice.dropped.sum()) == n // 10
     assert not choice.made
@@ -111,7 +111,7 @@ def test_groups_count_what_a_loop_counts(scores, data):
         data.draw(st.lists(st.integers(0, 2), min_size=len(scores), max_size=len(scores)))
     )
     dropped = columns.scored & (columns.scores >= 5)
-    for group in facts.groups(codes, ["a", "b", "c"], columns.scored, dropped):
+    for group in numbers.groups(codes, ["a", "b", "c"], columns.scored, dropped):
         inside = [row for row in range(len(scores)) if "abc"[codes[row]] == group.name]
         assert group.rows == len(inside)
         assert group.scored == sum(not math.isnan(scores[row]) for row in inside)
@@ -122,7 +122,7 @@ def test_groups_count_what_a_loop_counts(scores, data):
 def test_every_scored_length_has_one_part_and_parts_follow_each_other(pairs):
     lengths = np.array([length for length, _ in pairs])
     scored = np.array([has for _, has in pairs])
-    codes, names = facts.length_groups(lengths, scored)
+    codes, names = numbers.length_groups(lengths, scored)
     for one in set(lengths[scored]):
         assert len(set(codes[scored & (lengths == one)])) == 1
     assert list(codes[scored][np.argsort(lengths[scored])]) == sorted(codes[scored])
@@ -135,8 +135,8 @@ def test_an_overlap_is_that_of_two_sets_of_rows():
     first, second = generator.integers(0, 30, (2, 200)).astype(float)
     second[:10] = math.nan
     columns, other = columns_of(first), columns_of(second)
-    dropped = facts.choice_of(choose.drop_fraction(first, 0.3), columns).dropped
-    found = facts.overlap(columns, other, dropped)
+    dropped = numbers.choice_of(choose.drop_fraction(first, 0.3), columns).dropped
+    found = numbers.overlap(columns, other, dropped)
     mine = {row for row in range(10, 200) if dropped[row]}
     theirs = set(sorted(range(10, 200), key=lambda row: (-second[row], row))[: len(mine)])
     assert (found.both, found.dropped) == (190, len(mine))
@@ -147,7 +147,7 @@ def test_an_overlap_is_that_of_two_sets_of_rows():
 
 @given(floats, st.floats(0.001, 1000))
 def test_ticks_are_few_rising_and_inside(low, wide):
-    found = figures.ticks(low, low + wide)
+    found = svg.ticks(low, low + wide)
     assert 1 <= len(found) <= 5
     assert found == sorted(found)
     assert low - 1e-6 * wide <= found[0]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from geofilter.data.layouts import Problem
 from geofilter.report.contents import Contents
-from geofilter.report.figures import number
+from geofilter.report.explained import Explained, Token, Woken
 from geofilter.report.html import EMPTY, Html, join, prose, tag, text
 from geofilter.report.parts import scrolling
-from geofilter.report.reading import RowText, TurnText
-from geofilter.report.tokens import Explained, Token, Woken
+from geofilter.report.row_texts import RowText, TurnText
+from geofilter.report.svg import number
 from geofilter.scoring.table import ScoreRow
 
 _TOKENS_SHOWN = 400

@@ -15,7 +15,7 @@ import numpy as np
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import load_pack
-from geofilter.report import facts, reading, tokens
+from geofilter.report import explained, numbers, row_texts
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support.display import escape
@@ -34,8 +34,8 @@ class Baseline:
     """The scores that another scorer gave the same rows, and how far the two agree."""
 
     name: str
-    columns: facts.Columns
-    overlap: facts.Overlap
+    columns: numbers.Columns
+    overlap: numbers.Overlap
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Contents:
 
     source: str
     table: ScoreTable
-    columns: facts.Columns
-    choice: facts.Choice
-    shown: facts.Shown
+    columns: numbers.Columns
+    choice: numbers.Choice
+    shown: numbers.Shown
     lines: Mapping[int, ScoreRow]
-    read: reading.Read
-    explained: Mapping[int, tokens.Explained | Problem]
+    read: row_texts.Read
+    explained: Mapping[int, explained.Explained | Problem]
     labels: Mapping[int, Sequence[str]]
-    length: facts.Range | None
+    length: numbers.Range | None
     baseline: Baseline | None
     warning: str | None
     why_no_tokens: str | None
@@ -85,9 +85,9 @@ def gather(
     many, and for a `baseline` of other data; `DataError` for a column of `by` that no row has.
     """
     columns = read_columns(table)
-    choice = facts.choice_of(chosen, columns)
-    shown = facts.shown(columns, choice, most_shown)
-    read = reading.read(rows, shown.all, by)
+    choice = numbers.choice_of(chosen, columns)
+    shown = numbers.shown(columns, choice, most_shown)
+    read = row_texts.read(rows, shown.all, by)
     if read.n_rows != len(table):
         raise TableError(
             f"{escape(str(table.path), limit=200)}: has {len(table):,} lines, but "
@@ -95,11 +95,11 @@ def gather(
         )
     scored = columns.scored
     compared = _compare(table, columns, choice, baseline) if baseline is not None else None
-    explained: Mapping[int, tokens.Explained | Problem] = {}
+    explained: Mapping[int, explained.Explained | Problem] = {}
     if run is not None and explain:
         n_dropped = int(choice.dropped.sum())
-        wanted = facts.to_explain(shown, explain, columns.ranks, n_dropped)
-        explained = tokens.explain_rows(rows, run, wanted)
+        wanted = numbers.to_explain(shown, explain, columns.ranks, n_dropped)
+        explained = explained.explain_rows(rows, run, wanted)
     return Contents(
         source=rows.source,
         table=table,
@@ -110,7 +110,7 @@ def gather(
         read=read,
         explained=explained,
         labels=_labels(table, run),
-        length=facts.spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
+        length=numbers.spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
         baseline=compared,
         warning=warning_of(table),
         why_no_tokens=why_no_tokens,
@@ -118,12 +118,12 @@ def gather(
     )
 
 
-def read_columns(table: ScoreTable) -> facts.Columns:
+def read_columns(table: ScoreTable) -> numbers.Columns:
     """The columns of `table` that the report needs, one number per row and column."""
     statuses: Counter[str] = Counter()
     for batch in table.batches(["status"]):
         statuses.update(batch.column("status").to_pylist())
-    return facts.Columns(
+    return numbers.Columns(
         scores=_numbers(table, "score"),
         ranks=np.ma.filled(table.column("rank"), 0),
         n_tokens=np.ma.filled(table.column("n_tokens"), 0).astype(np.int64),
@@ -133,7 +133,7 @@ def read_columns(table: ScoreTable) -> facts.Columns:
     )
 
 
-def _numbers(table: ScoreTable, name: str) -> facts.Floats64:
+def _numbers(table: ScoreTable, name: str) -> numbers.Floats64:
     """A column with NaN where it is null, (rows,)."""
     return np.ma.filled(table.column(name).astype(np.float64), np.nan)
 
@@ -146,7 +146,7 @@ def scorer_of(table: ScoreTable) -> str:
 
 
 def _compare(
-    table: ScoreTable, columns: facts.Columns, choice: facts.Choice, other: ScoreTable
+    table: ScoreTable, columns: numbers.Columns, choice: numbers.Choice, other: ScoreTable
 ) -> Baseline:
     ours, theirs = (one.manifest.decides.get("data") for one in (table, other))
     if not (isinstance(ours, dict) and isinstance(theirs, dict)) or (
@@ -157,7 +157,7 @@ def _compare(
             f"{escape(str(table.path), limit=200)}; score the same data with another scorer"
         )
     found = read_columns(other)
-    overlap = facts.overlap(columns, found, choice.dropped)
+    overlap = numbers.overlap(columns, found, choice.dropped)
     return Baseline(scorer_of(other), found, overlap)
 
 
@@ -176,11 +176,11 @@ def _lines(table: ScoreTable, wanted: Sequence[int]) -> dict[int, ScoreRow]:
 def _labels(table: ScoreTable, run: "Run | None") -> dict[int, tuple[str, ...]]:
     """Words for the toxic features: of the run's pack, else of the file that the table names."""
     if run is not None:
-        return tokens.labels_of(table, run.pack)
+        return explained.labels_of(table, run.pack)
     settings = table.manifest.facts.get("settings")
     path = settings.get("pack") if isinstance(settings, dict) else None
     # Nothing is fetched because a table says so.
     if isinstance(path, str) and os.path.isfile(path):
         with suppress(PackError):  # it is another by now: the numbers stay
-            return tokens.labels_of(table, load_pack(path))
+            return explained.labels_of(table, load_pack(path))
     return {}

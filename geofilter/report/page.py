@@ -9,11 +9,11 @@ from importlib.resources import files
 
 import numpy as np
 
-from geofilter.report import cards, plots, words
+from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
-from geofilter.report.figures import number
 from geofilter.report.html import EMPTY, Html, join, tag, text
 from geofilter.report.parts import percent, section
+from geofilter.report.svg import number
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.
 POLICY = (
@@ -51,13 +51,13 @@ def render(contents: Contents) -> Iterator[str]:
     yield tag("a", "Skip to the report", href="#scores", class_="skip")
     yield _top(contents)
     yield "<main>\n"
-    yield plots.scores(contents)
-    yield plots.origins(contents)
-    yield plots.length(contents)
-    yield plots.baseline(contents)
+    yield sections.scores(contents)
+    yield sections.origins(contents)
+    yield sections.length(contents)
+    yield sections.baseline(contents)
     yield _rows(contents)
-    yield words.limits(contents)
-    yield words.run(contents)
+    yield limits.limits(contents)
+    yield limits.run(contents)
     yield "</main>\n"
     yield tag(
         "footer",

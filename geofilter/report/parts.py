@@ -5,8 +5,8 @@ This module knows nothing about what is said.
 
 from collections.abc import Iterable, Sequence
 
-from geofilter.report.facts import Range
 from geofilter.report.html import EMPTY, Html, tag
+from geofilter.report.numbers import Range
 
 # Keeps a number and its per cent sign on one line.
 _PERCENT = "\N{NO-BREAK SPACE}%"

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from geofilter.report import facts
+from geofilter.report import numbers
 from geofilter.report.contents import Contents
-from geofilter.report.figures import number
 from geofilter.report.html import Html, tag, text
 from geofilter.report.parts import percent, section
+from geofilter.report.svg import number
 from geofilter.scoring.table import SCORED
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
@@ -73,7 +73,7 @@ def _about_unscored(contents: Contents) -> Iterator[tuple[object, ...]]:
 def _about_fit(contents: Contents) -> Iterator[tuple[object, ...]]:
     columns = contents.columns
     contrast = _get(contents.table.manifest.facts, "contrast")
-    explained = facts.quantiles(columns.explained_variance, (0.05, 0.5))
+    explained = numbers.quantiles(columns.explained_variance, (0.05, 0.5))
     if explained:
         usual = _get(contrast, "explained_variance")
         beside = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geofilter.report import facts, figures
+from geofilter.report import numbers, svg
 from geofilter.report.contents import Baseline, Contents
-from geofilter.report.figures import Mark, number
 from geofilter.report.html import EMPTY, Html, join, tag, text
 from geofilter.report.parts import between, folded, percent, section, table
-from geofilter.report.reading import Grouping
+from geofilter.report.row_texts import Grouping
+from geofilter.report.svg import Mark, number
 from geofilter.stats.permutation import mean_ranks
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
@@ -33,7 +33,7 @@ def scores(contents: Contents) -> Html:
     if not len(known):
         return section("scores", "Scores", "No row has a score.")
     cut = choice.cut
-    found = facts.histogram(known, cut)
+    found = numbers.histogram(known, cut)
     edges, counts = found.edges, found.counts
     low, high = float(edges[0]), float(edges[-1])
     span = (high - low) or 1.0
@@ -49,14 +49,14 @@ def scores(contents: Contents) -> Html:
         f"Histogram of {len(known):,} scores from {number(float(known.min()))} to "
         f"{number(float(known.max()))}, median {number(float(np.median(known)))}."
     )
-    ticks = [((tick - low) / span, number(tick)) for tick in figures.ticks(low, high)]
+    ticks = [((tick - low) / span, number(tick)) for tick in svg.ticks(low, high)]
     drawn = tag(
         "figure",
-        figures.bars(counts.tolist(), strong, marks, told),
-        figures.axis(ticks, "score, higher = nearer to harm →"),
+        svg.bars(counts.tolist(), strong, marks, told),
+        svg.axis(ticks, "score, higher = nearer to harm →"),
         class_="many" if len(marks) > 1 else None,
     )
-    values = facts.quantiles(known, _QUANTILES)
+    values = numbers.quantiles(known, _QUANTILES)
     rows = [(_quantile_name(share), number(value, 4)) for share, value in values.items()]
     exact = folded(
         "The figures behind it",
@@ -104,9 +104,9 @@ def origins(contents: Contents) -> Html:
     """The rate by every column of the rows, by script and by length."""
     columns, choice = contents.columns, contents.choice
     scored, dropped = columns.scored, choice.dropped
-    usual = facts.rate(int(dropped.sum()), int(scored.sum()))
-    codes, names = facts.length_groups(columns.n_tokens, scored)
-    lengths = facts.groups(codes, names, scored, dropped)
+    usual = numbers.rate(int(dropped.sum()), int(scored.sum()))
+    codes, names = numbers.length_groups(columns.n_tokens, scored)
+    lengths = numbers.groups(codes, names, scored, dropped)
     lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
     found = [(g.column, _groups(contents, g)) for g in contents.read.groupings]
     blocks = [(column, groups) for column, groups in found if sum(g.scored > 0 for g in groups) > 1]
@@ -143,9 +143,9 @@ def origins(contents: Contents) -> Html:
     return section("origins", title, lead, tag("div", *drawn, class_="pair"), *told)
 
 
-def _groups(contents: Contents, grouping: Grouping) -> list[facts.Group]:
+def _groups(contents: Contents, grouping: Grouping) -> list[numbers.Group]:
     columns, choice = contents.columns, contents.choice
-    return facts.groups(grouping.codes, grouping.names, columns.scored, choice.dropped)
+    return numbers.groups(grouping.codes, grouping.names, columns.scored, choice.dropped)
 
 
 def _bdi(value: str, limit: int) -> Html:
@@ -153,15 +153,15 @@ def _bdi(value: str, limit: int) -> Html:
 
 
 def _rates(
-    column: str, groups: Sequence[facts.Group], usual: facts.Range | None, top: float
+    column: str, groups: Sequence[numbers.Group], usual: numbers.Range | None, top: float
 ) -> Html:
     seen, others = groups[:_MOST_GROUPS], groups[_MOST_GROUPS:]
     middle = usual.value if usual else 0.0
-    ticks = [(tick / top, percent(tick)) for tick in figures.ticks(0, top, 3)]
+    ticks = [(tick / top, percent(tick)) for tick in svg.ticks(0, top, 3)]
     head = tag(
         "tr",
         tag("td"),
-        tag("th", figures.axis(ticks, ""), scope="col", aria_label="rate", class_="plot"),
+        tag("th", svg.axis(ticks, ""), scope="col", aria_label="rate", class_="plot"),
         tag("th", "rate", scope="col", class_="n"),
         tag("th", "rows", scope="col", class_="n"),
     )
@@ -193,7 +193,7 @@ def _rates(
     return tag("div", listed, more, class_="rates-block")
 
 
-def _rate_row(group: facts.Group, usual: float, top: float) -> Html:
+def _rate_row(group: numbers.Group, usual: float, top: float) -> Html:
     name = tag("th", _bdi(group.name, 60), scope="row")
     if group.rate is None:
         return tag(
@@ -208,7 +208,7 @@ def _rate_row(group: facts.Group, usual: float, top: float) -> Html:
     return tag(
         "tr",
         name,
-        tag("td", figures.interval(low, value, high, min(1.0, usual / top), told), class_="plot"),
+        tag("td", svg.interval(low, value, high, min(1.0, usual / top), told), class_="plot"),
         tag("td", percent(group.rate.value), class_="n"),
         tag("td", f"{group.rows:,}", class_="n"),
     )
@@ -225,7 +225,7 @@ def length(contents: Contents) -> Html:
     low, high = float(y.min()), float(y.max())
     scale = _scale(x)
     fy = (y - low) / (high - low)
-    points = [(float(scale.place(a)), (b - low) / (high - low)) for a, b in facts.trend(x, y)]
+    points = [(float(scale.place(a)), (b - low) / (high - low)) for a, b in numbers.trend(x, y)]
     told = f"Score against response tokens for {len(x):,} rows" + (
         f"; rank correlation {found.value:+.2f}." if found else "."
     )
@@ -236,13 +236,13 @@ def length(contents: Contents) -> Html:
             fy,
             contents.choice.dropped[scored],
             told,
-            figures.line(points),
+            svg.line(points),
             scale.columns,
         ),
-        figures.side_axis(
-            [((tick - low) / (high - low), number(tick)) for tick in figures.ticks(low, high, 4)]
+        svg.side_axis(
+            [((tick - low) / (high - low), number(tick)) for tick in svg.ticks(low, high, 4)]
         ),
-        figures.axis(
+        svg.axis(
             [(float(scale.place(tick)), number(tick)) for tick in scale.ticks],
             "response tokens →  (score upwards; the line is the median)",
         ),
@@ -261,39 +261,41 @@ class _Scale:
     columns: int | None
     ticks: Sequence[float]
 
-    def place(self, length: ArrayLike) -> facts.Floats64:
+    def place(self, length: ArrayLike) -> numbers.Floats64:
         at = np.asarray(length, np.float64)
-        placed: facts.Floats64 = ((np.log10(at) if self.logarithmic else at) - self.low) / self.wide
+        placed: numbers.Floats64 = (
+            (np.log10(at) if self.logarithmic else at) - self.low
+        ) / self.wide
         return placed
 
 
-def _scale(lengths: facts.Floats64) -> _Scale:
+def _scale(lengths: numbers.Floats64) -> _Scale:
     low, high = float(lengths.min()), float(lengths.max())
     if low > 0 and high / low >= _LOG_FROM:
         wide = math.log10(high) - math.log10(low)
-        return _Scale(math.log10(low), wide, True, None, figures.log_ticks(low, high))
+        return _Scale(math.log10(low), wide, True, None, svg.log_ticks(low, high))
     # A length in the middle of its column, and no column without a length.
     spread = high - low + 1
     columns = math.ceil(spread / math.ceil(spread / _COLUMNS))
-    return _Scale(low - 0.5, spread, False, columns, figures.ticks(low, high))
+    return _Scale(low - 0.5, spread, False, columns, svg.ticks(low, high))
 
 
 def _cloud(
-    x: facts.Floats64,
-    y: facts.Floats64,
-    strong: facts.Bools,
+    x: numbers.Floats64,
+    y: numbers.Floats64,
+    strong: numbers.Bools,
     told: str,
     extra: Html = EMPTY,
     columns: int | None = None,
 ) -> Html:
     if len(x) <= _FEW_DOTS:
-        return figures.dots(x, y, strong, told, extra)
+        return svg.dots(x, y, strong, told, extra)
     fine = min(_COLUMNS, max(16, math.isqrt(len(x) // 12)))
-    counts = facts.density(x, y, columns or fine, max(12, fine * 3 // 5))
-    return figures.cells(counts, told, extra)
+    counts = numbers.density(x, y, columns or fine, max(12, fine * 3 // 5))
+    return svg.cells(counts, told, extra)
 
 
-def _length_lead(found: facts.Range | None) -> Html:
+def _length_lead(found: numbers.Range | None) -> Html:
     if found is None:
         return join("The rows are too few, or too much alike, for a correlation.")
     value = tag("em", _rho(found), class_="key")
@@ -310,7 +312,7 @@ def _length_lead(found: facts.Range | None) -> Html:
     )
 
 
-def _rho(found: facts.Range) -> str:
+def _rho(found: numbers.Range) -> str:
     shown = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
     return shown.replace("-", "−")
 
@@ -335,8 +337,8 @@ def baseline(contents: Contents) -> Html:
     drawn = tag(
         "figure",
         _cloud(x, y, contents.choice.dropped[both], told),
-        figures.side_axis([(0.06, "far"), (0.94, "near")]),
-        figures.axis(
+        svg.side_axis([(0.06, "far"), (0.94, "near")]),
+        svg.axis(
             [(0.0, "far"), (1.0, "near")],
             f"rank by {other.name} →  (rank by {contents.scorer} upwards)",
         ),
@@ -345,8 +347,8 @@ def baseline(contents: Contents) -> Html:
     return section("baseline", title, _baseline_lead(contents, other), drawn)
 
 
-def _from_far_to_near(scores: facts.Floats64) -> facts.Floats64:
-    ranks: facts.Floats64 = (mean_ranks(scores) - 0.5) / len(scores)
+def _from_far_to_near(scores: numbers.Floats64) -> numbers.Floats64:
+    ranks: numbers.Floats64 = (mean_ranks(scores) - 0.5) / len(scores)
     return ranks
 
 
