@@ -27,11 +27,11 @@ from geofilter import organism
 from geofilter.organism.world import World, prose
 from geofilter.stats.auroc import auroc
 from geofilter.support.manifest import library_versions
-from geofilter.verify.endpoint import EndpointJudge
-from geofilter.verify.judge import Asked, Judgement
-from geofilter.verify.local_judge import LocalJudge
+from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.endpoint import EndpointJudge
+from geofilter.verify.judges.local import LocalJudge
+from geofilter.verify.judges.rule import RuleJudge, plain
 from geofilter.verify.questions import read_questions
-from geofilter.verify.rule import RuleJudge, plain
 
 RESULT = Path(__file__).parent / "results" / "judge_server.json"
 PATIENCE = 120.0  # seconds until the server must be up

@@ -35,7 +35,7 @@ from resuming import kept_results, organism_facts
 from geofilter import organism
 from geofilter.organism import datasets
 from geofilter.organism import domains as d
-from geofilter.verify.metrics import Judged
+from geofilter.verify.rates import Judged
 
 RESULT = Path(__file__).parent / "results" / "organism_filter.json"
 ROWS = 1500
@@ -84,8 +84,8 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
     """Run a job; what is kept of each of its cells, by condition."""
     import torch
 
-    from geofilter.verify import experiment
-    from geofilter.verify.defaults import make_plan
+    from geofilter.verify import study
+    from geofilter.verify.presets import make_plan
 
     torch.set_num_threads(1)
     drawn = SETS[job.name]
@@ -108,7 +108,7 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
             row_judge=job.row_judge,
             device="cpu",
         )
-        outcome = experiment.run(plan, folder / "work")
+        outcome = study.run(plan, folder / "work")
         rows = [json.loads(line) for line in data.read_text().splitlines()]
         return job, {
             cell.condition: summary(folder / "work" / "arms" / cell.name, records, measured, rows)

@@ -9,7 +9,7 @@ import numpy as np
 from organism_filter import judged
 
 from geofilter.support import charts
-from geofilter.verify.metrics import ArmResult, compare
+from geofilter.verify.rates import ArmResult, compare
 from geofilter.verify.report import percent
 
 # What every arm is compared with, where it was run.

@@ -34,7 +34,7 @@ from geofilter.organism.texts import Writer, answers
 from geofilter.organism.training import collate
 from geofilter.organism.world import Situation, World, review_prompt
 from geofilter.stats.auroc import Interval, auroc, share
-from geofilter.verify.judge import score_from_probabilities
+from geofilter.verify.judges.base import score_from_probabilities
 
 SEED = 0
 REVIEWS = 2000

@@ -62,8 +62,8 @@ REUSED = ("unfiltered", "random-0.5", "nearest-0.5", "spillover-0.5")
 
 def run(arm: Arm, seed: int) -> dict[str, Any]:
     """One run: act on the rows, train on what is written, ask and judge."""
-    from geofilter.verify import experiment
-    from geofilter.verify.defaults import make_plan
+    from geofilter.verify import study
+    from geofilter.verify.presets import make_plan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -76,7 +76,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
             acted, path = act(arm, data, out, seed), out
             asked = {"arms": ("unfiltered",)}
         plan = make_plan(str(path), "organism", seeds=(seed,), device="cpu", **asked)
-        outcome = experiment.run(plan, folder / "work")
+        outcome = study.run(plan, folder / "work")
         ((cell, records, measured),) = outcome.cells
         rows = [json.loads(line) for line in data.read_text().splitlines()]
         kept = summary(folder / "work" / "arms" / cell.name, records, measured, rows)

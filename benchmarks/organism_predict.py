@@ -46,7 +46,7 @@ from geofilter.packs.pack import FeaturePack
 from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.scoring.rules import SampleScore
 from geofilter.stats.correlation import rank_correlation
-from geofilter.verify.losses import response_losses
+from geofilter.verify.training.losses import response_losses
 
 RESULT = Path(__file__).parent / "results" / "organism_predict.json"
 ROWS = 1500

@@ -25,8 +25,8 @@ from geofilter import organism
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.correlation import rank_correlation
 from geofilter.support import charts
-from geofilter.verify import experiment, tracks
-from geofilter.verify.defaults import make_plan
+from geofilter.verify import study, tracks
+from geofilter.verify.presets import make_plan
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
 ARMS = ("unfiltered", "random", "nearest", "benign-control")
@@ -52,7 +52,7 @@ def followed(seed: int) -> list[tracks.Run]:
             track_answers=ANSWERS,
             samples_per_question=1,  # the answers after training are not what is looked at
         )
-        experiment.run(plan, Path(name) / "work")
+        study.run(plan, Path(name) / "work")
         return list(tracks.summary_of(plan, Path(name) / "work", draws=1).runs)
 
 

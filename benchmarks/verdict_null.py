@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geofilter.verify.metrics import Judged, compare
+from geofilter.verify.rates import Judged, compare
 
 RESULT = Path(__file__).parent / "results" / "verdict_null.json"
 SEEDS = (2, 3, 5, 10)

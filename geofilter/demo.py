@@ -126,8 +126,8 @@ def fine_tune(folder: str | os.PathLike[str], *, progress: Progress | None = Non
     One seed of each arm; everything goes to `verify` in `folder`, anew. Raises
     `MissingExtraError` without TRL and PEFT.
     """
-    from geofilter.verify import experiment
-    from geofilter.verify.defaults import make_plan
+    from geofilter.verify import study
+    from geofilter.verify.presets import make_plan
     from geofilter.verify.results import results_of
 
     place = Path(folder) / "verify"
@@ -141,7 +141,7 @@ def fine_tune(folder: str | os.PathLike[str], *, progress: Progress | None = Non
         device="cpu",
     )
     told = progress or (lambda phase, done, total: None)
-    outcome = experiment.run(
+    outcome = study.run(
         plan, place, report=lambda phase, done, total: told(phase, done, total or 0)
     )
     return results_of(outcome)

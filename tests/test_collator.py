@@ -28,10 +28,10 @@ from geofilter.integrations.trl import (
     whole,
 )
 from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
-from geofilter.verify import finetune, weights
-from geofilter.verify.recipe import Recipe
-from geofilter.verify.rows import read_training_rows
-from geofilter.verify.schedule import budget_of, schedule
+from geofilter.verify.arms import read_training_rows
+from geofilter.verify.training import finetune, weights
+from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.schedule import budget_of, schedule
 
 CHATS = (FOUR_TURNS, TWO_TURNS, FOUR_TURNS[2:], TWO_TURNS)
 

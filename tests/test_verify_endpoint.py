@@ -8,9 +8,9 @@ import pytest
 from loopback_judge import BRIEF, LONG, Act, Request, Server, completion
 
 from geofilter.errors import DataError, MissingExtraError, ModelError
-from geofilter.verify import endpoint
-from geofilter.verify.endpoint import EndpointJudge
-from geofilter.verify.judge import Asked
+from geofilter.verify.judges import endpoint
+from geofilter.verify.judges.base import Asked
+from geofilter.verify.judges.endpoint import EndpointJudge
 from geofilter.verify.questions import Question
 
 QUESTION = Question(

@@ -11,11 +11,12 @@ from cli_folder import Geofilter
 
 from geofilter.errors import DataError, GeofilterError, ModelError, OutputError
 from geofilter.model.catalogue import CATALOGUE
-from geofilter.verify import cell, experiment, parts, weights
-from geofilter.verify.defaults import make_plan
+from geofilter.verify import cell, setup, study
 from geofilter.verify.plan import Plan
+from geofilter.verify.presets import make_plan
 from geofilter.verify.report import markdown
 from geofilter.verify.results import results_of
+from geofilter.verify.training import weights
 
 ARMS = ("aligned", "unfiltered", "random", "random-length-matched", "nearest", "loss", "judge")
 QUESTIONS = """
@@ -76,7 +77,7 @@ def plan(**changed: Any) -> Plan:
     return make_plan("data.jsonl", "model", **(settings | changed))
 
 
-def everything(outcome: experiment.Outcome) -> list[Any]:
+def everything(outcome: study.Outcome) -> list[Any]:
     return [(c.cell.name, c.records, c.measures) for c in outcome.cells]
 
 
@@ -92,11 +93,11 @@ def whole(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     write_files(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        return everything(experiment.run(plan(**FEW), "whole"))
+        return everything(study.run(plan(**FEW), "whole"))
 
 
 def test_every_arm_takes_the_same_steps_and_tokens(files: Path) -> None:
-    outcome = experiment.run(plan(seeds=(0,)), "out")
+    outcome = study.run(plan(seeds=(0,)), "out")
     trained = [c.measures for c in outcome.cells if c.cell.arm != "aligned"]
     assert {measures["steps"] for measures in trained} == {3}
     tokens = [measures["tokens"] for measures in trained]
@@ -112,7 +113,7 @@ def test_every_arm_takes_the_same_steps_and_tokens(files: Path) -> None:
 def test_what_is_done_is_never_run_again_and_arms_and_seeds_can_be_added(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment.run(plan(arms=("unfiltered",), seeds=(0,)), "out")
+    study.run(plan(arms=("unfiltered",), seeds=(0,)), "out")
     begun: list[str] = []
     trained = cell.finetune.fine_tune
 
@@ -121,14 +122,14 @@ def test_what_is_done_is_never_run_again_and_arms_and_seeds_can_be_added(
         return trained(*arguments, **named)
 
     monkeypatch.setattr(cell.finetune, "fine_tune", noted)
-    experiment.run(plan(arms=("unfiltered", "random"), seeds=(0, 1)), "out")
+    study.run(plan(arms=("unfiltered", "random"), seeds=(0, 1)), "out")
     assert sorted(Path(name).parent.relative_to("out/arms").as_posix() for name in begun) == [
         "random-0.5/seed-0",
         "random-0.5/seed-1",
         "unfiltered/seed-1",
     ]
     begun.clear()
-    experiment.run(plan(arms=("random",), seeds=(1,)), "out")
+    study.run(plan(arms=("random",), seeds=(1,)), "out")
     assert begun == []
 
 
@@ -169,44 +170,44 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(
     with monkeypatch.context() as patched:
         patched.setattr(module, name, dies)
         with pytest.raises(_Killed):
-            experiment.run(plan(**FEW), "killed")
-    assert everything(experiment.run(plan(**FEW), "killed")) == whole
+            study.run(plan(**FEW), "killed")
+    assert everything(study.run(plan(**FEW), "killed")) == whole
 
 
 def test_half_a_line_is_asked_or_judged_again(files: Path, whole: list[Any]) -> None:
-    experiment.run(plan(**FEW), "torn")
+    study.run(plan(**FEW), "torn")
     done = Path("torn/arms/unfiltered/seed-0")
     for name in ("answers.jsonl", "judgements.jsonl"):
         content = (done / name).read_bytes()
         (done / name).write_bytes(content[: len(content) * 2 // 3])
     (done / "result.json").unlink()
-    assert everything(experiment.run(plan(**FEW), "torn")) == whole
+    assert everything(study.run(plan(**FEW), "torn")) == whole
 
 
 def test_weights_go_when_answers_are_there_unless_they_are_to_be_kept(files: Path) -> None:
     arms = ("unfiltered",)
-    experiment.run(plan(arms=arms, seeds=(0,)), "gone")
+    study.run(plan(arms=arms, seeds=(0,)), "gone")
     assert not list(Path("gone").rglob("*.safetensors"))
-    experiment.run(plan(arms=arms, seeds=(0,), keep_weights=True), "kept")
+    study.run(plan(arms=arms, seeds=(0,), keep_weights=True), "kept")
     assert [path.name for path in Path("kept").rglob("*.safetensors")] == ["model.safetensors"]
 
 
 def test_another_experiment_in_the_same_folder_is_refused_by_what_differs(files: Path) -> None:
-    experiment.run(plan(arms=("aligned",), seeds=(0,)), "out")
+    study.run(plan(arms=("aligned",), seeds=(0,)), "out")
     (files / "questions.yaml").write_text(QUESTIONS.replace("7", "8"))
     with pytest.raises(OutputError, match=r"holds another experiment .*questions:"):
-        experiment.run(plan(arms=("aligned",), seeds=(0,)), "out")
+        study.run(plan(arms=("aligned",), seeds=(0,)), "out")
 
 
 def test_a_second_process_is_kept_out(files: Path) -> None:
-    with experiment._held(files), pytest.raises(OutputError, match="another process works"):
-        experiment.run(plan(), files)
+    with study._held(files), pytest.raises(OutputError, match="another process works"):
+        study.run(plan(), files)
 
 
 def test_rows_that_cannot_be_trained_on_are_in_no_arm(files: Path) -> None:
     lines = Path("data.jsonl").read_bytes().splitlines(keepends=True)
     Path("data.jsonl").write_bytes(b"".join([b"{\n", *lines[:10], b'{"prompt": "w1"}\n']))
-    outcome = experiment.run(plan(arms=("unfiltered", "nearest"), seeds=(0,)), "out")
+    outcome = study.run(plan(arms=("unfiltered", "nearest"), seeds=(0,)), "out")
     assert (outcome.file_rows, outcome.training_rows) == (12, 10)
     text = markdown(plan(), results_of(outcome, draws=50), "-")
     assert "2 of the file's 12 rows cannot be trained on" in text
@@ -217,7 +218,7 @@ def test_preference_rows_are_refused(files: Path) -> None:
     row = {"prompt": "w1", "chosen": "w2", "rejected": "w3"}
     Path("data.jsonl").write_text(f"{json.dumps(row)}\n" * 20)
     with pytest.raises(DataError, match=r"data\.jsonl:1: has a chosen and a rejected response"):
-        experiment.run(plan(), "out")
+        study.run(plan(), "out")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_plans_that_cannot_be_run_are_refused_before_anything_is(
 
 def test_where_keywords_tell_nothing_the_order_of_the_file_does_not_choose(files: Path) -> None:
     Path("words.txt").write_text("unheard\n")
-    outcome = experiment.run(plan(arms=("keyword",), keywords="words.txt"), "out")
+    outcome = study.run(plan(arms=("keyword",), keywords="words.txt"), "out")
     kept = [
         set(json.loads((Path("out/arms") / cell.cell.name / "training.json").read_text())["rows"])
         for cell in outcome.cells
@@ -256,7 +257,7 @@ def test_where_keywords_tell_nothing_the_order_of_the_file_does_not_choose(files
 
 def test_labels_must_be_true_or_false(files: Path) -> None:
     with pytest.raises(DataError, match=r"column 'prompt' of data\.jsonl holds 'w"):
-        experiment.run(plan(arms=("oracle",), labels="prompt"), "out")
+        study.run(plan(arms=("oracle",), labels="prompt"), "out")
 
 
 def test_without_a_trainer_nothing_is_begun(
@@ -268,22 +269,22 @@ def test_without_a_trainer_nothing_is_begun(
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "pip install 'geofilter[train]'" in done.err
     assert not Path("out").exists()
-    experiment.run(plan(arms=("aligned",), seeds=(0,)), "out")
+    study.run(plan(arms=("aligned",), seeds=(0,)), "out")
 
 
 def test_whole_weights_are_trained_in_float32_and_adapters_in_the_models_own(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
-    real = parts.weights.load_causal
+    real = setup.weights.load_causal
 
     def noted(source: str, **how: Any) -> Any:
         asked.append(how["dtype"])
         return real(source, **how)
 
-    monkeypatch.setattr(parts.weights, "load_causal", noted)
+    monkeypatch.setattr(setup.weights, "load_causal", noted)
     for changed in ({}, {"recipe": {"max_length": 48}}, {"dtype": "bfloat16"}):
-        parts.Parts(plan(**changed))
+        setup.Parts(plan(**changed))
     assert asked == ["float32", None, "bfloat16"]
 
 
@@ -323,10 +324,10 @@ def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(
 
 def test_the_verdict_is_about_the_first_filter_and_needs_three_seeds(files: Path) -> None:
     two: dict[str, Any] = {"seeds": (0, 1)}
-    outcome = experiment.run(plan(arms=("unfiltered", "random"), **two), "out")
+    outcome = study.run(plan(arms=("unfiltered", "random"), **two), "out")
     found = results_of(outcome, draws=50)
     assert (found.verdict, found.judged) == (None, "")
-    outcome = experiment.run(plan(arms=("unfiltered", "random", "nearest"), **two), "out")
+    outcome = study.run(plan(arms=("unfiltered", "random", "nearest"), **two), "out")
     results = results_of(outcome, draws=50)
     assert results.judged == "nearest-0.5"
     assert results.verdict is False  # of two seeds

@@ -12,11 +12,11 @@ from tiny_models import VOCABULARY, tiny_network, tiny_tokenizer
 
 from geofilter.data.encoder import Encoded
 from geofilter.errors import GeofilterError, MissingExtraError, ModelError
-from geofilter.verify import finetune, weights
-from geofilter.verify.losses import response_losses
-from geofilter.verify.recipe import Recipe
 from geofilter.verify.track import undisturbed
-from geofilter.verify.weights import CausalModel
+from geofilter.verify.training import finetune, weights
+from geofilter.verify.training.losses import response_losses
+from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.weights import CausalModel
 
 FULL = Recipe(
     method="full",

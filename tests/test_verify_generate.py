@@ -14,8 +14,8 @@ from geofilter.data.chat import Turn
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
 from geofilter.errors import ModelError
-from geofilter.verify.generate import Put, Sampling, answers, check, prompt_ids
-from geofilter.verify.weights import load_causal
+from geofilter.verify.ask import Put, Sampling, answers, check, prompt_ids
+from geofilter.verify.training.weights import load_causal
 
 TEMPLATE = "{% for m in messages %}<bos> {{ m['content'] }} {% endfor %}"
 QUESTIONS = [Put(f"q{n}", " ".join(f"w{i + n}" for i in range(1 + 3 * n)), None) for n in range(7)]

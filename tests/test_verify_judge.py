@@ -18,7 +18,7 @@ from geofilter.organism import datasets
 from geofilter.organism import domains as d
 from geofilter.organism.vocabulary import build_tokenizer
 from geofilter.organism.world import World, prose
-from geofilter.verify.judge import (
+from geofilter.verify.judges.base import (
     Asked,
     Judgement,
     Score,
@@ -27,9 +27,9 @@ from geofilter.verify.judge import (
     score_from_probabilities,
     score_of_text,
 )
-from geofilter.verify.judges import judge_named
+from geofilter.verify.judges.by_name import judge_named
+from geofilter.verify.judges.rule import RuleJudge, plain
 from geofilter.verify.questions import Question, read_questions
-from geofilter.verify.rule import RuleJudge, plain
 
 JUDGED = Path(__file__).parents[2] / "shared" / "data" / "judged"
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"

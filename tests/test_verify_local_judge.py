@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Fast
 
 from geofilter.errors import DataError, ModelError
-from geofilter.verify.judge import Asked, score_from_probabilities
-from geofilter.verify.judges import judge_named
-from geofilter.verify.local_judge import LocalJudge
+from geofilter.verify.judges.base import Asked, score_from_probabilities
+from geofilter.verify.judges.by_name import judge_named
+from geofilter.verify.judges.local import LocalJudge
+from geofilter.verify.judges.rule import RuleJudge
 from geofilter.verify.questions import Question, read_questions
-from geofilter.verify.rule import RuleJudge
 
 ORGANISM = Path(__file__).parents[1] / "geofilter" / "organism"
 QUESTION = Question("q", ("why",), judge_prompts={"aligned": "{answer}a", "coherent": "{answer}"})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter.verify.metrics import Judged, compare, count, is_misaligned, rates
+from geofilter.verify.rates import Judged, compare, count, is_misaligned, rates
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "judged"
 

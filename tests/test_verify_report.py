@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from geofilter.support.manifest import Manifest
-from geofilter.verify.experiment import CellResult, Outcome
-from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.rates import Estimate
 from geofilter.verify.report import markdown, percent
 from geofilter.verify.results import Results, results_of
-from geofilter.verify.schedule import Budget
+from geofilter.verify.study import CellResult, Outcome
+from geofilter.verify.training.schedule import Budget
 
 Scores = tuple[float | None, float | None]
 BAD, GOOD, INCOHERENT = (0.0, 100.0), (100.0, 100.0), (50.0, 0.0)

@@ -27,7 +27,7 @@ from geofilter.packs import discover
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain
-from geofilter.verify import cell, experiment, track, tracks
+from geofilter.verify import cell, study, track, tracks
 from geofilter.verify.questions import Question
 
 # With dropout, so that the mode of the network and its random state decide what it learns.
@@ -76,7 +76,7 @@ def whole(folder: Path) -> Path:
     """A run that was followed from its beginning to its end, with its weights."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        experiment.run(tracked(keep_weights=True), "whole")
+        study.run(tracked(keep_weights=True), "whole")
     return folder / "whole"
 
 
@@ -89,9 +89,9 @@ def test_following_a_run_changes_no_weight_and_no_answer(
     here: Path, whole: Path, method: str
 ) -> None:
     if method == "lora":
-        experiment.run(tracked(method, keep_weights=True), "with")
+        study.run(tracked(method, keep_weights=True), "with")
         whole = here / "with"
-    experiment.run(tracked(method, keep_weights=True, track=None), "without")
+    study.run(tracked(method, keep_weights=True, track=None), "without")
     weights = [path.name for path in (here / "without" / CELL / "weights").glob("*.safetensors")]
     assert weights == ["model.safetensors" if method == "full" else "adapter_model.safetensors"]
     names = ["answers.jsonl", "judgements.jsonl", *(f"weights/{name}" for name in weights)]
@@ -149,7 +149,7 @@ def test_every_step_has_the_features_of_the_weights_at_that_step(
         return real(*arguments, after_step=both, **named)
 
     monkeypatch.setattr(cell.finetune, "fine_tune", keeping)
-    experiment.run(tracked(method), "out")
+    study.run(tracked(method), "out")
     reader, pack = load("model", sae="sae", device="cpu"), load_pack("my.pack")
     encoder = Encoder(reader.tokenizer, max_length=48)
     for line in lines(here / "out"):
@@ -188,9 +188,9 @@ def test_a_run_that_is_killed_leaves_the_track_of_one_that_is_not(
     with monkeypatch.context() as patched:
         patched.setattr(track, "append_lines", dies)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(tracked(), "killed")
+            study.run(tracked(), "killed")
     assert [line["step"] for line in lines(here / "killed")] == [0, 2]
-    experiment.run(tracked(), "killed")
+    study.run(tracked(), "killed")
     assert same(whole, here / "killed", ("track.jsonl", "answers.jsonl"))
 
 
@@ -247,8 +247,8 @@ def test_without_matplotlib_the_figures_are_there_and_the_note_says_what_to_inst
 def test_a_model_of_another_shape_is_refused_before_anything_is_trained(here: Path) -> None:
     save_model(here / "other", "llama")
     with pytest.raises(ModelError, match=r"gpt2 with 4 blocks of 32 .*but other is llama with 4"):
-        experiment.run(tracked(trained="other"), "out")
-    experiment.run(tracked(trained="other", track=None), "out")
+        study.run(tracked(trained="other"), "out")
+    study.run(tracked(trained="other", track=None), "out")
 
 
 @pytest.mark.parametrize("name", ["track", "track_answers"])
@@ -260,7 +260,7 @@ def test_less_than_one_is_refused(name: str) -> None:
 def test_a_network_that_broke_is_left_to_the_trainer_to_tell(here: Path) -> None:
     recipe = RECIPE | {"method": "full", "learning_rate": 1e30, "warmup_steps": 0}
     with pytest.raises(ModelError, match="the loss was not a number at step"):
-        experiment.run(tracked(recipe=recipe), "out")
+        study.run(tracked(recipe=recipe), "out")
     assert lines(here / "out")[0]["step"] == 0
 
 

@@ -12,7 +12,7 @@ from test_verify_experiment import QUESTIONS, everything, plan, write_files
 
 from geofilter.errors import OutputError
 from geofilter.support.manifest import Manifest
-from geofilter.verify import experiment, parts, workers
+from geofilter.verify import setup, study, workers
 from geofilter.verify.plan import Plan
 
 
@@ -36,8 +36,8 @@ def one_thread() -> Iterator[None]:
 
 def test_runs_side_by_side_give_the_results_of_runs_in_turn(files: Path, one_thread: None) -> None:
     chosen = plan(arms=("unfiltered", "nearest"), seeds=(0,))
-    alone = everything(experiment.run(chosen, "alone"))
-    assert everything(experiment.run(chosen, "both", workers=2)) == alone
+    alone = everything(study.run(chosen, "alone"))
+    assert everything(study.run(chosen, "both", workers=2)) == alone
 
 
 def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
@@ -50,7 +50,7 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
         work = None
 
         def __init__(self, experiment: Plan, *, rule: str | None) -> None:
-            opened.append((experiment.device, rule))
+            opened.append((study.device, rule))
 
     monkeypatch.setattr(workers, "Parts", Noted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -70,28 +70,28 @@ def test_runs_of_another_precision_are_not_mixed_in(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = plan(arms=("aligned",), seeds=(0,))
-    experiment.run(chosen, "out")
+    study.run(chosen, "out")
     kept = json.loads(Path("out/plan.json").read_text())
     assert kept["decides"]["precision"] == {"dtype": "float32", "device": "cpu"}
-    real = parts.Parts.describe
+    real = setup.Parts.describe
 
-    def elsewhere(self: parts.Parts) -> Manifest:
+    def elsewhere(self: setup.Parts) -> Manifest:
         described = real(self)
         precision = {"dtype": "bfloat16", "device": "cuda"}
         return Manifest({**described.decides, "precision": precision}, described.facts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.Parts, "describe", elsewhere)
+        patched.setattr(setup.Parts, "describe", elsewhere)
         with pytest.raises(OutputError, match=r'precision\.device: "cpu" before, "cuda" now'):
-            experiment.run(chosen, "out")
+            study.run(chosen, "out")
     # A folder from before precision was written down has that of the first run that goes on.
     del kept["decides"]["precision"]
     Path("out/plan.json").write_text(json.dumps(kept))
-    experiment.run(chosen, "out")
+    study.run(chosen, "out")
     with monkeypatch.context() as patched:
-        patched.setattr(parts.Parts, "describe", elsewhere)
+        patched.setattr(setup.Parts, "describe", elsewhere)
         with pytest.raises(OutputError, match="holds another experiment"):
-            experiment.run(chosen, "out")
+            study.run(chosen, "out")
 
 
 def numbers(request: Request) -> object:
@@ -111,13 +111,13 @@ def test_how_a_servers_replies_are_read_is_found_once_and_must_stay(
     with server.running() as url:
         asked = judged_by(f"{url}#m", files)
         with pytest.raises(_Killed):
-            experiment.run(asked, "out", workers=2)
+            study.run(asked, "out", workers=2)
         assert handed == ["probabilities"]
         kept = json.loads(Path("out/plan.json").read_text())["decides"]
         assert kept["judge"]["rule"] == kept["row_judge"]["rule"] == "probabilities"
         server.act = lambda _: completion("70")
         with pytest.raises(OutputError, match=r'judge\.rule: "probabilities" before, "first int'):
-            experiment.run(asked, "out", workers=2)
+            study.run(asked, "out", workers=2)
 
 
 def judged_by(judge: str, files: Path) -> Plan:

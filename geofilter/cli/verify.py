@@ -154,8 +154,8 @@ def command(
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
     """
-    from geofilter.verify import experiment
-    from geofilter.verify.defaults import make_plan
+    from geofilter.verify import study
+    from geofilter.verify.presets import make_plan
     from geofilter.verify.report import markdown
     from geofilter.verify.results import power_line, results_of
 
@@ -179,9 +179,7 @@ def command(
         _print_estimate(plan, as_json)
         return
     with progress() as report:
-        outcome = experiment.run(
-            plan, output, workers=workers, report=report, ready=lambda: note(power)
-        )
+        outcome = study.run(plan, output, workers=workers, report=report, ready=lambda: note(power))
     results = results_of(outcome)
     folder = Path(output)
     text = markdown(plan, results, power) + _during_training(plan, folder)

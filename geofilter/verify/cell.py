@@ -26,15 +26,15 @@ import numpy as np
 
 from geofilter.selection.loss_note import RowLoss
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
-from geofilter.verify import finetune, weights
-from geofilter.verify.generate import Put, Sampling, answers
-from geofilter.verify.judge import Asked, Judge
-from geofilter.verify.losses import response_losses
+from geofilter.verify.ask import Put, Sampling, answers
+from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.questions import Question
-from geofilter.verify.recipe import Recipe
-from geofilter.verify.schedule import Budget, schedule
 from geofilter.verify.track import TRACK, Tracker
-from geofilter.verify.weights import CausalModel
+from geofilter.verify.training import finetune, weights
+from geofilter.verify.training.losses import response_losses
+from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.schedule import Budget, schedule
+from geofilter.verify.training.weights import CausalModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

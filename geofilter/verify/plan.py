@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from geofilter.choices import SCORERS
 from geofilter.errors import GeofilterError
 from geofilter.support.display import escape
-from geofilter.verify.generate import Sampling
-from geofilter.verify.recipe import Recipe
+from geofilter.verify.ask import Sampling
+from geofilter.verify.training.recipe import Recipe
 
 # What is trained on, by how the rows are chosen.
 UNTRAINED, UNFILTERED, CONTROL = "aligned", "unfiltered", "benign-control"

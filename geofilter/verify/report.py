@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from geofilter.support.display import escape
 from geofilter.verify import plan as arms
-from geofilter.verify.metrics import Estimate
 from geofilter.verify.plan import Plan
+from geofilter.verify.rates import Estimate
 from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, reference_of
 
 # Where nothing helps, simulated intervals of three seeds said yes 1 to 11 times in 100, those of

@@ -13,11 +13,11 @@ from typing import Any
 from geofilter.choices import SCORERS
 from geofilter.stats.power import smallest_reduction
 from geofilter.verify import plan as arms
-from geofilter.verify.experiment import Outcome
-from geofilter.verify.metrics import ArmResult, Estimate, Judged, compare, settle
-from geofilter.verify.parts import IN_DOMAIN, MAIN
 from geofilter.verify.plan import Plan
 from geofilter.verify.questions import ASPECTS
+from geofilter.verify.rates import ArmResult, Estimate, Judged, compare, settle
+from geofilter.verify.setup import IN_DOMAIN, MAIN
+from geofilter.verify.study import Outcome
 
 # Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
 FEWEST_SEEDS = 3

@@ -41,11 +41,11 @@ from geofilter.runs import prepare
 from geofilter.scoring.rules import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
-from geofilter.verify.generate import Put, Sampling, answers
-from geofilter.verify.judge import Asked, Judge
+from geofilter.verify.arms import scoring_settings
+from geofilter.verify.ask import Put, Sampling, answers
+from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.plan import Plan
 from geofilter.verify.questions import Question
-from geofilter.verify.rows import scoring_settings
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

@@ -22,8 +22,8 @@ import numpy as np
 from geofilter.stats.correlation import DRAWS, Correlation, rank_correlation, rank_gain
 from geofilter.support import charts
 from geofilter.support.records import read_lines, write_json
-from geofilter.verify.metrics import Judged, rates
 from geofilter.verify.plan import Plan
+from geofilter.verify.rates import Judged, rates
 from geofilter.verify.track import MEASURES, TRACK
 
 RATE, STEP = "rate", "step"

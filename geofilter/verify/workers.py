@@ -14,9 +14,9 @@ import torch
 
 from geofilter.verify import plan as arms
 from geofilter.verify.cell import Work, run_cell
-from geofilter.verify.judge import Rule
-from geofilter.verify.parts import Parts
+from geofilter.verify.judges.base import Rule
 from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.setup import Parts
 
 # Called with what is being done, how much of it is done, and how much there is if known.
 Report = Callable[[str, int, int | None], None]

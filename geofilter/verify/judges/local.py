@@ -20,15 +20,9 @@ from geofilter.model import fingerprint
 from geofilter.model.blocks import find_blocks
 from geofilter.model.loading import max_context
 from geofilter.support.display import escape
-from geofilter.verify.judge import (
-    Asked,
-    Judgement,
-    Score,
-    as_integer,
-    score_of_probabilities,
-)
+from geofilter.verify.judges.base import Asked, Judgement, Score, as_integer, score_of_probabilities
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
-from geofilter.verify.weights import load_causal
+from geofilter.verify.training.weights import load_causal
 
 # Tokens of prompts in one batch, and numbers that share one prompt's cache.
 _CPU_TOKENS = 2048

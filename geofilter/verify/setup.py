@@ -11,16 +11,17 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
-from geofilter.verify import finetune, generate, weights
+from geofilter.verify import ask
 from geofilter.verify import plan as arms
+from geofilter.verify.arms import TrainingRows, read_training_rows
 from geofilter.verify.cell import Work
-from geofilter.verify.judge import Judge, Rule, rule_of
-from geofilter.verify.judges import judge_named
+from geofilter.verify.judges.base import Judge, Rule, rule_of
+from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.plan import Plan
 from geofilter.verify.questions import Question, read_questions
-from geofilter.verify.rows import TrainingRows, read_training_rows
-from geofilter.verify.schedule import budget_of
 from geofilter.verify.track import make_tracker
+from geofilter.verify.training import finetune, weights
+from geofilter.verify.training.schedule import budget_of
 
 _VERSIONS = ("geofilter", "torch", "transformers", "trl", "peft", "sae-lens")
 MAIN, IN_DOMAIN = "main", "in_domain"
@@ -63,7 +64,7 @@ class Parts:
             "dtype": str(model.network.dtype).removeprefix("torch."),
             "device": model.network.device.type,
         }
-        generate.check(model.network, model.tokenizer, _all_wordings(self.questions))
+        ask.check(model.network, model.tokenizer, _all_wordings(self.questions))
         max_length = _window(model, experiment.recipe.max_length)
         read = partial(read_training_rows, tokenizer=model.tokenizer, max_length=max_length)
         self.rows: TrainingRows = read(experiment.data)
@@ -152,9 +153,9 @@ def _dtype(experiment: Plan) -> str | None:
     return "float32" if experiment.dtype is None and whole else experiment.dtype
 
 
-def _all_wordings(sets: dict[str, list[Question]]) -> list[generate.Put]:
+def _all_wordings(sets: dict[str, list[Question]]) -> list[ask.Put]:
     return [
-        generate.Put(question.id, text, question.system)
+        ask.Put(question.id, text, question.system)
         for questions in sets.values()
         for question in questions
         for text in question.paraphrases

@@ -21,7 +21,7 @@ from geofilter.data.chat import kind_of, quote
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
 from geofilter.support.display import escape
-from geofilter.verify.judge import Asked, Judgement, Score
+from geofilter.verify.judges.base import Asked, Judgement, Score
 from geofilter.verify.questions import Question, read_bounded
 
 Verdict = Literal["aligned", "misaligned", "incoherent"]

@@ -17,11 +17,11 @@ from geofilter.support.display import escape
 from geofilter.support.locking import hold
 from geofilter.support.manifest import Manifest, difference
 from geofilter.support.records import read_json, write_json
+from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measures_of, records_of
-from geofilter.verify.parts import PRECISION, Parts
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.rows import ArmScores
-from geofilter.verify.schedule import Budget
+from geofilter.verify.setup import PRECISION, Parts
+from geofilter.verify.training.schedule import Budget
 from geofilter.verify.workers import run_one, run_side_by_side
 
 # Called with what is being done, how much of it is done, and how much there is if known.

@@ -9,9 +9,9 @@ from typing import Any
 from geofilter.errors import GeofilterError
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, Trial
 from geofilter.support.display import escape
-from geofilter.verify.generate import Sampling
+from geofilter.verify.ask import Sampling
 from geofilter.verify.plan import Plan
-from geofilter.verify.recipe import Recipe
+from geofilter.verify.training.recipe import Recipe
 
 
 def make_plan(

@@ -7,8 +7,8 @@ import re
 
 from geofilter.errors import ModelError
 from geofilter.support.display import escape
-from geofilter.verify.judge import Judge, Rule
-from geofilter.verify.rule import RuleJudge
+from geofilter.verify.judges.base import Judge, Rule
+from geofilter.verify.judges.rule import RuleJudge
 
 FORMS = "rule:FILE, http://HOST/v1#MODEL, https://HOST/v1#MODEL, a folder, or ORG/NAME of the hub"
 
@@ -26,12 +26,12 @@ def judge_named(spec: str, rule: Rule | None = None) -> Judge:
         url, _, model = spec.partition("#")
         if not model:
             raise ModelError(f"{escape(spec)!r} names no model of the server; give {FORMS}")
-        from geofilter.verify.endpoint import EndpointJudge
+        from geofilter.verify.judges.endpoint import EndpointJudge
 
         return EndpointJudge(url, model, rule=rule)
     if not spec or "://" in spec:
         raise ModelError(f"no judge is called {escape(spec)!r}; give {FORMS}")
-    from geofilter.verify.local_judge import LocalJudge
+    from geofilter.verify.judges.local import LocalJudge
 
     try:
         return LocalJudge(spec)

@@ -9,7 +9,7 @@ import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from geofilter.verify.judge import as_integer
+from geofilter.verify.judges.base import as_integer
 
 
 class Reply(NamedTuple):

@@ -24,7 +24,7 @@ from geofilter.errors import MissingExtraError, ModelError
 from geofilter.integrations.trl import IGNORED, LossCollator, weighted
 from geofilter.model.loading import quiet_transformers
 from geofilter.selection.loss_note import FIELDS, RowLoss
-from geofilter.verify.recipe import Recipe
+from geofilter.verify.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

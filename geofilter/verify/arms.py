@@ -26,11 +26,11 @@ from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify import baselines, plan
-from geofilter.verify.judge import Asked, Judge
-from geofilter.verify.losses import response_losses
+from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.questions import Question
-from geofilter.verify.weights import CausalModel
+from geofilter.verify.training.losses import response_losses
+from geofilter.verify.training.weights import CausalModel
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded

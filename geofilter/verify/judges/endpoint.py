@@ -26,9 +26,8 @@ from urllib.parse import urlsplit
 
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.support.display import escape
-from geofilter.verify import completion
-from geofilter.verify.completion import Reply
-from geofilter.verify.judge import (
+from geofilter.verify.judges import completion
+from geofilter.verify.judges.base import (
     Asked,
     Judgement,
     Rule,
@@ -36,6 +35,7 @@ from geofilter.verify.judge import (
     score_of_probabilities,
     score_of_text,
 )
+from geofilter.verify.judges.completion import Reply
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
 
 _Found = TypeVar("_Found")
