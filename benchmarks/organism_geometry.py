@@ -2,7 +2,7 @@
 
     python benchmarks/organism_geometry.py
 
-`geofilter.geometry` on the organism: harmful rows against benign ones, in each inducing
+`geofilter.studies.geometry` on the organism: harmful rows against benign ones, in each inducing
 domain, at each block. k is 100, the paper's, and 40, the organism's own number of toxic
 features. Beside them stand sets that do not induce, put in the place of the harmful rows:
 rows with surprising words, rows that mention insults, and a second draw of plain benign
@@ -22,7 +22,14 @@ from geofilter import organism
 from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Turn
-from geofilter.geometry import (
+from geofilter.model.loading import LoadedModel, at_block, load
+from geofilter.organism import datasets
+from geofilter.organism import domains as d
+from geofilter.organism.world import World
+from geofilter.packs.contrast import Contrast, read_contrast
+from geofilter.packs.discover import discover
+from geofilter.packs.index import ToxicIndex
+from geofilter.studies.geometry import (
     Comparison,
     Effects,
     RowSets,
@@ -32,13 +39,6 @@ from geofilter.geometry import (
     measure,
     split,
 )
-from geofilter.model.loading import LoadedModel, at_block, load
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.world import World
-from geofilter.packs.contrast import Contrast, read_contrast
-from geofilter.packs.discover import discover
-from geofilter.packs.index import ToxicIndex
 
 ROWS = 2000
 TOP_KS = (40, 100)

@@ -24,8 +24,9 @@ from resuming import kept_results
 from geofilter import organism
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.correlation import rank_correlation
+from geofilter.studies import tracking
 from geofilter.support import charts
-from geofilter.verify import study, tracks
+from geofilter.verify import study
 from geofilter.verify.presets import make_plan
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
@@ -33,7 +34,7 @@ ARMS = ("unfiltered", "random", "nearest", "benign-control")
 EVERY, ANSWERS, SEEDS = 10, 240, 3
 
 
-def followed(seed: int) -> list[tracks.Run]:
+def followed(seed: int) -> list[tracking.Run]:
     """The tracks of all arms with one seed."""
     torch.set_num_threads(1)
     drawn = study.SETS["contaminated"]
@@ -53,7 +54,7 @@ def followed(seed: int) -> list[tracks.Run]:
             samples_per_question=1,  # the answers after training are not what is looked at
         )
         study.run(plan, Path(name) / "work")
-        return list(tracks.summary_of(plan, Path(name) / "work", draws=1).runs)
+        return list(tracking.summary_of(plan, Path(name) / "work", draws=1).runs)
 
 
 def main() -> None:
@@ -69,21 +70,21 @@ def main() -> None:
     for seed in () if options.report else range(options.seeds):
         if seed not in {run.seed for run in runs}:
             runs += followed(seed)
-            write(options.output, tracks.summarise(runs, EVERY))
+            write(options.output, tracking.summarise(runs, EVERY))
             print(f"seed {seed} done", flush=True)
-    summary = tracks.summarise(runs, EVERY)
+    summary = tracking.summarise(runs, EVERY)
     write(options.output, summary)
-    drawing = charts.courses(tracks.panels(summary))
+    drawing = charts.courses(tracking.panels(summary))
     charts.save(options.output.with_suffix(""), drawing, overwrite=True)
     # The page shows the SVG; the PNG is three times its size.
     options.output.with_suffix(".png").unlink()
-    print("\n".join(tracks.markdown(summary, "the organism's base model", False)))
+    print("\n".join(tracking.markdown(summary, "the organism's base model", False)))
     print("\n".join(["", *first_look(runs)]))
 
 
-def first_look(runs: list[tracks.Run]) -> list[str]:
+def first_look(runs: list[tracking.Run]) -> list[str]:
     """What the first measurement in training says about the last rate, over runs; a table."""
-    ends = [run.points[-1].values[tracks.RATE] for run in runs]
+    ends = [run.points[-1].values[tracking.RATE] for run in runs]
     lines = [f"| at step {EVERY} | rank correlation with the rate at the end |", "| --- | --- |"]
     for name in runs[0].points[1].values:
         if name.endswith("explained_variance"):
@@ -94,10 +95,10 @@ def first_look(runs: list[tracks.Run]) -> list[str]:
     return lines
 
 
-def read(path: Path) -> list[tracks.Run]:
+def read(path: Path) -> list[tracking.Run]:
     """The runs so far."""
     return [
-        tracks.Run(**run | {"points": tuple(tracks.Point(**point) for point in run["points"])})
+        tracking.Run(**run | {"points": tuple(tracking.Point(**point) for point in run["points"])})
         for run in kept_results(path, facts()).get("runs", [])
     ]
 
@@ -118,7 +119,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def write(path: Path, summary: tracks.Summary) -> None:
+def write(path: Path, summary: tracking.Summary) -> None:
     """A line per point and per relation, so that what a run adds can be seen in a diff."""
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts().items()]
     record = summary.as_record()
@@ -130,7 +131,7 @@ def write(path: Path, summary: tracks.Summary) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def _run_lines(run: tracks.Run) -> str:
+def _run_lines(run: tracking.Run) -> str:
     points = ",\n".join(f"    {json.dumps(asdict(point))}" for point in run.points)
     head = f'"condition": {json.dumps(run.condition)}, "seed": {run.seed}, "asked": {run.asked}'
     return f'  {{{head}, "points": [\n{points}\n  ]}}'

@@ -22,7 +22,10 @@ from tiny_models import (
 from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.errors import DataError
-from geofilter.geometry import (
+from geofilter.model.features import sample_features
+from geofilter.model.loading import at_block, load
+from geofilter.stats.permutation import greater_mean_p, holm
+from geofilter.studies.geometry import (
     Comparison,
     Effects,
     RowSets,
@@ -34,9 +37,6 @@ from geofilter.geometry import (
     split,
     study,
 )
-from geofilter.model.features import sample_features
-from geofilter.model.loading import at_block, load
-from geofilter.stats.permutation import greater_mean_p, holm
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tiny_models import VOCABULARY, tiny_network, tiny_tokenizer
 
 from geofilter.data.encoder import Encoded
 from geofilter.errors import GeofilterError, MissingExtraError, ModelError
-from geofilter.verify.track import undisturbed
+from geofilter.verify.tracker import undisturbed
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.losses import response_losses
 from geofilter.verify.training.recipe import Recipe

@@ -27,7 +27,8 @@ from geofilter.packs import discover
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain
-from geofilter.verify import cell, study, track, tracks
+from geofilter.studies import tracking
+from geofilter.verify import cell, study, tracker
 from geofilter.verify.questions import Question
 
 # With dropout, so that the mode of the network and its random state decide what it learns.
@@ -176,7 +177,7 @@ def test_every_step_has_the_features_of_the_weights_at_that_step(
 def test_a_run_that_is_killed_leaves_the_track_of_one_that_is_not(
     here: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = track.append_lines, 0
+    real, calls = tracker.append_lines, 0
 
     def dies(*arguments: Any) -> None:
         nonlocal calls
@@ -186,7 +187,7 @@ def test_a_run_that_is_killed_leaves_the_track_of_one_that_is_not(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(track, "append_lines", dies)
+        patched.setattr(tracker, "append_lines", dies)
         with pytest.raises(KeyboardInterrupt):
             study.run(tracked(), "killed")
     assert [line["step"] for line in lines(here / "killed")] == [0, 2]
@@ -217,17 +218,17 @@ def test_runs_that_are_done_stay_without_a_track_and_the_report_says_so(
 def test_figures_of_equal_tracks_are_equal_and_tracks_of_another_kind_are_not_mixed_in(
     whole: Path, tmp_path: Path
 ) -> None:
-    found = tracks.summary_of(tracked(), whole, draws=50)
+    found = tracking.summary_of(tracked(), whole, draws=50)
     assert [len(run.points) for run in found.runs] == [4]
     drawn = []
     for _ in range(2):
-        drawn.append([path.read_bytes() for path in tracks.write(found, tmp_path)])
+        drawn.append([path.read_bytes() for path in tracking.write(found, tmp_path)])
     assert len(drawn[0]) == 2
     assert drawn[0] == drawn[1]
     for changed in ({"track": 3}, {"track_answers": 6}):
-        other = tracks.summary_of(tracked(**changed), whole, draws=50)
+        other = tracking.summary_of(tracked(**changed), whole, draws=50)
         assert (other.runs, other.untracked) == ((), ("unfiltered/seed-0",))
-        assert "No run was followed." in tracks.markdown(other, "m", False)
+        assert "No run was followed." in tracking.markdown(other, "m", False)
 
 
 def test_without_matplotlib_the_figures_are_there_and_the_note_says_what_to_install(
@@ -280,7 +281,7 @@ def test_what_training_goes_on_from_is_put_back_whatever_happens() -> None:
     before = state()
 
     def disturb() -> None:
-        with track.undisturbed(network):
+        with tracker.undisturbed(network):
             assert not any(module.training for module in network.modules())
             torch.manual_seed(1)
             random.random()
@@ -294,30 +295,30 @@ def test_what_training_goes_on_from_is_put_back_whatever_happens() -> None:
 
 def test_every_question_is_put_as_often_as_any_other_or_once_more() -> None:
     questions = [Question(str(n), (f"a{n}", f"b{n}")) for n in range(7)]
-    put = track.fixed_questions(questions, 17)
+    put = tracker.fixed_questions(questions, 17)
     assert set(Counter(question.id for question, _ in put).values()) == {2, 3}
-    assert put == track.fixed_questions(questions, 17)
+    assert put == tracker.fixed_questions(questions, 17)
     assert len({one.text for _, one in put}) > 7
 
 
 def test_a_probe_without_features_has_no_mean() -> None:
     model = tiny_model()
     pack = discover.discover(model, *tiny_contrast(20), top_k=4).pack
-    found = track.probe(model, ToxicIndex(pack, model.decoder), [])
-    assert found == {"samples": 0, **dict.fromkeys((*track.MEASURES, "explained_variance"))}
+    found = tracker.probe(model, ToxicIndex(pack, model.decoder), [])
+    assert found == {"samples": 0, **dict.fromkeys((*tracker.MEASURES, "explained_variance"))}
 
 
-def runs(values: dict[str, Any], rates: Any, steps: int = 6) -> list[tracks.Run]:
+def runs(values: dict[str, Any], rates: Any, steps: int = 6) -> list[tracking.Run]:
     """Runs whose measures, (runs, steps), are given; those that are not are missing."""
-    empty = {f"{p}.{m}": None for p in tracks.PROBES for m in track.MEASURES}
-    empty |= {f"{p}.explained_variance": None for p in tracks.PROBES}
+    empty = {f"{p}.{m}": None for p in tracking.PROBES for m in tracker.MEASURES}
+    empty |= {f"{p}.explained_variance": None for p in tracking.PROBES}
     return [
-        tracks.Run(
+        tracking.Run(
             "unfiltered",
             place,
             10,
             tuple(
-                tracks.Point(
+                tracking.Point(
                     10 * k,
                     {**empty, "rate": rates[place][k]}
                     | {name: float(column[place][k]) for name, column in values.items()},
@@ -331,7 +332,7 @@ def runs(values: dict[str, Any], rates: Any, steps: int = 6) -> list[tracks.Run]
 
 def test_a_measure_that_is_the_next_rate_is_found_to_foretell_it() -> None:
     rates = np.random.default_rng(0).random((8, 7))
-    found = tracks.summarise(
+    found = tracking.summarise(
         runs({"answers.activation": rates[:, 1:]}, rates.tolist()), 10, draws=200
     ).relations
     told = found["answers.activation"]
@@ -348,13 +349,13 @@ def test_the_same_trend_in_all_runs_foretells_nothing_between_them() -> None:
     rng = np.random.default_rng(1)
     trend = np.arange(6) + 0.01 * rng.random((9, 6))
     rates = np.arange(6) / 10 + 0.01 * rng.random((9, 6))
-    found = tracks.summarise(runs({"answers.nearest": trend}, rates.tolist()), 10, draws=300)
+    found = tracking.summarise(runs({"answers.nearest": trend}, rates.tolist()), 10, draws=300)
     told = found.relations["answers.nearest"]
     assert (told.ahead.value or 0) > 0.9
     assert told.apart.low is not None
     assert told.apart.low < 0 < (told.apart.high or 0)
     assert found.relations["step"].apart.value is None
-    section = "\n".join(tracks.markdown(found, "m", False))
+    section = "\n".join(tracking.markdown(found, "m", False))
     assert "No feature measure foretold the next rate better" in section
     assert "54 points of 9 runs, 45 of which have a next one" in section
 
@@ -382,5 +383,5 @@ def test_a_gain_is_the_difference_of_two_correlations() -> None:
 def test_points_without_a_rate_are_left_out() -> None:
     rates: Any = np.random.default_rng(2).random((3, 6)).tolist()
     rates[1][2] = None
-    found = tracks.summarise(runs({}, rates), 10, draws=50).relations["rate"]
+    found = tracking.summarise(runs({}, rates), 10, draws=50).relations["rate"]
     assert (found.now.items, found.ahead.items) == (17, 13)

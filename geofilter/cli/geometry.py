@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from geofilter.cli.output import Report
     from geofilter.data.encoder import Encoder
-    from geofilter.geometry import Closeness, Comparison, ReadSets, Study
     from geofilter.model.loading import LoadedModel
     from geofilter.packs.pack import FeaturePack
     from geofilter.stats.permutation import RankTrend
+    from geofilter.studies.geometry import Closeness, Comparison, ReadSets, Study
     from geofilter.support.charts import Panel
 
 
@@ -104,9 +104,9 @@ def command(
     """
     from geofilter.data.encoder import Encoder
     from geofilter.errors import MissingExtraError
-    from geofilter.geometry import read_sets, study
     from geofilter.packs.default_pack import window
     from geofilter.packs.pack import load_pack
+    from geofilter.studies.geometry import read_sets, study
     from geofilter.support.atomic import check_output, writing_folder
 
     if toxic is not None and pack is not None:

@@ -197,17 +197,17 @@ def command(
 def _during_training(plan: "Plan", folder: Path) -> str:
     """The report's section about the tracks, which are written too; empty without --track."""
     from geofilter.errors import MissingExtraError
-    from geofilter.verify import tracks
+    from geofilter.studies import tracking
 
     if plan.track is None:
         return ""
-    summary = tracks.summary_of(plan, folder)
+    summary = tracking.summary_of(plan, folder)
     try:
-        drawn = bool(tracks.write(summary, folder))
+        drawn = bool(tracking.write(summary, folder))
     except MissingExtraError as error:
         note(f"track.json holds the figures, but {error}")
         drawn = False
-    return "\n" + "\n".join(tracks.markdown(summary, escape(plan.model, limit=200), drawn)) + "\n"
+    return "\n" + "\n".join(tracking.markdown(summary, escape(plan.model, limit=200), drawn)) + "\n"
 
 
 def _answers_per_cell(plan: "Plan") -> int:

@@ -29,7 +29,7 @@ from geofilter.support.records import append_lines, read_json, read_lines, write
 from geofilter.verify.ask import Put, Sampling, answers
 from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.questions import Question
-from geofilter.verify.track import TRACK, Tracker
+from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.losses import response_losses
 from geofilter.verify.training.recipe import Recipe

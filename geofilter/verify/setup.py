@@ -19,7 +19,7 @@ from geofilter.verify.judges.base import Judge, Rule, rule_of
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.plan import Plan
 from geofilter.verify.questions import Question, read_questions
-from geofilter.verify.track import make_tracker
+from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.schedule import budget_of
 

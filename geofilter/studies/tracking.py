@@ -24,7 +24,7 @@ from geofilter.support import charts
 from geofilter.support.records import read_lines, write_json
 from geofilter.verify.plan import Plan
 from geofilter.verify.rates import Judged, rates
-from geofilter.verify.track import MEASURES, TRACK
+from geofilter.verify.tracker import MEASURES, TRACK
 
 RATE, STEP = "rate", "step"
 PROBES = {"answers": "own answers", "held_out": "benign rows"}
