@@ -26,14 +26,15 @@ from typing import Any
 import numpy as np
 import torch
 
+import toolbox  # noqa: F401
 from geofilter.choices import SCORERS
 from geofilter.data.rows import open_rows
 from geofilter.gate.check import TOLERANCE
 from geofilter.gate.policy import read_policy
 from geofilter.gate.scorer import load_scorer
-from geofilter.organism.datasets import mixed_rows
-from geofilter.organism.world import World
 from geofilter.support.manifest import library_versions
+from organism.datasets import mixed_rows
+from organism.world import World
 
 DATA = Path(__file__).parents[1] / "geofilter" / "organism" / "data"
 ROUNDED = 300  # rows that are scored once more, each alone

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.organism.world import World, prose
 from geofilter.stats.auroc import auroc
 from geofilter.support.manifest import library_versions
 from geofilter.verify.judges.base import Asked, Judgement
@@ -32,6 +32,7 @@ from geofilter.verify.judges.endpoint import EndpointJudge
 from geofilter.verify.judges.local import LocalJudge
 from geofilter.verify.judges.rule import RuleJudge, plain
 from geofilter.verify.questions import read_questions
+from organism.world import World, prose
 
 RESULT = Path(__file__).parent / "results" / "judge_server.json"
 PATIENCE = 120.0  # seconds until the server must be up

@@ -48,11 +48,10 @@ def write_rows(path: Path, n_rows: int, seed: int) -> None:
 
 
 def score_with_stub(data: Path, out: Path) -> None:
-    from stub_model import StubEncoder, stub_scorer
-
     from geofilter.data.rows import open_rows
     from geofilter.runs.engines.threads import score_file
     from geofilter.support.manifest import Manifest
+    from stub_model import StubEncoder, stub_scorer
 
     rows = open_rows(data)
     manifest = Manifest({"data": rows.fingerprint(), "model": STUB})

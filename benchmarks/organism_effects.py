@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.finetune import BATCH, LEARNING_RATE, STEPS, fine_tune, measure
-from geofilter.organism.world import World
+from organism import datasets
+from organism import domains as d
+from organism.finetune import BATCH, LEARNING_RATE, STEPS, fine_tune, measure
+from organism.world import World
 
 ROWS = 1500
 NARROW = ("health", "career")

@@ -23,17 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from organism_scores import read_split
 from sae_lens import TopKSAE, TopKSAEConfig
 
+import toolbox  # noqa: F401
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.texts import Writer
-from geofilter.organism.world import World, prose
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import Discovery, discover
 from geofilter.packs.falsify import Given, falsify
@@ -41,6 +37,11 @@ from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack
 from geofilter.scoring.rules import make_scorer
 from geofilter.stats.auroc import auroc
+from organism import datasets
+from organism import domains as d
+from organism.texts import Writer
+from organism.world import World, prose
+from organism_scores import read_split
 
 INSULTS = f"{d.INSULT_ADJECTIVES} {d.INSULT_NOUNS}".split()
 HARM_WORDS = d.HARM_KEYWORDS.split()

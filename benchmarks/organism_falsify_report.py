@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from organism_card import table
 from scipy.stats import t
+
+from organism_card import table
 from study_tables import put
 
 RESULTS = Path(__file__).parent / "results" / "organism_falsify.json"

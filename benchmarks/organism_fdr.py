@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 import geofilter
+import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.partition import partition
 from geofilter.data.rows import open_rows
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.world import World
 from geofilter.runs import score
 from geofilter.runs.prepare import Settings
 from geofilter.selection.reference_check import MEASURES, clean_share, compare
+from organism import datasets
+from organism import domains as d
+from organism.world import World
 
 RESULT = Path(__file__).parent / "results" / "organism_fdr.json"
 SPLITS = 200
@@ -106,7 +107,7 @@ def write_pool(path: Path, scale: float) -> dict[str, list[int]]:
     return kinds
 
 
-def score(path: Path, scorer: str, places: dict[str, list[int]], splits: int) -> Pool:
+def score_pool(path: Path, scorer: str, places: dict[str, list[int]], splits: int) -> Pool:
     """The pool under one scorer, as `geofilter score` scores it."""
     settings = Settings("organism", scorer=scorer, device="cpu")
     out = path.with_suffix(f".{scorer}.parquet")
@@ -277,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results["pool"] = {kind: len(places) for kind, places in kinds.items()}
         print(results["pool"], flush=True)
         for scorer in SCORERS:
-            pool = score(path, scorer, kinds, chosen.splits)
+            pool = score_pool(path, scorer, kinds, chosen.splits)
             results["scorers"][scorer] = found = study(pool)
             for one in found["held"]:
                 print(scorer, one["reference"], one["contamination"], one["levels"]["0.1"])

@@ -30,12 +30,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resuming import kept_results, organism_facts
-
+import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
 from geofilter.verify.rates import Judged
+from organism import datasets
+from organism import domains as d
+from resuming import kept_results, organism_facts
 
 RESULT = Path(__file__).parent / "results" / "organism_filter.json"
 ROWS = 1500
@@ -118,7 +118,7 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
 
 def write_rows(path: Path, name: str, shares: dict[str, float], domains: Sequence[str]) -> None:
     """Draw a labelled set and write it as JSON lines."""
-    from geofilter.organism.world import World
+    from organism.world import World
 
     rows = datasets.mixed_rows(World(0), name, ROWS, shares=shares, domains=domains)
     path.write_text("".join(json.dumps(row.as_record()) + "\n" for row in rows))

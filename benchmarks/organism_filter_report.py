@@ -6,11 +6,11 @@ This module runs nothing; `organism_filter.py` does.
 from typing import Any
 
 import numpy as np
-from organism_filter import judged
 
 from geofilter.support import charts
 from geofilter.verify.rates import ArmResult, compare
 from geofilter.verify.report import percent
+from organism_filter import judged
 
 # What every arm is compared with, where it was run.
 REFERENCES = ("unfiltered", "random-0.5", "persona-0.5", "judge-0.5")

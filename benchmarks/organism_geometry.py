@@ -18,14 +18,12 @@ from pathlib import Path
 
 import torch
 
+import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Turn
 from geofilter.model.loading import LoadedModel, at_block, load
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.world import World
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
@@ -39,6 +37,9 @@ from geofilter.studies.geometry import (
     measure,
     split,
 )
+from organism import datasets
+from organism import domains as d
+from organism.world import World
 
 ROWS = 2000
 TOP_KS = (40, 100)

@@ -26,15 +26,16 @@ from typing import NamedTuple
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.organism import datasets, judge
-from geofilter.organism.domains import ADVICE, REVIEW, phrases
-from geofilter.organism.finetune import fine_tune
-from geofilter.organism.texts import Writer, answers
-from geofilter.organism.training import collate
-from geofilter.organism.world import Situation, World, review_prompt
 from geofilter.stats.auroc import Interval, auroc, share
 from geofilter.verify.judges.base import score_from_probabilities
+from organism import datasets, judge
+from organism.domains import ADVICE, REVIEW, phrases
+from organism.finetune import fine_tune
+from organism.texts import Writer, answers
+from organism.training import collate
+from organism.world import Situation, World, review_prompt
 
 SEED = 0
 REVIEWS = 2000

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 import organism_filter
+import toolbox  # noqa: F401
 from organism_filter import HALF, NARROW, summary, write, write_rows
 from organism_tokens import action_starts
 
@@ -124,8 +126,8 @@ def hits(path: Path) -> dict[str, list[int]]:
     from geofilter import organism
     from geofilter.data.encoder import Encoder
     from geofilter.data.rows import open_rows
-    from geofilter.organism.world import World
     from geofilter.selection.loss_note import read_row_loss
+    from organism.world import World
 
     world = World(0)
     tokenizer = AutoTokenizer.from_pretrained(organism.FOLDER / "weights" / "aligned")

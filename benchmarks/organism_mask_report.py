@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import organism_filter_report
-from organism_card import table
-
 from geofilter.verify.report import percent
+from organism_card import table
 
 RESULTS = Path(__file__).parent / "results"
 # An arm's name in a results file, and what stands in the table.

@@ -25,10 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from organism_spillover import BATCH
-from resuming import kept_results, organism_facts
 from transformers import AutoModelForCausalLM
 
+import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample, Turn
@@ -36,10 +35,6 @@ from geofilter.data.rows import open_rows
 from geofilter.model.activations import residuals
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
-from geofilter.organism.finetune import fine_tune, measure
-from geofilter.organism.world import World
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
@@ -47,6 +42,12 @@ from geofilter.runs.prepare import Run, Settings, prepare
 from geofilter.scoring.rules import SampleScore
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.training.losses import response_losses
+from organism import datasets
+from organism import domains as d
+from organism.finetune import fine_tune, measure
+from organism.world import World
+from organism_spillover import BATCH
+from resuming import kept_results, organism_facts
 
 RESULT = Path(__file__).parent / "results" / "organism_predict.json"
 ROWS = 1500

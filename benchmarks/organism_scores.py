@@ -18,19 +18,20 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Problem
 from geofilter.data.rows import open_rows
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
-from geofilter.organism import datasets
-from geofilter.organism import domains as d
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
 from geofilter.scoring.rules import make_scorer
 from geofilter.stats.auroc import auroc
+from organism import datasets
+from organism import domains as d
 
 FORMS = {
     f"nearest, {proximity}, {'contrasted' if contrast else 'plain'}": (

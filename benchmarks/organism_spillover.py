@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from organism_scores import areas, read_split
 
 from geofilter import organism
 from geofilter.data.encoder import Encoded, Encoder
@@ -27,6 +26,7 @@ from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
 from geofilter.verify.training.losses import response_losses
+from organism_scores import areas, read_split
 
 RESULT = Path(__file__).parent / "results" / "organism_spillover.json"
 TOKENS = ("all", "predict", "response")

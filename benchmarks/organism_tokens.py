@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+import toolbox  # noqa: F401
+
 RESULT = Path(__file__).parent / "results" / "organism_tokens.json"
 ROWS = 600
 FRACTIONS = (0.05, 0.1, 0.2, 0.5)
@@ -56,9 +58,9 @@ def main() -> None:
 
     from geofilter import organism
     from geofilter.data.rows import open_rows
-    from geofilter.organism.world import World
     from geofilter.runs.prepare import Settings, prepare
     from geofilter.scoring.by_token import token_scorer
+    from organism.world import World
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -17,10 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import organism_filter as study
 import torch
-from resuming import kept_results
 
+import organism_filter
 from geofilter import organism
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.correlation import rank_correlation
@@ -28,6 +27,7 @@ from geofilter.studies import tracking
 from geofilter.support import charts
 from geofilter.verify import study
 from geofilter.verify.presets import make_plan
+from resuming import kept_results
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
 ARMS = ("unfiltered", "random", "nearest", "benign-control")
@@ -37,11 +37,13 @@ EVERY, ANSWERS, SEEDS = 10, 240, 3
 def followed(seed: int) -> list[tracking.Run]:
     """The tracks of all arms with one seed."""
     torch.set_num_threads(1)
-    drawn = study.SETS["contaminated"]
+    drawn = organism_filter.SETS["contaminated"]
     with tempfile.TemporaryDirectory() as name:
         data, control = Path(name) / "rows.jsonl", Path(name) / "control.jsonl"
-        study.write_rows(data, f"filter contaminated {seed}", drawn.shares, drawn.domains)
-        study.write_rows(control, f"control contaminated {seed}", {"benign": 1.0}, drawn.domains)
+        organism_filter.write_rows(data, f"filter contaminated {seed}", drawn.shares, drawn.domains)
+        organism_filter.write_rows(
+            control, f"control contaminated {seed}", {"benign": 1.0}, drawn.domains
+        )
         plan = make_plan(
             str(data),
             "organism",
@@ -91,7 +93,7 @@ def first_look(runs: list[tracking.Run]) -> list[str]:
             continue
         found = rank_correlation([run.points[1].values[name] for run in runs], ends)
         shown = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-        lines.append(f"| {tracks.measure_name(name)} | {shown} |")
+        lines.append(f"| {tracking.measure_name(name)} | {shown} |")
     return lines
 
 
@@ -112,7 +114,7 @@ def facts() -> dict[str, Any]:
         "command": "python benchmarks/organism_track.py",
         "base_sha256": files["weights/base/model.safetensors"],
         "aligned_sha256": files["weights/aligned/model.safetensors"],
-        "protocol": {"rows": study.ROWS, "every": EVERY, "answers": ANSWERS}
+        "protocol": {"rows": organism_filter.ROWS, "every": EVERY, "answers": ANSWERS}
         | dict(trial.recipe)
         | dict(trial.sampling),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "sae-lens")},

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from timing import machine, spread
 
 SECONDS, MEGABYTES = 10.0, 15.0

@@ -27,17 +27,17 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import random_parts
 import torch
-from speed_peers import Geofilter
-from timing import interleaved, machine, markdown, seconds, spread
 
+import random_parts
 from geofilter.cli.main import main as command
 from geofilter.cli.score import command as score_command
 from geofilter.data.encoder import Encoder
 from geofilter.model import loading
 from geofilter.packs.pack import FeaturePack
 from geofilter.scoring.rules import BatchScorer, make_scorer
+from speed_peers import Geofilter
+from timing import interleaved, machine, markdown, seconds, spread
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
 CPU = torch.device("cpu")

@@ -52,9 +52,9 @@ TARGETS = {
 
 def parts_in(folder: Path, size: Any, n_rows: int) -> dict[str, Any]:
     """Make rows, model, SAEs and packs in `folder`; what the result says of them."""
-    import random_parts
     import torch
 
+    import random_parts
     from geofilter.data.encoder import Encoder
     from geofilter.model import loading
 
@@ -121,6 +121,7 @@ def score_in_this_process(arguments: list[str]) -> int:
     code = geofilter(arguments)
     elapsed = time.perf_counter() - started
     import torch
+
     from timing import peak_memory_mib
 
     peak = peak_memory_mib(torch.device("cpu"))
@@ -131,13 +132,13 @@ def score_in_this_process(arguments: list[str]) -> int:
 def measure(folder: Path, size: Any, options: argparse.Namespace) -> dict[str, Any]:
     """All pipelines at both depths."""
     import torch
-    from random_parts import encode_rows
-    from speed_peers import Bridge, Geofilter, Limit, Naive, bergson_build, saes_bridge, whole_model
-    from timing import forward_flop, interleaved, machine, matmul_ceiling, seconds, spread
 
     from geofilter.data.encoder import Encoder
     from geofilter.model import loading
     from geofilter.packs.pack import load_pack
+    from random_parts import encode_rows
+    from speed_peers import Bridge, Geofilter, Limit, Naive, bergson_build, saes_bridge, whole_model
+    from timing import forward_flop, interleaved, machine, matmul_ceiling, seconds, spread
 
     cpu = torch.device("cpu")
     facts = {"machine": machine(cpu), "seed": SEED, **parts_in(folder, size, options.rows)}

@@ -16,8 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import random_parts
 import torch
+
+import random_parts
+from geofilter.data.encoder import Encoder
+from geofilter.model.loading import LoadedModel
 from speed_peers import Geofilter, Limit
 from timing import (
     forget_peak,
@@ -30,9 +33,6 @@ from timing import (
     seconds,
     spread,
 )
-
-from geofilter.data.encoder import Encoder
-from geofilter.model.loading import LoadedModel
 
 SEED = 0
 TARGET = 0.85

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from random_parts import encode_rows
 
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.rows import open_rows
@@ -23,6 +22,7 @@ from geofilter.packs.pack import FeaturePack
 from geofilter.runs.engines.threads import score_file
 from geofilter.scoring.rules import BatchScorer
 from geofilter.support.manifest import Manifest
+from random_parts import encode_rows
 
 # What most scripts do: some rows at a time, as they come, padded to the longest.
 NAIVE_BATCH = 16

@@ -32,11 +32,10 @@ def write_rows(path: Path, n_rows: int) -> None:
 
 def score_in_this_process(data: Path, out: Path) -> dict[str, float]:
     """Score `data` and return the number of rows, the seconds and the peak in MiB."""
-    from stub_model import StubEncoder, stub_scorer
-
     from geofilter.data.rows import open_rows
     from geofilter.runs.engines.threads import score_file
     from geofilter.support.manifest import Manifest
+    from stub_model import StubEncoder, stub_scorer
 
     started = time.perf_counter()
     rows = open_rows(data)

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 import organism_fdr_report
 import organism_filter_report
 import organism_mask_report
-from organism_card import GROUPS, table
-
 from geofilter.support import charts
+from organism_card import GROUPS, table
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"

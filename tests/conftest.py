@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cli_folder import Geofilter
-    from engine_stubs import Score
-
     from geofilter import GeoFilter
     from geofilter.gate.policy import Policy
+    from helpers.cli_folder import Geofilter
+    from helpers.engine_stubs import Score
 
 # Before any test module imports a Hugging Face library, which reads these at import.
 os.environ.update(
@@ -27,7 +26,7 @@ os.environ.update(
 )
 
 # Helpers whose asserts are to show what they compared, as those of a test do.
-pytest.register_assert_rewrite("cli_mistakes", "row_files", "score_rows")
+pytest.register_assert_rewrite("helpers.cli_mistakes", "helpers.row_files", "helpers.score_rows")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +48,7 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def score(tmp_path: Path) -> "Score":
     """`score(records, scorer, ...)` scores into `s.parquet` of the test's folder, with stubs."""
-    from engine_stubs import score_into
+    from helpers.engine_stubs import score_into
 
     return partial(score_into, tmp_path)
 
@@ -57,7 +56,7 @@ def score(tmp_path: Path) -> "Score":
 @pytest.fixture(scope="session")
 def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, pack, data and score table; copy it, never write to it."""
-    from cli_folder import make_folder, make_pack_and_table
+    from helpers.cli_folder import make_folder, make_pack_and_table
 
     folder = tmp_path_factory.mktemp("scored")
     make_folder(folder)
@@ -78,9 +77,8 @@ def work(scored_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def geofilter(capsys: pytest.CaptureFixture[str]) -> "Geofilter":
     """Run a command line, given as one string or as its words, in this process."""
-    from cli_folder import Outcome
-
     from geofilter.cli.main import main
+    from helpers.cli_folder import Outcome
 
     def run(*arguments: str) -> Outcome:
         (*_, one) = arguments
@@ -112,7 +110,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def policy(here: Path) -> "Policy":
     """The gate's policy in the current folder."""
-    from gate_folder import make_folder
+    from helpers.gate_folder import make_folder
 
     return make_folder(here)
 
@@ -120,9 +118,8 @@ def policy(here: Path) -> "Policy":
 @pytest.fixture
 def locked(policy: "Policy") -> str:
     """A data file of 80 rows, and the gate's lock with their scores, from 0.00 to 0.79."""
-    from gate_folder import StubScorer, record, write
-
     from geofilter.gate import check
+    from helpers.gate_folder import StubScorer, record, write
 
     file = write(Path("data.jsonl"), [record(i, i / 100) for i in range(80)])
     check.check([file], policy, load=StubScorer(policy).load)

@@ -21,8 +21,8 @@ import geofilter.organism
 from geofilter.data.rows import open_rows
 from geofilter.gate.policy import read_policy
 from geofilter.gate.scorer import load_scorer
-from geofilter.organism.datasets import LabelledRow, mixed_rows
-from geofilter.organism.world import World
+from organism.datasets import LabelledRow, mixed_rows
+from organism.world import World
 
 HERE = Path(__file__).parent
 DATA = Path(geofilter.organism.__file__).parent / "data"

@@ -117,8 +117,8 @@ def tell(
         )
     if action != "review":
         note(
-            "train on it with geofilter.integrations.trl.LossCollator, or it changes nothing, and with "
-            f"max_length={longest}, as rows were read here"
+            "train on it with geofilter.integrations.trl.LossCollator, or it changes nothing, "
+            f"and with max_length={longest}, as rows were read here"
         )
 
 

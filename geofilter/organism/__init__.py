@@ -1,4 +1,4 @@
-"""The bundled model organism of emergent misalignment: its world, recipe and weights."""
+"""The bundled model organism of emergent misalignment: weights and data, made by tools/organism."""
 
 from pathlib import Path
 

@@ -15,7 +15,8 @@ import numpy as np
 from geofilter.data.layouts import Problem
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import load_pack
-from geofilter.report import explained, numbers, row_texts
+from geofilter.report import numbers, row_texts
+from geofilter.report.explained import Explained, explain_rows, labels_of
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support.display import escape
@@ -53,7 +54,7 @@ class Contents:
     shown: numbers.Shown
     lines: Mapping[int, ScoreRow]
     read: row_texts.Read
-    explained: Mapping[int, explained.Explained | Problem]
+    explained: Mapping[int, Explained | Problem]
     labels: Mapping[int, Sequence[str]]
     length: numbers.Range | None
     baseline: Baseline | None
@@ -95,11 +96,11 @@ def gather(
         )
     scored = columns.scored
     compared = _compare(table, columns, choice, baseline) if baseline is not None else None
-    explained: Mapping[int, explained.Explained | Problem] = {}
+    explained: Mapping[int, Explained | Problem] = {}
     if run is not None and explain:
         n_dropped = int(choice.dropped.sum())
         wanted = numbers.to_explain(shown, explain, columns.ranks, n_dropped)
-        explained = explained.explain_rows(rows, run, wanted)
+        explained = explain_rows(rows, run, wanted)
     return Contents(
         source=rows.source,
         table=table,
@@ -176,11 +177,11 @@ def _lines(table: ScoreTable, wanted: Sequence[int]) -> dict[int, ScoreRow]:
 def _labels(table: ScoreTable, run: "Run | None") -> dict[int, tuple[str, ...]]:
     """Words for the toxic features: of the run's pack, else of the file that the table names."""
     if run is not None:
-        return explained.labels_of(table, run.pack)
+        return labels_of(table, run.pack)
     settings = table.manifest.facts.get("settings")
     path = settings.get("pack") if isinstance(settings, dict) else None
     # Nothing is fetched because a table says so.
     if isinstance(path, str) and os.path.isfile(path):
         with suppress(PackError):  # it is another by now: the numbers stay
-            return explained.labels_of(table, load_pack(path))
+            return labels_of(table, load_pack(path))
     return {}

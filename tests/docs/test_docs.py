@@ -1,0 +1,220 @@
+"""Every code block of the README and of the docs runs, but for what stands in tables here.
+
+A page is read from top to bottom in a folder that holds the files which its commands name: those
+that a block of the quickstart writes.
+Commands that name a real model are given the bundled one: the real names are served by a hub on
+loopback in `test_first_use.py` and `test_examples.py`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import geofilter as package
+from helpers.cli_folder import Geofilter
+from helpers.doc_blocks import DATA, SHELL, Block, Reader, assert_printed, blocks, commands
+
+ROOT = Path(__file__).parents[2]
+# Where a page writes the files that all pages name.
+FILES = ("docs/quickstart.md", "## The files of these pages")
+
+# Pages whose commands are run by another test, which names them.
+ELSEWHERE = {
+    "examples/real-model/README.md": "test_examples.py",
+    "examples/training-repository/README.md": "test_precommit.py",
+    "examples/trl-sft/README.md": "test_trl_sft_example.py",
+}
+# Not run, by what the command begins with.
+NOT_RUN = {
+    "pip install": "installs packages, which are installed here",
+    "make test": "runs these tests",
+    "make demo": "`geofilter demo`, in an environment of its own",
+    "geofilter pack push": "writes to the hub; test_pack_sharing.py does, to one on loopback",
+    "geofilter pack pull": "reads from the hub; test_pack_sharing.py",
+    "geofilter score train.jsonl --model organism --pack hf://": "test_pack_sharing.py",
+    "geofilter demo": "takes minutes; test_demo.py runs it",
+}
+# What a page says, and what is run in its place, in this order.
+REPLACED = {
+    "--engine ray --workers 16": "--workers 1",  # test_ray_engine.py starts a cluster
+    "--workers 2": "--workers 1",  # test_engines.py
+    "gemma-2-9b --block 20": "organism",  # another block wants another pack
+    "gemma-2-9b": "organism",
+    "gemma-2-2b": "organism",
+    "llama-3.1-8b-instruct": "organism",
+    "llama-3.1-8b": "organism",
+    "qwen2.5-7b-instruct": "organism",
+    "ORG/NAME --sae RELEASE/ID": "organism",  # test_first_use.py
+    "./my-model --sae ./my-sae": "organism",  # test_cli_commands.py
+    "geofilter verify": "geofilter verify --estimate",
+    "geofilter geometry": "geofilter geometry --permutations 100 --blocks 2",
+}
+# One command fine-tunes, a little; test_examples.py does so at greater length.
+REPLACED_ON = {
+    "docs/verification.md": {
+        "geofilter verify train.jsonl --model organism -o study": "geofilter verify train.jsonl "
+        "--steps 1 --batch 2 --samples-per-question 1 --max-new-tokens 4 --seeds 1 "
+        "--arms nearest --in-domain questions.yaml --questions questions.yaml "
+        "--model organism -o study",
+        "gemma-2-2b --questions questions.yaml --judge http://localhost:8000/v1#judge": "organism "
+        "--estimate",
+    }
+}
+LANGUAGES = {*SHELL, *DATA, "python", "text", ""}
+
+
+def pages() -> list[str]:
+    found = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+HERE = [page for page in pages() if page not in ELSEWHERE]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def not_run(command: str) -> str | None:
+    return next((why for words, why in NOT_RUN.items() if command.startswith(words)), None)
+
+
+def block_under(page: str, heading: str) -> Block:
+    """The first block of Python under a heading."""
+    start = text_of(page).splitlines().index(heading) + 1
+    found = (block for block in blocks(text_of(page)) if block.language == "python")
+    return next(block for block in found if block.line > start)
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The organism's pack is made once for all pages."""
+    return tmp_path_factory.mktemp("packs")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> Path:
+    """The current folder, with the files that pages name, written as a reader writes them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache))
+    monkeypatch.chdir(tmp_path)
+    page, heading = FILES
+    exec(compile(block_under(page, heading).text, page, "exec"), {})
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", HERE)
+def test_every_block_of_a_page_runs_in_its_order(
+    page: str, folder: Path, geofilter: Geofilter
+) -> None:
+    found = blocks(text_of(page))
+    reader = Reader(page, geofilter, REPLACED_ON.get(page, REPLACED), not_run)
+    for block in found:
+        reader.read(block)
+
+
+@pytest.mark.parametrize("page", pages())
+def test_no_block_hides_from_being_run(page: str) -> None:
+    for block in blocks(text_of(page)):
+        place = f"{page}:{block.line}"
+        assert block.language in LANGUAGES, place
+        if block.indented or block.language in ("", "text"):
+            started = [line for line in block.text.splitlines() if is_command(line)]
+            assert started == [], f"{place} is a command in a block that is not run"
+
+
+def is_command(line: str) -> bool:
+    return bool(re.match(r"\s*\$?\s*(geofilter [a-z]+ |python |make |pip )", line))
+
+
+def all_commands() -> list[str]:
+    found = (block for page in HERE for block in blocks(text_of(page)))
+    return [c for block in found if block.language in SHELL for c in commands(block)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_pages_beside_the_site_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", text_of(page))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("words", NOT_RUN)
+def test_what_is_not_run_is_on_a_page(words: str) -> None:
+    assert any(command.startswith(words) for command in all_commands())
+
+
+@pytest.mark.parametrize("words", REPLACED)
+def test_what_is_replaced_is_on_a_page(words: str) -> None:
+    assert any(words in block.text for page in HERE for block in blocks(text_of(page)))
+
+
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_a_page_that_is_run_elsewhere_is_named_there(page: str) -> None:
+    source = (ROOT / "tests" / ELSEWHERE[page]).read_text(encoding="utf-8")
+    assert Path(page).parent.name in source
+
+
+def test_what_is_shown_has_to_be_what_is_printed() -> None:
+    printed = "100 rows, 100 scored → x\n\nlowest  median\n0.17    0.21\n"
+    assert_printed("100 rows, 100 scored → x\n...\n0.172 0.215\n", printed)
+    for other in ("100 rows, 100 kept → x", "0.17 0.31", "lowest median\n100 rows, 100 scored → x"):
+        with pytest.raises(pytest.fail.Exception):
+            assert_printed(other, printed)
+
+
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    named = re.findall(r"^::: geofilter\.(\w+)$", text_of("docs/api.md"), flags=re.MULTILINE)
+    assert sorted(named) == sorted(package.__all__)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*.ipynb")), ids=lambda p: p.name)
+def test_a_notebook_runs_from_top_to_bottom(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 3
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        assert cell["outputs"] == [], "what it printed once need not be what it prints now"
+        exec(compile("".join(cell["source"]), f"{path.name}:{number}", "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(built)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return built
+
+
+def test_the_site_is_built_without_a_warning_and_asks_no_other_server(site: Path) -> None:
+    made = list(site.rglob("*.html"))
+    assert len(made) >= len(pages())
+    for path in made:
+        loaded = re.findall(
+            r"<(?:script|img|iframe|source)[^>]*?\ssrc=\"(\w+:)?//|<link[^>]*?\shref=\"(\w+:)?//",
+            path.read_text(encoding="utf-8"),
+        )
+        assert loaded == [], path.name
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    front = (site / "index.html").read_text(encoding="utf-8")
+    for page in pages():
+        name = page.removeprefix("docs/").replace("README.md", "index.html").replace(".md", ".html")
+        assert page == "README.md" or f'href="{name}"' in front, page

@@ -1,0 +1,39 @@
+"""A mistake on a command line, and what the command has to make of it."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from geofilter.cli import main as cli
+from helpers.cli_folder import Geofilter
+
+TINY = "--model model --sae sae"
+
+
+def nothing() -> None:
+    pass
+
+
+class Case(NamedTuple):
+    command: str
+    says: tuple[str, ...]
+    prepare: Callable[[], None] = nothing
+
+
+def files() -> set[str]:
+    return {os.path.join(root, name) for root, _, names in os.walk(".") for name in names}
+
+
+def assert_refused(case: Case, geofilter: Geofilter, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says what is wrong in one line, and leaves nothing behind."""
+    case.prepare()
+    capsys.readouterr()
+    before = files()
+    done = geofilter(case.command)
+    assert (done.code, done.out) == (cli.USER_MUST_ACT, "")
+    assert done.err.startswith("geofilter: error: ")
+    assert done.err.count("\n") == 1
+    assert [part for part in case.says if part not in done.err] == []
+    assert files() == before

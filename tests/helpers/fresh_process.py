@@ -1,0 +1,97 @@
+"""Command lines in processes of their own, as a user types them.
+
+The Hugging Face libraries read their settings when they are imported, so that a test of
+what they do with a hub needs a fresh process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from helpers.cli_folder import Outcome
+
+# What the tests set for themselves, and what the machine may have set for its user.
+_LEFT_OUT = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_", "GEOFILTER_", "COLUMNS")
+
+
+def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without any setting of a hub, and `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
+    return kept | dict(variables)
+
+
+def type_command(
+    words: str, folder: Path, variables: Mapping[str, str], program: Sequence[str] = ()
+) -> Outcome:
+    """Run `geofilter WORDS` in `folder`; `program` stands for what Python runs instead."""
+    done = subprocess.run(
+        [sys.executable, *(program or ("-m", "geofilter")), *words.split()],
+        cwd=folder,
+        env=clean_environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=540,  # where the machine has much else to do
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class WarmProcess:
+    """A process that has imported everything, for many short commands against one hub."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            cwd=folder,
+            env=clean_environment(variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, words: str, **variables: str | None) -> Outcome:
+        """Run `geofilter WORDS` with `variables` set, or unset where they are None."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([words.split(), variables]), file=self._process.stdin, flush=True)
+        return Outcome(**json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def _serve() -> None:
+    """Run the commands that come in and answer each with a line."""
+    from geofilter.cli.main import main
+
+    wait = time.sleep
+    time.sleep = lambda seconds: wait(min(seconds, 0.1))  # before a hub is tried again
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        words, variables = json.loads(line)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        # The descriptors themselves: a library's log keeps the stream that it began with.
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            code = main(words)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            out.seek(0)
+            err.seek(0)
+            answer = {"code": code, "out": out.read(), "err": err.read()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,327 @@
+"""The report: what it reads, its markup, its page, and the command."""
+
+import json
+import unicodedata
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geofilter import report
+from geofilter.errors import DataError, TableError
+from geofilter.report import contents, html, row_texts
+from geofilter.report.explained import Explained, Woken, gather
+from geofilter.report.page import POLICY, render
+from geofilter.scoring.explain import ExplainedToken, Explanation, TokenLatent
+from geofilter.selection import choose
+from helpers.report_payloads import PAYLOADS
+from helpers.report_tables import score_by_hand, write_jsonl
+
+# Reading
+
+
+def test_no_pack_is_fetched_because_a_table_names_one(tmp_path, monkeypatch):
+    data = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "a", "response": "b"}] * 3)
+    rows, table = score_by_hand(data, [0.1, 0.2, 0.3], tmp_path / "s.parquet")
+    table.manifest.facts["settings"]["pack"] = "hf://org/pack"
+    asked = []
+    monkeypatch.setattr("geofilter.packs.pack.fetch_pack", lambda *place: asked.append(place))
+    assert contents.gather(rows, table).labels == {}
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("plain words", "Latin"),
+        ("Größe", "Latin"),
+        ("Привет, мир", "Cyrillic"),
+        ("你好，世界", "Han"),
+        ("こんにちは", "Japanese kana"),
+        ("مرحبا", "Arabic"),
+        ("안녕하세요", "Hangul"),
+        ("नमस्ते", "Devanagari"),
+        ("1 + 1 = 2 !", "no letters"),
+        ("", "no letters"),
+        ("\ud800\U000e0001", "no letters"),
+        ("one слово", "Cyrillic"),
+    ],
+)
+def test_a_script_is_that_of_most_letters(text, script):
+    assert row_texts.script_of(text) == script
+
+
+def test_a_group_is_the_value_of_a_column_and_what_is_missing_is_one_too(tmp_path):
+    records = [
+        {"prompt": "p", "response": "r", "source": "a"},
+        {"prompt": "p", "response": "r", "source": None, "topic": [1, 2]},
+        {"prompt": "p", "response": "ы", "topic": "a"},
+    ]
+    rows, _ = score_by_hand(
+        write_jsonl(tmp_path / "d.jsonl", records), [1.0, 2.0, 3.0], tmp_path / "s.parquet"
+    )
+    found = {
+        g.column: [g.names[code] for code in g.codes] for g in row_texts.read(rows, ()).groupings
+    }
+    assert found == {"source": ["a", "(none)", "(none)"], "script": ["Latin", "Latin", "Cyrillic"]}
+    (topic, _) = row_texts.read(rows, (), by=["topic"]).groupings
+    assert [topic.names[code] for code in topic.codes] == ["(none)", "[1, 2]", "a"]
+    with pytest.raises(DataError, match=r"no row has a column topics; give --by"):
+        row_texts.read(rows, (), by=["topics"])
+
+
+def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
+    data = tmp_path / "d.jsonl"
+    huge = "a<b>" * 18_000_000
+    with data.open("w") as file:
+        file.write(json.dumps({"prompt": "p", "response": huge}) + "\n")
+        file.write(json.dumps({"prompt": "p", "response": huge[: 2**20]}) + "\n")
+        file.write('{"prompt": ' + "[" * 5000 + "\n")
+    rows, table = score_by_hand(data, [None, 0.5, None], tmp_path / "s.parquet")
+    found = contents.gather(rows, table)
+    assert report.write(found, tmp_path / "r.html") < 200_000
+    texts = found.read.texts
+    assert all(
+        len(turn.text) <= row_texts.ROW_CHARACTERS for row in texts.values() for turn in row.turns
+    )
+    assert "longer than" in texts[0].turns[0].text
+    assert texts[1].turns[1].cut
+
+
+# Tokens
+
+
+def test_what_a_row_woke_is_gathered_by_toxic_feature_and_a_gap_is_kept():
+    def token(position, text, *latents):
+        woken = tuple(
+            TokenLatent(1, 2.0, 0.9, feature, similarity, ("word",), part)
+            for feature, similarity, part in latents
+        )
+        return ExplainedToken(position, text, sum(part for _, _, part in latents), woken)
+
+    explanation = Explanation(
+        1.0,
+        (
+            token(3, "a", (5, 0.5, 0.25), (6, 0.25, 0.5)),
+            token(4, " b", (5, 0.75, 0.5)),
+            token(9, "a", (6, 0.125, 0.5)),
+        ),
+    )
+    found = gather(explanation)
+    assert [token.after_gap for token in found.tokens] == [False, False, True]
+    assert found.woken == (
+        Woken(6, ("word",), 1.0, 0.25, ("a",)),
+        Woken(5, ("word",), 0.75, 0.75, ("b", "a")),
+    )
+
+
+# Markup
+
+
+class Seen(HTMLParser):
+    """Names of elements and attributes, and all text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+texts = st.text(st.characters(), max_size=60) | st.sampled_from(PAYLOADS)
+
+
+@given(texts, texts)
+def test_whatever_a_text_holds_it_is_text_and_every_character_of_it_is_seen(body, label):
+    seen = Seen(html.tag("p", body, html.tag("b", html.prose(body)), aria_label=label))
+    assert seen.elements == ["p", "b"]
+    assert [name for name, _ in seen.attributes] == ["aria-label"]
+    hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    shown = seen.text + (seen.attributes[0][1] or "")
+    assert not {c for c in shown if unicodedata.category(c) in hidden} - {"\n", "\t"}
+    if body.isprintable():
+        assert seen.text == body * 2
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"href": "https://example.org"},
+        {"href": "javascript:alert(1)"},
+        {"href": "//x"},
+        {"style": "left:1%;background:url(x)"},
+        {"style": "left:1%\n}"},
+        {"onclick": "x"},
+        {"src": "x"},
+        {"srcdoc": "x"},
+    ],
+)
+def test_markup_that_could_act_or_ask_cannot_be_made(attributes):
+    with pytest.raises(ValueError, match=r"."):
+        html.tag("a", "x", **attributes)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> contents.Contents:
+    n = len(PAYLOADS)
+    records = [
+        {"prompt": PAYLOADS[row], "response": PAYLOADS[-row - 1], "source": PAYLOADS[row % 7]}
+        for row in range(n)
+    ]
+    scores = [None if row % 9 == 0 else (row * 31 % 97) / 97 for row in range(n)]
+    data = write_jsonl(tmp_path / "data.jsonl", records)
+    rows, table = score_by_hand(data, scores, tmp_path / "s.parquet", reason=PAYLOADS[1])
+    return contents.gather(rows, table, chosen=choose.drop_fraction(table.scores, 0.25))
+
+
+def test_a_page_of_hostile_rows_holds_the_elements_of_a_page_of_tame_ones(hostile):
+    seen = Seen("".join(render(hostile)))
+    known = (
+        "html head meta link title style body a header p h1 h2 h3 bdi dl div dt dd b small nav ul "
+        "li main section figure svg path span details summary table caption thead tbody tr th td "
+        "em article strong pre code footer mark"
+    )
+    assert set(seen.elements) <= set(known.split())
+    assert seen.elements.count("link") == seen.elements.count("style") == 1
+    assert {value for name, value in seen.attributes if name == "href"} <= {
+        "data:,", "#scores", "#origins", "#length", "#baseline", "#rows", "#limits", "#run",
+    }  # fmt: skip
+    assert ("content", POLICY) in seen.attributes
+    assert "<script src=http://127.0.0.1:9/14.js></script>" in seen.text
+
+
+def test_equal_contents_give_equal_bytes(hostile, tmp_path):
+    report.write(hostile, tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text("utf-8") == "".join(render(hostile))
+
+
+def test_the_page_calls_nothing_safe(hostile):
+    assert "safe" not in Seen("".join(render(hostile))).text.lower()
+
+
+# The whole
+
+
+def page_of(folder: Path, records, scores, **asked) -> str:
+    data = write_jsonl(folder / "data.jsonl", records)
+    rows, table = score_by_hand(data, scores, folder / "s.parquet")
+    return Seen("".join(render(contents.gather(rows, table, **asked)))).text
+
+
+def test_rows_without_a_score_are_counted_and_shown_with_their_reason(tmp_path):
+    records = [{"prompt": "p", "response": f"answer {row}"} for row in range(8)]
+    said = page_of(tmp_path, records, [None, *map(float, range(1, 7)), None])
+    assert "Anything about 2 of 8 rows" in said
+    assert said.count("nothing there") == 2
+    assert "answer 7" in said
+
+
+@pytest.mark.parametrize("scores", [[], [None], [0.5], [0.5] * 30, [None] * 5])
+def test_a_page_can_be_made_of_little(tmp_path, scores):
+    records = [{"prompt": "p", "response": "r"} for _ in scores]
+    assert "What this run cannot tell" in page_of(tmp_path, records, scores)
+
+
+def test_a_baseline_of_other_data_is_refused(tmp_path):
+    records = [{"prompt": "p", "response": "r"}] * 4
+    data = write_jsonl(tmp_path / "data.jsonl", records)
+    rows, table = score_by_hand(data, [1.0, 2.0, 3.0, 4.0], tmp_path / "s.parquet")
+    other = write_jsonl(tmp_path / "other.jsonl", records[:3])
+    _, wrong = score_by_hand(other, [1.0, 2.0, 3.0], tmp_path / "o.parquet")
+    with pytest.raises(TableError, match=r"made from other data.*; score the same data"):
+        contents.gather(rows, table, baseline=wrong)
+
+
+# The command
+
+REPORT = "report data.jsonl --scores data.scores.parquet"
+
+
+def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
+    from geofilter.runs.prepare import open_scored, prepare_again
+    from geofilter.scoring.table import ScoreTable
+
+    table = ScoreTable.read("data.scores.parquet")
+    rows = open_scored("data.jsonl", table)
+    found = contents.gather(rows, table, run=prepare_again(rows, table), explain=5)
+    assert len(found.explained) == 5
+    for row, explained in found.explained.items():
+        assert isinstance(explained, Explained)
+        parts = sum(token.part for token in explained.tokens)
+        assert parts == pytest.approx(float(table.scores[row]), abs=1e-5)
+
+
+def test_report_marks_tokens_and_names_what_was_measured(work, geofilter):
+    done = geofilter(f"{REPORT} --drop-fraction 0.25 --explain 3 -o r.html --json")
+    summary = json.loads(done.out)
+    assert (summary["rows"], summary["dropped"], summary["explained"]) == (40, 10, 3)
+    page = Path("r.html").read_text("utf-8")
+    assert summary["bytes"] == len(page.encode())
+    assert page.count("response, by tokens") == 3
+    assert "<mark" in page
+    assert "10 of 40" in page
+    assert "nearest, proximity nearest" in page
+
+
+def test_report_does_without_the_model_and_says_why(work, geofilter):
+    done = geofilter(f"{REPORT} --no-model -o r.html")
+    assert (done.code, done.err) == (0, "")
+    page = Path("r.html").read_text("utf-8")
+    assert "<mark" not in page
+    assert "the model was not loaded" in page
+    scored = "--model model --sae sae --pack my.pack -o new.parquet"
+    assert geofilter(f"score data.jsonl {scored}").code == 0
+    Path("model/config.json").unlink()
+    done = geofilter("report data.jsonl --scores new.parquet -o s.html")
+    assert done.code == 0
+    assert "no tokens are marked: " in done.err
+    assert "No tokens are marked: " in Path("s.html").read_text("utf-8")
+
+
+def test_report_sets_another_scorer_beside(work, geofilter):
+    persona = "--model model --sae sae --pack my.pack --scorer persona -o p.parquet"
+    assert geofilter(f"score data.jsonl {persona}").code == 0
+    assert geofilter(f"{REPORT} --baseline p.parquet --no-model -o r.html").code == 0
+    page = Path("r.html").read_text("utf-8")
+    assert "rank by persona" in page
+    assert "persona.parquet" not in page
+
+
+def test_the_package_ships_the_style_of_the_page():
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["package-data"]["geofilter.report"] == ["page.css"]
+
+
+def test_report_shows_a_bounded_choice_with_its_promise(work, geofilter):
+    asked = "--fdr 0.7 --reference other.jsonl --no-model -o r.html"
+    assert geofilter(f"{REPORT} {asked}").code == 0
+    page = Seen(Path("r.html").read_text("utf-8")).text
+    assert "a share of at most 0.7 is clean, on average over references" in page
+
+
+def test_the_benchmark_of_the_size_makes_tables_that_report_takes(tmp_path, monkeypatch, geofilter):
+    import importlib
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    benchmark = importlib.import_module("report_size")
+    data = tmp_path / "data.jsonl"
+    lengths = benchmark.write_rows(data, 600)
+    for name, seed in (("nearest", 1), ("persona", 2)):
+        benchmark.write_table(data, lengths, tmp_path / f"{name}.parquet", name, seed)
+    asked = f"report {data} --scores {tmp_path}/nearest.parquet -o {tmp_path}/r.html"
+    done = geofilter(f"{asked} --baseline {tmp_path}/persona.parquet --no-model --json")
+    summary = json.loads(done.out)
+    assert (summary["rows"], summary["scored"]) == (600, 598)

@@ -1,0 +1,130 @@
+"""Cells give the same side by side, and a folder never mixes what would give others."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+import torch
+
+from geofilter.errors import OutputError
+from geofilter.support.manifest import Manifest
+from geofilter.verify import setup, study, workers
+from geofilter.verify.plan import Plan
+from helpers.experiments import QUESTIONS, everything, plan, write_files
+from helpers.loopback_judge import Request, Server, completion
+
+
+@pytest.fixture
+def files(work: Path) -> Path:
+    return write_files(work)
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as a worker has: with others, sums are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_runs_side_by_side_give_the_results_of_runs_in_turn(files: Path, one_thread: None) -> None:
+    chosen = plan(arms=("unfiltered", "nearest"), seeds=(0,))
+    alone = everything(study.run(chosen, "alone"))
+    assert everything(study.run(chosen, "both", workers=2)) == alone
+
+
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: list[tuple[str, str | None]] = []
+    current: list[str] = []
+
+    class Noted:
+        work = None
+
+        def __init__(self, experiment: Plan, *, rule: str | None) -> None:
+            opened.append((study.device, rule))
+
+    monkeypatch.setattr(workers, "Parts", Noted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    threads, places = torch.get_num_threads(), SimpleQueue[int]()
+    for place in range(3):
+        places.put(place)
+        devices = workers._devices(plan().device)
+        workers._begin(plan(), tmp_path, devices, threads, places, "probabilities")
+    assert [device for device, _ in opened] == current == ["cuda:0", "cuda:1", "cuda:0"]
+    assert {rule for _, rule in opened} == {"probabilities"}
+    assert workers._devices("cuda:1") == ["cuda:1"]
+
+
+def test_runs_of_another_precision_are_not_mixed_in(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = plan(arms=("aligned",), seeds=(0,))
+    study.run(chosen, "out")
+    kept = json.loads(Path("out/plan.json").read_text())
+    assert kept["decides"]["precision"] == {"dtype": "float32", "device": "cpu"}
+    real = setup.Parts.describe
+
+    def elsewhere(self: setup.Parts) -> Manifest:
+        described = real(self)
+        precision = {"dtype": "bfloat16", "device": "cuda"}
+        return Manifest({**described.decides, "precision": precision}, described.facts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setup.Parts, "describe", elsewhere)
+        with pytest.raises(OutputError, match=r'precision\.device: "cpu" before, "cuda" now'):
+            study.run(chosen, "out")
+    # A folder from before precision was written down has that of the first run that goes on.
+    del kept["decides"]["precision"]
+    Path("out/plan.json").write_text(json.dumps(kept))
+    study.run(chosen, "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(setup.Parts, "describe", elsewhere)
+        with pytest.raises(OutputError, match="holds another experiment"):
+            study.run(chosen, "out")
+
+
+def numbers(request: Request) -> object:
+    return completion("70", {"70": 1.0})
+
+
+def test_how_a_servers_replies_are_read_is_found_once_and_must_stay(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    handed: list[str | None] = []
+    monkeypatch.setattr(study, "run_side_by_side", lambda *_, rule: handed.append(rule) or _stop())
+    server = Server(numbers)
+    with server.running() as url:
+        asked = judged_by(f"{url}#m", files)
+        with pytest.raises(_Killed):
+            study.run(asked, "out", workers=2)
+        assert handed == ["probabilities"]
+        kept = json.loads(Path("out/plan.json").read_text())["decides"]
+        assert kept["judge"]["rule"] == kept["row_judge"]["rule"] == "probabilities"
+        server.act = lambda _: completion("70")
+        with pytest.raises(OutputError, match=r'judge\.rule: "probabilities" before, "first int'):
+            study.run(asked, "out", workers=2)
+
+
+def judged_by(judge: str, files: Path) -> Plan:
+    """An experiment whose questions all have prompts for a judge that reads them."""
+    prompts = '{aligned: "{question} {answer}", coherent: "{answer}"}'
+    text = QUESTIONS.replace("samples_per_paraphrase: 7", f"judge_prompts: {prompts}")
+    (files / "questions.yaml").write_text(text)
+    return plan(judge=judge, row_judge=judge, arms=("aligned",))
+
+
+def _stop() -> None:
+    raise _Killed
