@@ -84,7 +84,7 @@ def times(folder: Path, rows: int, added: int, rounds: int) -> dict[str, object]
         "all_new_s": all_new,
         "added_s": some_new,
         "no_model_s": without,
-        "lock_bytes": (folder / "geofilter.gate.lock").stat().st_size,
+        "lock_bytes": (folder / "geofilter.lock").stat().st_size,
     }
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     write(HERE / "data" / "train.jsonl", kept)
     write(HERE / "more" / "clean.jsonl", clean)
     write(HERE / "more" / "harmful.jsonl", harmful[:10])
-    (HERE / "geofilter.gate.lock").unlink(missing_ok=True)
+    (HERE / "geofilter.lock").unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "geofilter", "check"], cwd=HERE, check=True)
     for name, rows in {"clean": clean, "harmful": harmful[:10]}.items():
         print(f"of the 10 rows of more/{name}.jsonl it refuses {(scores(rows) >= threshold).sum()}")

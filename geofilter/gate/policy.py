@@ -51,8 +51,8 @@ class Policy:
     last_turn: bool = False
     unscored: Literal["fail", "pass"] = "fail"
     files: tuple[str, ...] = ()
-    lock: str = "geofilter.gate.lock"
-    accepted: str = "geofilter.gate.accepted"
+    lock: str = "geofilter.lock"
+    accepted: str = "geofilter.accepted"
     layout: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 

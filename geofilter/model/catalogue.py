@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 # What the hub cuts large checkpoints into. Blocks lie in them in order.
 _SHARD = 5_000_000_000
 

@@ -29,7 +29,7 @@ from geofilter.support.manifest import Manifest
 if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.model.features import SampleFeatures
 
-FORMAT_KEY = b"geofilter.model.features"
+FORMAT_KEY = b"geofilter.features"
 FORMAT = b"2"
 # What a record holds in place of a problem.
 _FEATURES, _COPY = "features", "copy"

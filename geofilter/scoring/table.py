@@ -30,7 +30,7 @@ MODEL_UNSCORED = frozenset({"no_features", "not_finite"})
 UNSCORED = MODEL_UNSCORED | {"unreadable", "malformed", "no_response", "empty", "out_of_window"}
 
 FORMAT_KEY = b"geofilter.score_table"
-MANIFEST_KEY = b"geofilter.support.manifest"
+MANIFEST_KEY = b"geofilter.manifest"
 FORMAT = b"1"
 
 _FEATURE = pa.struct(

@@ -20,7 +20,7 @@ from geofilter.gate.policy import Policy
 from helpers.cli_folder import Geofilter
 from helpers.gate_folder import StubScorer, kinds, make_folder, merge, record, write
 
-ACCEPTED = Path("geofilter.gate.accepted")
+ACCEPTED = Path("geofilter.accepted")
 
 # In the current folder, which is the test's own.
 pytestmark = pytest.mark.usefixtures("here")
@@ -52,7 +52,7 @@ def test_an_accepted_row_is_refused_no_more(
     done = geofilter(f"check {no_model}--accept data.jsonl:2")
     assert done.code == 1
     assert [line.split(":")[1] for line in done.out.splitlines()] == ["4", "5"]
-    assert "geofilter.gate.accepted was updated; have it reviewed, and commit it" in done.err
+    assert "geofilter.accepted was updated; have it reviewed, and commit it" in done.err
     assert done.err.endswith("5 rows of 1 file: 0 scored now; 2 findings, 1 accepted\n")
     done = geofilter(f"check {no_model}--accept data.jsonl:4 --accept data.jsonl:5")
     assert (done.code, done.out) == (0, "")
@@ -141,7 +141,7 @@ def test_nothing_is_accepted_by_a_lock_that_does_not_fit(data: str, geofilter: G
     Path("toxic.pack").write_bytes(b"other features")
     done = geofilter("check --accept data.jsonl:2")
     assert done.code == 1
-    assert done.out.startswith("geofilter.gate.lock:2: the scores were made with something else")
+    assert done.out.startswith("geofilter.lock:2: the scores were made with something else")
     assert "nothing was accepted" in done.err
     assert not ACCEPTED.exists()
 
@@ -196,7 +196,7 @@ def test_another_line_is_an_error_with_its_number(
     for words in ("", "--no-model", "--accept data.jsonl:2"):
         done = geofilter(f"check {words} data.jsonl")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-        assert "geofilter.gate.accepted:3: " in done.err
+        assert "geofilter.accepted:3: " in done.err
         assert "is no key of a row" in done.err
 
 
@@ -212,7 +212,7 @@ def test_git_merges_what_two_branches_accepted(tmp_path: Path) -> None:
         return lambda lock: add_accepted(lock.with_suffix(".accepted"), found)
 
     merge(tmp_path, None, accept(A, B), accept(B, C))
-    assert read_accepted(tmp_path / "geofilter.gate.accepted") == {A, B, C}
+    assert read_accepted(tmp_path / "geofilter.accepted") == {A, B, C}
 
 
 def test_a_hostile_name_or_reason_adds_no_line(policy: Policy, geofilter: Geofilter) -> None:
@@ -235,7 +235,7 @@ def test_the_policy_names_the_file_and_a_commit_waits_for_it(
     write(Path("data.jsonl"), [record(0, 0.9)])
     assert geofilter("check --accept data.jsonl:1").code == 0
     assert len(read_accepted(Path("gate/kept.txt"))) == 1
-    for words in ("init -q", "add geofilter.gate.lock"):
+    for words in ("init -q", "add geofilter.lock"):
         subprocess.run(["git", *words.split()], check=True)
     done = geofilter("check --no-model --exit-non-zero-on-update data.jsonl")
     assert (done.code, "git does not know gate/kept.txt" in done.err) == (1, True)

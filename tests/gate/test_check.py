@@ -91,7 +91,7 @@ def test_without_a_model_new_rows_are_one_finding_a_file(policy: Policy) -> None
     verdict = check.check([file, other], policy)
     assert kinds(verdict) == [("not-locked", 2), ("not-locked", 1)]
     first, second = (finding.message for finding in verdict.findings)
-    assert first.startswith("2 rows, this one first, have no score in geofilter.gate.lock")
+    assert first.startswith("2 rows, this one first, have no score in geofilter.lock")
     assert "`geofilter check 'da ta.jsonl'`" in first
     assert second.startswith("this row has no score")
     assert verdict.lock_changed is False
@@ -310,7 +310,7 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (1, "")
     assert (
-        "geofilter.gate.lock was updated; commit it with the data (git add geofilter.gate.lock)"
+        "geofilter.lock was updated; commit it with the data (git add geofilter.lock)"
         in done.err
     )
     done = geofilter("check --exit-non-zero-on-update data.jsonl")

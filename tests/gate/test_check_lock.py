@@ -29,14 +29,14 @@ def entry_lines(path: Path) -> list[str]:
 def test_a_lock_of_another_policy_is_stale(
     tmp_path: Path, locked: str, change: str, no_model: bool
 ) -> None:
-    before = Path("geofilter.gate.lock").read_bytes()
+    before = Path("geofilter.lock").read_bytes()
     policy = make_folder(tmp_path, change + "\n")
     scorer = StubScorer(policy)
     verdict = check.check([locked], policy, load=None if no_model else scorer.load)
     assert kinds(verdict) == [("stale-lock", 2)]
     assert change.split()[0].replace("-", "_") in verdict.findings[0].message
     assert "--rescore" in verdict.findings[0].message
-    assert Path("geofilter.gate.lock").read_bytes() == before
+    assert Path("geofilter.lock").read_bytes() == before
     assert scorer.asked == []
 
 
@@ -68,19 +68,19 @@ def test_rescore_throws_a_stale_lock_away(policy: Policy, locked: str) -> None:
 
 
 def test_an_edited_score_is_named_by_its_line(policy: Policy, locked: str) -> None:
-    lines = Path("geofilter.gate.lock").read_text().splitlines()
+    lines = Path("geofilter.lock").read_text().splitlines()
     place = next(i for i, line in enumerate(lines) if " 0.790000" in line)
     lines[place] = lines[place].replace(" 0.790000", " 0.090000")
-    Path("geofilter.gate.lock").write_text("\n".join(lines) + "\n")
+    Path("geofilter.lock").write_text("\n".join(lines) + "\n")
     for load in (None, StubScorer(policy).load):
         verdict = check.check([locked], policy, load=load)
         assert kinds(verdict) == [("edited-lock", place + 1)]
-        assert verdict.findings[0].file == "geofilter.gate.lock"
+        assert verdict.findings[0].file == "geofilter.lock"
 
 
 def test_a_thousand_edited_lines_are_counted_not_listed(policy: Policy, locked: str) -> None:
-    text = Path("geofilter.gate.lock").read_text()
-    Path("geofilter.gate.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
+    text = Path("geofilter.lock").read_text()
+    Path("geofilter.lock").write_text(text.replace('"model": "m"', '"model": "n"'))
     findings = check.check([locked], policy).findings
     assert len(findings) == 10
     assert "and 70 more lines" in findings[-1].message
@@ -238,7 +238,7 @@ def test_what_is_scored_is_kept_when_the_work_is_interrupted(policy: Policy) -> 
 
 
 def test_a_lock_without_a_place_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
-    policy = make_folder(tmp_path, 'lock = "locks/geofilter.gate.lock"\n')
+    policy = make_folder(tmp_path, 'lock = "locks/geofilter.lock"\n')
     scorer = StubScorer(policy)
     file = write(Path("data.jsonl"), [record(0, 0.1)])
     with pytest.raises(OutputError, match="create the folder first"):

@@ -45,7 +45,7 @@ def entries_of(path: Path) -> dict[str, Entry]:
 def test_a_lock_gives_every_entry_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, Entry]
 ) -> None:
-    path = tmp_path_factory.mktemp("lock") / "geofilter.gate.lock"
+    path = tmp_path_factory.mktemp("lock") / "geofilter.lock"
     update_lock(path, HEADER, wanted)
     assert entries_of(path) == wanted
     assert path.read_bytes().isascii()
@@ -53,11 +53,11 @@ def test_a_lock_gives_every_entry_back_to_the_last_bit(
 
 
 def test_there_is_no_lock_before_the_first_entry(tmp_path: Path) -> None:
-    assert read_lock(tmp_path / "geofilter.gate.lock") is None
+    assert read_lock(tmp_path / "geofilter.lock") is None
 
 
 def test_adding_what_is_there_leaves_the_file_alone(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     assert update_lock(path, HEADER, some(5))
     before = path.stat().st_mtime_ns, path.stat().st_ino
     assert not update_lock(path, HEADER, some(3))
@@ -66,7 +66,7 @@ def test_adding_what_is_there_leaves_the_file_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", range(12))
 def test_a_changed_character_of_a_line_is_known(tmp_path: Path, place: int) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, some(3))
     lines = path.read_text().splitlines()
     spot = place * len(lines[3]) // 12
@@ -91,7 +91,7 @@ def test_lines_of_a_lock_of_other_settings_are_known(tmp_path: Path) -> None:
 
 
 def test_a_header_made_to_fit_other_settings_betrays_every_line(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, some(4))
     path.write_text(path.read_text().replace('"weights": "w"', '"weights": "v"'))
     lock = read_lock(path)
@@ -100,7 +100,7 @@ def test_a_header_made_to_fit_other_settings_betrays_every_line(tmp_path: Path) 
 
 
 def test_a_lock_of_other_settings_is_not_added_to(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, some(4))
     before = path.read_bytes()
     with pytest.raises(LockError, match="something else"):
@@ -111,7 +111,7 @@ def test_a_lock_of_other_settings_is_not_added_to(tmp_path: Path) -> None:
 
 
 def test_only_the_keys_to_keep_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, some(6))
     assert update_lock(path, HEADER, {}, keep_only=set(some(2)))
     assert entries_of(path) == some(2)
@@ -140,7 +140,7 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_what_is_no_lock_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     content, words = DAMAGE[name]
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     path.write_bytes(content)
     with pytest.raises(LockError, match=words) as caught:
         read_lock(path)
@@ -174,7 +174,7 @@ def test_what_never_was_a_lock_is_not_written_over(tmp_path: Path, name: str) ->
 
 
 def test_lines_that_are_no_entries_are_edited_lines(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, some(1))
     with path.open("a") as handle:
         handle.write(
@@ -188,7 +188,7 @@ def test_lines_that_are_no_entries_are_edited_lines(tmp_path: Path) -> None:
 
 
 def test_of_two_scores_of_a_row_the_higher_one_counts(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, {key(1): Entry(0.25, "scored")})
     for score in (0.125, 0.5):
         with path.open("a") as handle:
@@ -197,7 +197,7 @@ def test_of_two_scores_of_a_row_the_higher_one_counts(tmp_path: Path) -> None:
 
 
 def test_a_score_and_no_score_of_one_row_are_a_contradiction(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, HEADER, {key(1): Entry(0.25, "scored")})
     with path.open("a") as handle:
         handle.write(HEADER.line_of(key(1), Entry(None, "empty", "nothing")) + "\n")
@@ -217,7 +217,7 @@ def _add(path: str, worker: int) -> None:
 
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_add, args=(str(path), w)) for w in range(6)]
     for worker in workers:
@@ -231,7 +231,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         assert worker.exitcode == 0
     wanted = {k: e for w in range(6) for k, e in some(30, start=100 * w).items()}
     assert entries_of(path) == wanted
-    assert os.listdir(tmp_path) == ["geofilter.gate.lock"]
+    assert os.listdir(tmp_path) == ["geofilter.lock"]
 
 
 def test_git_merges_the_rows_of_two_branches(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_git_merges_locks_scored_again_with_other_versions(tmp_path: Path) -> No
 
 
 def test_a_second_head_of_other_settings_is_an_edited_line(tmp_path: Path) -> None:
-    path = tmp_path / "geofilter.gate.lock"
+    path = tmp_path / "geofilter.lock"
     update_lock(path, OTHER, some(1))
     foreign = path.read_text().splitlines()
     path.unlink()

@@ -54,9 +54,9 @@ def test_a_server_finds_the_files_wherever_the_check_ran(
     # The lock is a file, too.
     (inner / "toxic.pack").write_bytes(b"others")
     done = geofilter("check", "--no-model", "--format", style, asked)
-    assert places(done.out, style) == [(f"{root}sets/one/geofilter.gate.lock", 2)]
+    assert places(done.out, style) == [(f"{root}sets/one/geofilter.lock", 2)]
     # What a person reads is relative to where they are.
-    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.gate.lock:2: ")
+    assert geofilter("check", "--no-model", asked).out.startswith("geofilter.lock:2: ")
 
 
 @pytest.mark.parametrize("name", ["##vso[x]y", "##[group]", "::error::x", "a\n::error::x"])
@@ -134,5 +134,5 @@ def test_a_file_that_nobody_looked_at_is_no_passed_test(
         monkeypatch.setattr(command, "_load", lambda policy, device, rows, made=scorer: made)
         assert states(changed)[changed] == "skipped"
     Path("toxic.pack").write_bytes(b"others")
-    wanted = {"geofilter.gate.lock:2": "failure", locked: "skipped", other: "skipped"}
+    wanted = {"geofilter.lock:2": "failure", locked: "skipped", other: "skipped"}
     assert states("--no-model") == wanted

@@ -101,7 +101,7 @@ def test_the_page_s_commands_do_what_the_page_says(shell: None, geofilter: Geofi
     assert "70 rows of 1 file: 0 scored now; 0 findings" in ci
 
     # The lock of the page's last command: what is there, and nothing else.
-    lock = read_lock(Path("geofilter.gate.lock"))
+    lock = read_lock(Path("geofilter.lock"))
     assert lock is not None
     assert (len(lock.entries), lock.edited) == (70, ())
 
@@ -135,13 +135,13 @@ def test_the_first_commit_of_new_clean_rows_waits_for_the_lock(shell: None) -> N
     write(Path("data/train.jsonl"), [record(i, 0.1) for i in range(3)])
     done = run("git add data && git commit -m two")
     assert done.returncode == 1
-    assert "geofilter.gate.lock was updated; commit it with the data" in done.stdout + done.stderr
+    assert "geofilter.lock was updated; commit it with the data" in done.stdout + done.stderr
     # Nor does a second try, at which the hook changes nothing any more.
     done = run("git commit -m two")
     assert done.returncode == 1
-    assert "git does not know geofilter.gate.lock" in done.stdout + done.stderr
+    assert "git does not know geofilter.lock" in done.stdout + done.stderr
     assert commits() == 1
-    done = run("git add geofilter.gate.lock && git commit -m two")
+    done = run("git add geofilter.lock && git commit -m two")
     assert done.returncode == 0, done.stdout + done.stderr
 
     # Now it is, and changes. The rows of the commit count, not what else is in the folder.
@@ -152,7 +152,7 @@ def test_the_first_commit_of_new_clean_rows_waits_for_the_lock(shell: None) -> N
     assert done.returncode == 1
     assert "2 scored now" in done.stdout + done.stderr
     assert "0 findings" in done.stdout + done.stderr
-    run("git add geofilter.gate.lock")
+    run("git add geofilter.lock")
     done = run("git commit -m three")
     assert done.returncode == 0, done.stdout + done.stderr
     done = run("git commit -a -m four")
@@ -184,8 +184,8 @@ def test_the_workflow_s_commands_run(shell: None, geofilter: Geofilter) -> None:
     run("cp ../examples/training-repository/data/train.jsonl data/")
     run("git init -q -b main && git add .")
     run("git commit -q -m base && git update-ref refs/remotes/origin/main HEAD")
-    Path("geofilter.gate.lock").write_text("forged")
-    Path("geofilter.gate.accepted").write_text("forged")
+    Path("geofilter.lock").write_text("forged")
+    Path("geofilter.accepted").write_text("forged")
     done_run = run(f"GITHUB_BASE_REF=main; {checkout}")
     assert done_run.returncode == 0, done_run.stderr
     assert run("git status --porcelain").stdout == ""
@@ -196,10 +196,10 @@ def test_the_example_accepts_no_row_and_says_what_its_file_is(
     here: Path,
 ) -> None:
     """It has to be there for CI to take it from the base branch."""
-    path = EXAMPLE / "geofilter.gate.accepted"
+    path = EXAMPLE / "geofilter.accepted"
     assert read_accepted(path) == set()
-    add_accepted(here / "geofilter.gate.accepted", [])
-    assert path.read_bytes() == (here / "geofilter.gate.accepted").read_bytes()
+    add_accepted(here / "geofilter.accepted", [])
+    assert path.read_bytes() == (here / "geofilter.accepted").read_bytes()
 
 
 def test_no_fork_runs_on_a_machine_of_one_s_own() -> None:
@@ -226,7 +226,7 @@ def test_the_hooks_are_those_that_pre_commit_accepts() -> None:
     taken = re.compile(hooks[0]["files"])
     for name in ("data/a.jsonl", "b.ndjson.gz", "c.parquet", "d.jl.zst"):
         assert taken.search(name)
-    for name in ("package.json", "geofilter.gate.lock", "a.jsonl.bak", "jsonl"):
+    for name in ("package.json", "geofilter.lock", "a.jsonl.bak", "jsonl"):
         assert not taken.search(name)
 
 

@@ -46,9 +46,9 @@ class WarmProcess:
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, "-m", "helpers.fresh_process"],
             cwd=folder,
-            env=clean_environment(variables),
+            env=clean_environment(variables) | {"PYTHONPATH": str(Path(__file__).parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -92,7 +92,7 @@ def merge(folder: Path, base: Edit | None, *branches: Edit) -> Path:
 
     `base` makes what both begin with, if anything.
     """
-    path = folder / "geofilter.gate.lock"
+    path = folder / "geofilter.lock"
     git(folder, "init", "-q", "-b", "main")
     (folder / ".gitattributes").write_text("geofilter.* merge=union\n")
     if base is not None:

@@ -344,11 +344,11 @@ def test_loading_needs_little_more_memory_than_the_truncated_model(tmp_path):
     weight = 2 * each * 4  # float32
     code = f"""
 import resource
-from geofilter import models, saes
+from geofilter.model import loading, saes
 import sae_lens
 from transformers import LlamaModel
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-models.load({str(tmp_path / "model")!r}, sae="axes/1", device="cpu")
+loading.load({str(tmp_path / "model")!r}, sae="axes/1", device="cpu")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

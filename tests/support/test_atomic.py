@@ -104,7 +104,7 @@ def test_file_system_without_hard_links_still_publishes(
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
-        "from geofilter import atomic\n"
+        "from geofilter.support import atomic\n"
         "from geofilter.errors import OutputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
@@ -202,7 +202,7 @@ def test_output_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
 def test_sigkill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from geofilter import atomic\n"
+        "from geofilter.support import atomic\n"
         "with atomic.writing(sys.argv[1]) as handle:\n"
         "    handle.write(b'half')\n"
         "    handle.flush()\n"

@@ -28,7 +28,7 @@ from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
 
 _HASH_KEY = b"geofilter.manifest_hash"
-_ROWS_KEY = b"geofilter.data.rows"
+_ROWS_KEY = b"geofilter.rows"
 
 
 @dataclass(frozen=True, slots=True)
