@@ -31,8 +31,8 @@ from geofilter import organism
 from geofilter.data.partition import partition
 from geofilter.data.rows import open_rows
 from geofilter.runs import score
-from geofilter.runs.prepare import Settings
 from geofilter.selection.reference_check import MEASURES, clean_share, compare
+from geofilter.settings import Settings
 from organism import datasets
 from organism import domains as d
 from organism.world import World

@@ -89,10 +89,11 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     """Do what the command line does with `--action`; what it affected."""
     from geofilter.data.rows import open_rows
     from geofilter.runs import score
-    from geofilter.runs.prepare import Settings, prepare_again
+    from geofilter.runs.prepare import prepare_again
     from geofilter.scoring.by_token import token_scorer
     from geofilter.selection import actions
     from geofilter.selection.choose import drop_fraction
+    from geofilter.settings import Settings
 
     rows = open_rows(data)
     scorer = "nearest" if arm.scorer == "random" else arm.scorer

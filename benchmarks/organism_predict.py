@@ -38,8 +38,9 @@ from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
-from geofilter.runs.prepare import Run, Settings, prepare
+from geofilter.runs.prepare import Run, prepare
 from geofilter.scoring.rules import SampleScore
+from geofilter.settings import Settings
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.training.losses import response_losses
 from organism import datasets

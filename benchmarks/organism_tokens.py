@@ -58,8 +58,9 @@ def main() -> None:
 
     from geofilter import organism
     from geofilter.data.rows import open_rows
-    from geofilter.runs.prepare import Settings, prepare
+    from geofilter.runs.prepare import prepare
     from geofilter.scoring.by_token import token_scorer
+    from geofilter.settings import Settings
     from organism.world import World
 
     parser = argparse.ArgumentParser(

@@ -54,7 +54,7 @@ def write_rows(path: Path, n_rows: int) -> list[int]:
 def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: int) -> None:
     """A score table of `data` with made-up scores that go a little with the length."""
     from geofilter.data.rows import open_rows
-    from geofilter.runs.prepare import describe_data
+    from geofilter.runs.provenance import describe_data
     from geofilter.scoring.table import (
         FORMAT,
         FORMAT_KEY,

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
     from geofilter.runs.engines.threads import score_file
-    from geofilter.runs.prepare import Settings, prepare
+    from geofilter.runs.prepare import prepare
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.choose import drop_fraction, threshold
     from geofilter.selection.fdr import fdr
     from geofilter.selection.write import write_split
+    from geofilter.settings import Settings
 
 __all__ = [
     "FeaturePack",
@@ -46,7 +47,7 @@ _HOME = {
     "FeaturePack": "packs.pack",
     "load_pack": "packs.pack",
     "discover": "packs.discover",
-    "Settings": "runs.prepare",
+    "Settings": "settings",
     "prepare": "runs.prepare",
     "score_file": "runs.engines.threads",
     "ScoreTable": "scoring.table",

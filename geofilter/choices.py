@@ -6,7 +6,7 @@ policy can list them at once. This module knows nothing about what they mean.
 
 from typing import Literal
 
-ScorerName = Literal["nearest", "direction", "activation", "spillover", "persona"]
+ScorerName = str
 # Those that need no more than the blocks up to the SAE's; `persona` is the dense baseline.
 FORWARD_SCORERS: tuple[ScorerName, ...] = ("nearest", "direction", "activation", "persona")
 SCORERS: tuple[ScorerName, ...] = (*FORWARD_SCORERS, "spillover")

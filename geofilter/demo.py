@@ -22,11 +22,12 @@ from geofilter.data.rows import RowFile, open_rows
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack
 from geofilter.runs.engines.threads import score_file
-from geofilter.runs.prepare import Run, Settings, prepare
+from geofilter.runs.prepare import Run, prepare
 from geofilter.scoring.rules import make_scorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.write import write_split
+from geofilter.settings import Settings
 from geofilter.stats.auroc import Interval, auroc
 
 if TYPE_CHECKING:

@@ -45,7 +45,8 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
     Example:
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
-    from geofilter.runs.prepare import open_scored, prepare_again
+    from geofilter.runs.prepare import prepare_again
+    from geofilter.runs.provenance import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.write import matched

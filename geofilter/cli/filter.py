@@ -94,7 +94,7 @@ def command(
     asked.check()
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
-    from geofilter.runs.prepare import open_scored
+    from geofilter.runs.provenance import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.write import write_split

@@ -87,7 +87,7 @@ def command(
     asked.check()
     from geofilter import report
     from geofilter.report.contents import gather
-    from geofilter.runs.prepare import open_scored
+    from geofilter.runs.provenance import open_scored
     from geofilter.scoring.table import ScoreTable
     from geofilter.support.atomic import check_output
 
@@ -138,7 +138,8 @@ def _load(
 ) -> "tuple[Run | None, str]":
     """The run that made the table, or why the page has to do without it."""
     from geofilter.errors import GeofilterError, ModelError
-    from geofilter.runs.prepare import prepare_again, settings_of, unasked
+    from geofilter.runs.prepare import prepare_again, unasked
+    from geofilter.runs.provenance import settings_of
 
     try:
         settings = settings_of(table)

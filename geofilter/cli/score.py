@@ -229,7 +229,7 @@ def _refuse_combinations(features: str | None) -> None:
 def _estimate(rows: "RowFile", asked: dict[str, Any], as_json: bool) -> None:
     """Print what a run would cost; `--estimate`."""
     from geofilter.runs.estimate import estimate
-    from geofilter.runs.prepare import Settings
+    from geofilter.settings import Settings
 
     how = ("engine", "workers", "save_features")
     settings = Settings(**{name: v for name, v in asked.items() if name not in how})
@@ -261,7 +261,7 @@ def _with_model(
     report: "Report",
 ) -> "Outcome":
     from geofilter.runs import score
-    from geofilter.runs.prepare import Settings
+    from geofilter.settings import Settings
 
     chosen = dict(of_the_model)
     how = {name: chosen.pop(name) for name in ("engine", "workers", "save_features")}

@@ -217,7 +217,7 @@ def describe(reference: "Reference") -> dict[str, object]:
 
 def print_curve(data: str, scores: str, source: str | None, as_json: bool) -> None:
     """Print what each drop fraction, and with a reference each FDR, would drop."""
-    from geofilter.runs.prepare import open_scored
+    from geofilter.runs.provenance import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.fdr import curve

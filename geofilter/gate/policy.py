@@ -32,7 +32,7 @@ class Policy:
     `root`: the folder of the pyproject.toml; all paths are relative to it. `threshold`: a
     row is refused when its score is this or more (higher = nearer to harm). `pack`: the
     toxic features. `model`, `sae`, `block`, `dtype`, `scorer`, `proximity`, `max_length`,
-    `last_turn`: as in `run.Settings`. `unscored`: whether a row without a score is refused.
+    `last_turn`: as in `Settings`. `unscored`: whether a row without a score is refused.
     `files`: globs of the files that are checked when none is named. `lock`: the lock file.
     `accepted`: the file of rows that may score what they do.
     `layout`, `columns`: how rows are read, as in `rows.open_rows`.

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from geofilter.choices import Proximity, ScorerName
+from geofilter.choices import Proximity
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
 from geofilter.gate.policy import Policy
 from geofilter.model.loading import CATALOGUE
 from geofilter.runs.engines.worker import Worker
-from geofilter.runs.prepare import Run, Settings, prepare
+from geofilter.runs.prepare import Run, prepare
+from geofilter.settings import Settings
 from geofilter.support.display import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
@@ -57,7 +58,7 @@ def load_scorer(policy: Policy, rows: RowFile, *, device: str = "auto") -> Polic
         block=policy.block,
         device=device,
         pack=str(policy.pack_path),
-        scorer=cast(ScorerName, policy.scorer),
+        scorer=policy.scorer,
         proximity=cast(Proximity, policy.proximity),
         max_length=policy.max_length,
         last_turn=policy.last_turn,

@@ -30,10 +30,11 @@ from geofilter.integrations.batches import check_batch, check_row, columns_from,
 from geofilter.model import loading
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
-from geofilter.runs.prepare import Parts, Settings, load_parts
+from geofilter.runs.prepare import Loaded, load
 from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
+from geofilter.settings import Settings
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class GeoFilter:
 
     def _forget(self) -> None:
         self._identity: Identity | None = None
-        self._parts: Parts | None = None
+        self._parts: Loaded | None = None
         self._process = 0
 
     # What crosses to another process, and what `datasets` hashes
@@ -181,14 +182,14 @@ class GeoFilter:
         }
         return columns_from(values, rows, batched)
 
-    def _loaded(self) -> Parts:
+    def _loaded(self) -> Loaded:
         """The model and all that scores with it, loaded once in each process."""
         if self._parts is None or self._process != os.getpid():
             now = identify(self.settings)
             if self._identity is not None:
                 refuse_change(self._identity, now)
             _prepare_process(self.settings.device)
-            parts = load_parts(self.settings)
+            parts = load(self.settings)
             # What the hub held when it was asked may not be what was fetched from it.
             refuse_change(now, identify(self.settings))
             self._parts, self._process, self._identity = parts, os.getpid(), now

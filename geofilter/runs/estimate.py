@@ -22,7 +22,8 @@ from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
 from geofilter.packs.default_pack import window
 from geofilter.runs.engines.worker import encode_row
-from geofilter.runs.prepare import Settings
+from geofilter.runs.prepare import block_of
+from geofilter.settings import Settings
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
 # busy processor to 0.9 on a quiet one, less where rows are short.
@@ -75,7 +76,7 @@ def estimate(
     Raises `ModelError` and `DataError` for what cannot be found or read.
     """
     chosen = loading.choose(
-        settings.model, settings.sae, settings.wanted_block, settings.device, settings.dtype
+        settings.model, settings.sae, block_of(settings), settings.device, settings.dtype
     )
     checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
     config, tokenizer = loading.read_texts(checkpoint, settings.trust_remote_code)

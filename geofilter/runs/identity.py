@@ -20,7 +20,9 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.packs.default_pack import pack_recipe
 from geofilter.packs.pack import load_pack
-from geofilter.runs.prepare import Settings, versions
+from geofilter.runs.prepare import block_of
+from geofilter.runs.provenance import versions
+from geofilter.settings import Settings
 from geofilter.support import hub
 
 # What a model or an SAE is read from; logs and optimizer states beside it decide nothing.
@@ -40,7 +42,7 @@ def identify(settings: Settings) -> Identity:
     No device is touched. Raises `ModelError` and `PackError` for what cannot be found.
     """
     # On no account a GPU: processes that are forked later could not use it any more.
-    chosen = loading.choose(settings.model, settings.sae, settings.wanted_block, "cpu", None)
+    chosen = loading.choose(settings.model, settings.sae, block_of(settings), "cpu", None)
     if settings.pack:
         pack = load_pack(settings.pack).digest
     else:

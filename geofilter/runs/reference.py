@@ -25,7 +25,7 @@ from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
 from geofilter.packs.default_pack import cache_folder
 from geofilter.runs import score
-from geofilter.runs.prepare import describe_data, open_alike, settings_of, versions
+from geofilter.runs.provenance import describe_data, open_alike, settings_of, versions
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (

@@ -27,20 +27,19 @@ from geofilter.runs.engines.feature_parts import FeaturesFile
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
 from geofilter.runs.engines.worker import SavedWorker, TwoSteps, Worker
-from geofilter.runs.prepare import (
+from geofilter.runs.prepare import Run, block_of, prepare
+from geofilter.runs.provenance import (
     ABOVE,
-    Run,
-    Settings,
     describe_contrast,
     describe_contrast_sets,
     describe_scorer,
     lasting,
-    prepare,
     settings_from,
 )
 from geofilter.scoring.features_file import SavedFeatures
 from geofilter.scoring.rules import BatchScorer, make_scorer
 from geofilter.scoring.table import MODEL_UNSCORED, ScoreTable
+from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
 
@@ -86,7 +85,7 @@ class Recipe:
         model = loading.load(
             settings.model,
             sae=settings.sae,
-            block=settings.wanted_block,
+            block=block_of(settings),
             device=self.devices[place % len(self.devices)],
             dtype=self.dtype,
             trust_remote_code=settings.trust_remote_code,
@@ -340,7 +339,7 @@ def _settings_for(
     return replace(
         settings,
         # The features' own: another scorer may have another default.
-        block=settings.wanted_block,
+        block=block_of(settings),
         scorer=scorer,
         proximity=proximity,
         pack=lasting(pack) if pack else settings.pack,

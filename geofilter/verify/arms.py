@@ -19,10 +19,10 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs import score
-from geofilter.runs.prepare import Settings
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
+from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify import baselines, plan

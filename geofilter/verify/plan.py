@@ -48,7 +48,7 @@ class Cell:
 class Plan:
     """All that decides an experiment's figures, and how many of them there are.
 
-    `model`, `sae`, `block`, `pack` score the rows, as in `run.Settings`; `trained` is the
+    `model`, `sae`, `block`, `pack` score the rows, as in `Settings`; `trained` is the
     causal language model that is fine-tuned. `questions` and `in_domain` are question
     files, `held_out` benign rows whose loss shows what a model can still do. `judge`
     rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the

@@ -58,7 +58,7 @@ def test_the_second_run_scores_nothing_and_another_fraction_neither(
     assert (folder / "first" / "model.safetensors").is_file()
 
     # From here on, whoever scores a row fails.
-    monkeypatch.setattr(integration, "load_parts", None)
+    monkeypatch.setattr(integration, "load", None)
     assert "20 of 40 rows are kept" in train("-o second")
     assert "32 of 40 rows are kept" in train("--drop-fraction 0.2 -o third")
 

@@ -310,8 +310,7 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (1, "")
     assert (
-        "geofilter.lock was updated; commit it with the data (git add geofilter.lock)"
-        in done.err
+        "geofilter.lock was updated; commit it with the data (git add geofilter.lock)" in done.err
     )
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (0, "")

@@ -9,7 +9,7 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import PolicyError
 from geofilter.gate import scorer
 from geofilter.gate.policy import Policy, read_policy
-from geofilter.runs.prepare import Settings
+from geofilter.settings import Settings
 from helpers.gate_folder import record, write
 
 

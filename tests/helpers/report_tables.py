@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.runs.prepare import describe_data
+from geofilter.runs.provenance import describe_data
 from geofilter.scoring.table import (
     FORMAT,
     FORMAT_KEY,

@@ -24,7 +24,7 @@ from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
 from geofilter.runs.identity import identify
-from geofilter.runs.prepare import Settings
+from geofilter.settings import Settings
 from helpers.filters import make, records
 
 
@@ -160,11 +160,11 @@ def test_another_commit_of_an_sae_has_another_hash_where_nothing_is_fetched(work
 
 
 def test_an_sae_that_moved_on_while_it_was_fetched_is_refused(work, hub, monkeypatch) -> None:
-    def load_parts(_: Any) -> None:
+    def load(_: Any) -> None:
         hub.commit = COMMITS[1]
         hub.fetch()
 
-    monkeypatch.setattr(filter_module, "load_parts", load_parts)
+    monkeypatch.setattr(filter_module, "load", load)
     with pytest.raises(ModelError, match="the sae changed"):
         make(sae=HUB_SAE)({"prompt": "w1", "response": "w2"})
 

@@ -18,10 +18,11 @@ from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.index import ToxicIndex
-from geofilter.runs.prepare import Settings
+from geofilter.runs.prepare import block_of
 from geofilter.scoring.explain import explain_push
 from geofilter.scoring.rules import NO_PUSH, BatchScorer, make_scorer
 from geofilter.scoring.table import ScoreTable
+from geofilter.settings import Settings
 from helpers.pushes import SAMPLES, loss_with, sample
 from helpers.tiny_models import CONTEXT, D_MODEL, tiny_model, tiny_setting
 
@@ -202,10 +203,10 @@ def test_every_window_fits_the_context() -> None:
 
 def test_the_catalogues_block_for_it_is_read_unless_something_else_is_asked_for() -> None:
     own = Settings("organism", scorer="spillover")
-    assert own.wanted_block == CATALOGUE["organism"].spillover_block
-    assert Settings("organism").wanted_block is None
-    assert dataclasses.replace(own, block=3).wanted_block == 3
+    assert block_of(own) == CATALOGUE["organism"].spillover_block
+    assert block_of(Settings("organism")) is None
+    assert block_of(dataclasses.replace(own, block=3)) == 3
     # A pack or an SAE was made for a block of its own.
-    assert dataclasses.replace(own, pack="my.pack").wanted_block is None
-    assert dataclasses.replace(own, sae="sae").wanted_block is None
-    assert Settings("gemma-2-2b", scorer="spillover").wanted_block is None
+    assert block_of(dataclasses.replace(own, pack="my.pack")) is None
+    assert block_of(dataclasses.replace(own, sae="sae")) is None
+    assert block_of(Settings("gemma-2-2b", scorer="spillover")) is None

@@ -28,8 +28,8 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes
 from geofilter.runs.estimate import estimate
-from geofilter.runs.prepare import Settings
 from geofilter.scoring.table import ScoreTable
+from geofilter.settings import Settings
 from geofilter.stats.auroc import auroc
 from helpers.cli_folder import Geofilter
 from helpers.pushes import SAMPLES, loss_with, sample

@@ -249,7 +249,8 @@ REPORT = "report data.jsonl --scores data.scores.parquet"
 
 
 def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
-    from geofilter.runs.prepare import open_scored, prepare_again
+    from geofilter.runs.prepare import prepare_again
+    from geofilter.runs.provenance import open_scored
     from geofilter.scoring.table import ScoreTable
 
     table = ScoreTable.read("data.scores.parquet")

@@ -10,7 +10,7 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
 from geofilter.model import loading
 from geofilter.runs.estimate import _shape, estimate
-from geofilter.runs.prepare import Settings
+from geofilter.settings import Settings
 from helpers.cli_folder import Geofilter
 from helpers.tiny_models import CONFIGS, D_MODEL, D_SAE, save_model, save_sae, tiny_network
 

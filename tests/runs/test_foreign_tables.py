@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from geofilter.cli.main import main
-from geofilter.runs.prepare import Settings, unasked
+from geofilter.runs.prepare import unasked
 from geofilter.scoring.table import MANIFEST_KEY
+from geofilter.settings import Settings
 from geofilter.support.manifest import Manifest
 from helpers.report_tables import score_by_hand, write_jsonl
 

@@ -9,7 +9,7 @@ import pytest
 
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.runs.prepare import describe_data
+from geofilter.runs.provenance import describe_data
 from geofilter.runs.reference import _opened
 
 TURNS = [{"role": "user", "content": "other"}, {"role": "assistant", "content": "answer"}]

@@ -1,0 +1,149 @@
+"""What made a score table, as its manifest says it, and how a table's data is opened again."""
+
+import math
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geofilter.choices import SCORERS
+from geofilter.data.rows import RowFile, open_rows
+from geofilter.errors import GeofilterError, TableError
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.scoring.table import ScoreTable
+from geofilter.settings import Settings
+from geofilter.support.display import escape
+from geofilter.support.manifest import Manifest, library_versions
+
+if TYPE_CHECKING:
+    from geofilter.packs.pack import FeaturePack
+
+
+def describe_data(rows: RowFile) -> dict[str, object]:
+    """What decides a score on the side of the data."""
+    return {
+        "sha256": rows.fingerprint(),
+        "layout": rows.layout.name,
+        "columns": dict(rows.layout.columns),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Those of what makes the scores."""
+    return library_versions(_VERSIONS)
+
+
+def describe_scorer(settings: Settings) -> dict[str, str]:
+    """What decides a score beside the features and the pack."""
+    if settings.scorer == "nearest":
+        return {"name": settings.scorer, "proximity": settings.proximity}
+    return {"name": settings.scorer}
+
+
+def describe_contrast(pack: "FeaturePack") -> dict[str, float | None]:
+    """What was usual in the contrast rows, so that a table can be judged without its pack."""
+    figures = asdict(pack.contrast)
+    return {name: _number_or_none(value) for name, value in figures.items()}
+
+
+def describe_contrast_sets(pack: "FeaturePack") -> list[dict[str, object]]:
+    """The data that the pack was made from, so that its rows can be known again.
+
+    The default sets are left out: they are parts of the rows of a data set on the hub.
+    """
+    sets = [pack.provenance.get(side) for side in ("toxic", "benign")]
+    return [
+        {"source": lasting(str(one.get("source"))), "sha256": one.get("sha256")}
+        for one in sets
+        if isinstance(one, dict) and "dataset" not in one
+    ]
+
+
+def _number_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def lasting(place: str | None) -> str | None:
+    """A path as it can be found from another folder; names and hub ids stay as they are."""
+    if place is None or place in CATALOGUE:
+        return place
+    path = Path(place).expanduser()
+    return os.path.abspath(path) if path.exists() else place
+
+
+def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+    """Open the data that `table` was made from, in the layout that it was read in.
+
+    Raises `TableError` when `source` is other data or has changed since.
+    """
+    rows = open_alike(source, table)
+    if rows.fingerprint() != _data_of(table)["sha256"]:
+        origin = table.manifest.facts.get("source", "other data")
+        raise TableError(
+            f"{escape(str(table.path), limit=200)}: was made from other data "
+            f"({escape(origin, limit=200)}) or {escape(str(source), limit=200)} has changed "
+            "since; give the data it was made from, or score this data"
+        )
+    return rows
+
+
+def open_alike(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+    """Open any data in the layout that the data of `table` was read in."""
+    data = _data_of(table)
+    renamed = {own: column for own, column in data["columns"].items() if own != column}
+    layout = None if data["layout"] == "unknown" else data["layout"]
+    return open_rows(source, layout=layout, columns=renamed)
+
+
+def _data_of(table: ScoreTable) -> dict[str, Any]:
+    """What `describe_data` said when `table` was made. Raises `TableError`: tables are foreign."""
+    data: Any = table.manifest.decides.get("data")
+    match data:
+        case {"sha256": str(), "layout": str(), "columns": dict(columns)}:
+            if all(isinstance(column, str) for column in columns.values()):
+                return dict(data)
+    raise _not_of_a_run(table)
+
+
+def settings_of(table: ScoreTable) -> Settings:
+    """The settings that made `table`, less the trust in code that comes with the model.
+
+    Raises `TableError` when it does not say.
+    """
+    try:
+        settings = settings_from(table.manifest.facts.get("settings"))
+    except TypeError:
+        raise _not_of_a_run(table) from None
+    return replace(settings, trust_remote_code=False)
+
+
+def settings_from(record: object) -> Settings:
+    """The settings that a manifest records. Raises `TypeError` where no run was made with them."""
+    if not isinstance(record, dict):
+        raise TypeError("no settings")
+    try:
+        settings = Settings(**record)
+    except GeofilterError as error:
+        raise TypeError(str(error)) from error
+    if settings.scorer not in SCORERS:
+        raise TypeError(f"no scorer is called {settings.scorer!r}")
+    return settings
+
+
+def _not_of_a_run(table: ScoreTable) -> TableError:
+    return TableError(
+        f"{escape(str(table.path), limit=200)}: does not say how it was made; score the data again"
+    )
+
+
+def meaning(manifest: Manifest) -> Manifest:
+    """What a score means: all that decides it but what moves it by rounding only."""
+    rounding = {"dtype", "versions"}
+    return Manifest({k: v for k, v in manifest.decides.items() if k not in rounding})
+
+
+# In a manifest: the hash of what lies behind the SAE's block, where it decides anything.
+ABOVE = "model_above"
+
+
+_VERSIONS = ("geofilter", "torch", "transformers", "tokenizers", "sae-lens")
