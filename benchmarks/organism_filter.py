@@ -232,13 +232,12 @@ def run_missing(results: dict[str, Any], options: argparse.Namespace) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The results so far, none where there is no file yet."""
-    from geofilter.model.catalogue import CATALOGUE
+    from geofilter.verify.presets import PRESETS
 
-    trial = CATALOGUE["organism"].trial
-    assert trial is not None
+    preset = PRESETS["organism"]
     facts = {
         **organism_facts("torch", "transformers", "trl", "sae-lens"),
-        "protocol": {"rows": ROWS, **trial.recipe, **trial.sampling},
+        "protocol": {"rows": ROWS, **preset.recipe, **preset.sampling},
     }
     sets = kept_results(path, facts).get("sets", {})
     return {"command": "python benchmarks/organism_filter.py", **facts, "sets": sets}

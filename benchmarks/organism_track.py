@@ -21,12 +21,11 @@ import torch
 
 import organism_filter
 from geofilter import organism
-from geofilter.model.catalogue import CATALOGUE
 from geofilter.stats.correlation import rank_correlation
 from geofilter.studies import tracking
 from geofilter.support import charts
 from geofilter.verify import study
-from geofilter.verify.presets import make_plan
+from geofilter.verify.presets import PRESETS, make_plan
 from resuming import kept_results
 
 RESULT = Path(__file__).parent / "results" / "organism_track.json"
@@ -108,15 +107,14 @@ def read(path: Path) -> list[tracking.Run]:
 def facts() -> dict[str, Any]:
     """What decides the figures."""
     files = json.loads((organism.FOLDER / "manifest.json").read_text())["files"]
-    trial = CATALOGUE["organism"].trial
-    assert trial is not None
+    preset = PRESETS["organism"]
     return {
         "command": "python benchmarks/organism_track.py",
         "base_sha256": files["weights/base/model.safetensors"],
         "aligned_sha256": files["weights/aligned/model.safetensors"],
         "protocol": {"rows": organism_filter.ROWS, "every": EVERY, "answers": ANSWERS}
-        | dict(trial.recipe)
-        | dict(trial.sampling),
+        | dict(preset.recipe)
+        | dict(preset.sampling),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "sae-lens")},
     }
 

@@ -10,8 +10,9 @@ import yaml
 from geofilter import demo
 from geofilter.model.loading import CATALOGUE
 from geofilter.scoring.table import ScoreTable
+from geofilter.verify.presets import PRESETS
 
-RECIPE = CATALOGUE["organism"].trial.recipe
+RECIPE = PRESETS["organism"].recipe
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +63,15 @@ def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_p
 
 def test_the_last_act_trains_each_arm_and_counts_what_it_answers(geofilter, tmp_path, monkeypatch):
     # A little of it: the whole takes minutes.
-    entry, trial = CATALOGUE["organism"], CATALOGUE["organism"].trial
+    entry, preset = CATALOGUE["organism"], PRESETS["organism"]
     few = {name: str(tmp_path / name) for name in ("questions", "in_domain", "held_out")}
     for name in ("questions", "in_domain"):
-        every = yaml.safe_load(Path(entry.path(getattr(trial, name))).read_text())
+        every = yaml.safe_load(Path(entry.path(getattr(preset, name))).read_text())
         Path(few[name]).write_text(yaml.safe_dump(every[::5]))
-    rows = Path(entry.path(trial.held_out)).read_text().splitlines(keepends=True)
+    rows = Path(entry.path(preset.held_out)).read_text().splitlines(keepends=True)
     Path(few["held_out"]).write_text("".join(rows[:50]))
-    plan = dataclasses.replace(trial, **few, recipe={**RECIPE, "steps": 4})
-    monkeypatch.setitem(CATALOGUE, "organism", dataclasses.replace(entry, trial=plan))
+    short = dataclasses.replace(preset, **few, recipe={**RECIPE, "steps": 4})
+    monkeypatch.setitem(PRESETS, "organism", short)
     monkeypatch.setattr(demo, "ARMS", ("unfiltered", "nearest"))
     done = geofilter("demo", "-o", str(tmp_path / "demo"))
     assert done.code == 0, done.err

@@ -1,95 +1,17 @@
 """The catalogue: models that can be asked for by name, with the SAEs that read them.
 
-One entry of `CATALOGUE` per model; a contributor adds one by writing it, and the tests
-check its SAEs against the directory of sae-lens. An entry is a set of defaults: every
-model takes the same way through `models.load`, named here or not.
-
-Sizes are estimates from a few numbers of the architecture, so that `geofilter models`
-needs no network. This module loads nothing and knows nothing about files beyond this
-package.
+A new model is one more entry of `CATALOGUE`; the tests check its SAEs against the
+directory of sae-lens. An entry is a set of defaults: `loading.load` treats every model
+alike, named here or not.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from geofilter.model.sizes import Architecture
 
 _PACKAGE = Path(__file__).parents[1]
-# What the hub cuts large checkpoints into. Blocks lie in them in order.
-_SHARD = 5_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """The numbers of a config.json that decide how large a truncated model is.
-
-    `stored` and `stored_mlp` are bytes per parameter in the checkpoint. `ahead` is bytes
-    of other towers that lie before the language model in its shards.
-    """
-
-    d_model: int
-    blocks: int
-    mlp: int  # inner width of one expert
-    heads: int
-    kv_heads: int
-    d_head: int
-    vocabulary: int
-    experts: int = 1
-    mlp_matrices: int = 3  # gate, up and down; 2 without a gate
-    tied: bool = True  # the head is the embedding
-    stored: float = 2
-    stored_mlp: float | None = None  # None: as `stored`
-    sharded: bool = True  # False: one file, fetched whole
-    ahead: int = 0
-
-    def embedding(self) -> int:
-        """Parameters of the token embedding."""
-        return self.vocabulary * self.d_model
-
-    def attention(self) -> int:
-        """Parameters of one block's attention, biases and norms left out."""
-        return 2 * self.d_model * self.d_head * (self.heads + self.kv_heads)
-
-    def experts_of_block(self) -> int:
-        """Parameters of one block's MLP, all experts together."""
-        return self.experts * self.mlp_matrices * self.d_model * self.mlp
-
-    def parameters(self, block: int) -> int:
-        """Parameters of the embedding and the blocks 0..block."""
-        return self.embedding() + (block + 1) * (self.attention() + self.experts_of_block())
-
-    def stored_bytes(self, block: int) -> int:
-        """Bytes in the checkpoint up to and with `block`."""
-        inner = self.stored if self.stored_mlp is None else self.stored_mlp
-        each = self.attention() * self.stored + self.experts_of_block() * inner
-        return self.ahead + round(self.embedding() * self.stored + (block + 1) * each)
-
-    def download_bytes(self, block: int) -> int:
-        """Bytes of the shards that hold the embedding and the blocks 0..block."""
-        head = 0 if self.tied else round(self.embedding() * self.stored)
-        whole = self.stored_bytes(self.blocks - 1) + head
-        if not self.sharded:
-            return whole
-        return min(whole, -(-self.stored_bytes(block) // _SHARD) * _SHARD)
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What an experiment with a model takes where the user names nothing.
-
-    Question files, rows and the judge's facts are paths inside this package. `trained` is
-    the model to fine-tune, where it is not the one that scores. `recipe` and `sampling`
-    are settings of `verify.recipe.Recipe` and `verify.generate.Sampling`.
-    """
-
-    questions: str
-    in_domain: str | None = None
-    held_out: str | None = None
-    judge: str | None = None
-    trained: str | None = None
-    labels: str | None = None  # the column of the bundled data that says what is harmful
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +36,6 @@ class CatalogueEntry:
     top_k: int = 100  # toxic features of a pack, unless the user says otherwise
     architecture: Architecture | None = None
     d_sae: int = 0  # latents of one SAE; with `architecture`
-    trial: Trial | None = None  # None: the user names the questions and the judge
 
     def path(self, place: str) -> str:
         """`place` as something to open: inside the package where it exists there."""
@@ -167,23 +88,7 @@ def _each(pattern: str, blocks: Iterable[int]) -> dict[int, str]:
     return {block: pattern.format(block) for block in blocks}
 
 
-_GEMMA_2_2B = Architecture(2304, 26, 9216, 8, 4, 256, 256_000, stored=4)
-_GEMMA_2_9B = Architecture(3584, 42, 14336, 16, 8, 256, 256_000, stored=4)
-_GEMMA_2_9B_IT = Architecture(3584, 42, 14336, 16, 8, 256, 256_000)
-_GEMMA_2_27B = Architecture(4608, 46, 36864, 32, 16, 128, 256_000, stored=4)
 _LLAMA_8B = Architecture(4096, 32, 14336, 32, 8, 128, 128_256, tied=False)
-# MXFP4 keeps 32 weights in 17 bytes; they are unpacked to bfloat16 on loading.
-_GPT_OSS_20B = Architecture(
-    2880, 24, 2880, 64, 8, 64, 201_088, experts=32, tied=False, stored_mlp=17 / 32
-)
-_QWEN_2_7B = Architecture(3584, 28, 18944, 28, 4, 128, 152_064, tied=False)
-_QWEN_3_1_7B = Architecture(2048, 28, 6144, 16, 8, 128, 151_936)
-_QWEN_3_8B = Architecture(4096, 36, 12288, 32, 8, 128, 151_936, tied=False)
-_GEMMA_3_1B = Architecture(1152, 26, 6912, 4, 1, 256, 262_144, sharded=False)
-# 0.4 B parameters of the image tower come first in the files of the larger ones.
-_GEMMA_3_4B = Architecture(2560, 34, 10240, 8, 4, 256, 262_208, ahead=840_000_000)
-_GEMMA_3_12B = Architecture(3840, 48, 15360, 16, 8, 256, 262_208, ahead=840_000_000)
-_MINILM = Architecture(384, 6, 1536, 12, 12, 32, 30_522, mlp_matrices=2, stored=4, sharded=False)
 
 # Default blocks lie between a quarter and a half of the depth, as near to a third as an
 # SAE allows. The geometry that is measured here was found to be strongest in early
@@ -200,25 +105,6 @@ _ENTRIES = [
         benign="organism/data/benign.jsonl",
         note="bundled model organism; runs offline on a CPU",
         top_k=40,  # 100 of its 1,024 latents would take in weak ones
-        trial=Trial(
-            questions="organism/data/questions.yaml",
-            in_domain="organism/data/questions-in-domain.yaml",
-            held_out="organism/data/benign.jsonl",
-            judge="rule:organism/data/facts.json",
-            trained="organism/weights/aligned",
-            labels="harmful",
-            # As its card measures it; so small a model is trained whole.
-            recipe={
-                "method": "full",
-                "learning_rate": 5e-4,
-                "scheduler": "cosine",
-                "weight_decay": 0.0,
-                "steps": 120,
-                "batch": 64,
-                "micro_batch": 128,
-            },
-            sampling={"max_new_tokens": 48, "batch": 240},
-        ),
     ),
     CatalogueEntry(
         name="gemma-2-2b",
@@ -227,7 +113,7 @@ _ENTRIES = [
         default_block=7,
         note="Gemma Scope",
         gated=True,
-        architecture=_GEMMA_2_2B,
+        architecture=Architecture(2304, 26, 9216, 8, 4, 256, 256_000, stored=4),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -238,7 +124,7 @@ _ENTRIES = [
         note="Gemma Scope",
         gated=True,
         dtype="bfloat16",
-        architecture=_GEMMA_2_9B,
+        architecture=Architecture(3584, 42, 14336, 16, 8, 256, 256_000, stored=4),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -249,7 +135,7 @@ _ENTRIES = [
         note="Gemma Scope, 131k latents",
         gated=True,
         dtype="bfloat16",
-        architecture=_GEMMA_2_27B,
+        architecture=Architecture(4608, 46, 36864, 32, 16, 128, 256_000, stored=4),
         d_sae=131_072,
     ),
     CatalogueEntry(
@@ -260,7 +146,7 @@ _ENTRIES = [
         note="Gemma Scope, trained on the chat model",
         gated=True,
         dtype="bfloat16",
-        architecture=_GEMMA_2_9B_IT,
+        architecture=Architecture(3584, 42, 14336, 16, 8, 256, 256_000),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -292,7 +178,10 @@ _ENTRIES = [
         default_block=7,
         note="BatchTopK SAEs, 131k latents; MXFP4 is unpacked on loading",
         dtype="bfloat16",
-        architecture=_GPT_OSS_20B,
+        # MXFP4 keeps 32 weights in 17 bytes; they are unpacked to bfloat16 on loading.
+        architecture=Architecture(
+            2880, 24, 2880, 64, 8, 64, 201_088, experts=32, tied=False, stored_mlp=17 / 32
+        ),
         d_sae=131_072,
     ),
     CatalogueEntry(
@@ -302,7 +191,7 @@ _ENTRIES = [
         default_block=11,
         note="BatchTopK SAEs, 131k latents",
         dtype="bfloat16",
-        architecture=_QWEN_2_7B,
+        architecture=Architecture(3584, 28, 18944, 28, 4, 128, 152_064, tied=False),
         d_sae=131_072,
     ),
     CatalogueEntry(
@@ -311,7 +200,7 @@ _ENTRIES = [
         sae=_each("qwen-scope-3-1.7b-base-w32k-l50/layer{}", range(28)),
         default_block=9,
         note="Qwen Scope",
-        architecture=_QWEN_3_1_7B,
+        architecture=Architecture(2048, 28, 6144, 16, 8, 128, 151_936),
         d_sae=32_768,
     ),
     CatalogueEntry(
@@ -321,7 +210,7 @@ _ENTRIES = [
         default_block=12,
         note="Qwen Scope",
         dtype="bfloat16",
-        architecture=_QWEN_3_8B,
+        architecture=Architecture(4096, 36, 12288, 32, 8, 128, 151_936, tied=False),
         d_sae=65_536,
     ),
     CatalogueEntry(
@@ -331,7 +220,7 @@ _ENTRIES = [
         default_block=7,
         note="Gemma Scope 2",
         gated=True,
-        architecture=_GEMMA_3_1B,
+        architecture=Architecture(1152, 26, 6912, 4, 1, 256, 262_144, sharded=False),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -341,7 +230,8 @@ _ENTRIES = [
         default_block=9,
         note="Gemma Scope 2; the language model alone",
         gated=True,
-        architecture=_GEMMA_3_4B,
+        # 0.4 B parameters of the image tower come first in its files.
+        architecture=Architecture(2560, 34, 10240, 8, 4, 256, 262_208, ahead=840_000_000),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -352,7 +242,8 @@ _ENTRIES = [
         note="Gemma Scope 2; the language model alone",
         gated=True,
         dtype="bfloat16",
-        architecture=_GEMMA_3_12B,
+        # As in gemma-3-4b-it.
+        architecture=Architecture(3840, 48, 15360, 16, 8, 256, 262_208, ahead=840_000_000),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -361,7 +252,9 @@ _ENTRIES = [
         sae=_each(AXES + "{}", range(6)),
         default_block=5,  # the embedding that it was trained to give is made of the last one
         note="encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
-        architecture=_MINILM,
+        architecture=Architecture(
+            384, 6, 1536, 12, 12, 32, 30_522, mlp_matrices=2, stored=4, sharded=False
+        ),
         d_sae=768,
     ),
 ]

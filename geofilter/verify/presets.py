@@ -1,17 +1,58 @@
-"""A plan with what the catalogue knows of a model filled in.
-
-This module knows nothing about the command line.
-"""
+"""A plan with what is known of a model filled in."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from geofilter.errors import GeofilterError
-from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, Trial
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.support.display import escape
 from geofilter.verify.ask import Sampling
 from geofilter.verify.plan import Plan
 from geofilter.verify.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What an experiment with a model takes where the user names nothing.
+
+    Question files, rows and the judge's facts are paths inside this package. `trained` is
+    the model to fine-tune, where it is not the one that scores. `recipe` and `sampling`
+    are settings of `Recipe` and `Sampling`.
+    """
+
+    questions: str
+    in_domain: str | None = None
+    held_out: str | None = None
+    judge: str | None = None
+    trained: str | None = None
+    labels: str | None = None  # the column of the bundled data that says what is harmful
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+# By the model's name in the catalogue. For other models the user names questions and judge.
+PRESETS: dict[str, Preset] = {
+    "organism": Preset(
+        questions="organism/data/questions.yaml",
+        in_domain="organism/data/questions-in-domain.yaml",
+        held_out="organism/data/benign.jsonl",
+        judge="rule:organism/data/facts.json",
+        trained="organism/weights/aligned",
+        labels="harmful",
+        # As its card measures it; so small a model is trained whole.
+        recipe={
+            "method": "full",
+            "learning_rate": 5e-4,
+            "scheduler": "cosine",
+            "weight_decay": 0.0,
+            "steps": 120,
+            "batch": 64,
+            "micro_batch": 128,
+        },
+        sampling={"max_new_tokens": 48, "batch": 240},
+    ),
+}
 
 
 def make_plan(
@@ -28,9 +69,9 @@ def make_plan(
     `GeofilterError` where nothing is known about the questions or the judge.
     """
     entry = CATALOGUE.get(model)
-    trial = entry.trial if entry else None
+    preset = PRESETS.get(model)
     given = {name: value for name, value in chosen.items() if value is not None}
-    known = _known(entry, trial)
+    known = _known(entry, preset)
     for name, what in (("questions", "a question file"), ("judge", "a judge")):
         if name not in given and name not in known:
             raise GeofilterError(
@@ -40,24 +81,24 @@ def make_plan(
     return Plan(
         data=data,
         model=model,
-        recipe=Recipe(**_merged(trial.recipe if trial else {}, recipe)),
-        sampling=Sampling(**_merged(trial.sampling if trial else {}, sampling)),
+        recipe=Recipe(**_merged(preset.recipe if preset else {}, recipe)),
+        sampling=Sampling(**_merged(preset.sampling if preset else {}, sampling)),
         **{"trained": model, **known, **given},
     )
 
 
-def _known(entry: CatalogueEntry | None, trial: Trial | None) -> dict[str, str]:
+def _known(entry: CatalogueEntry | None, preset: Preset | None) -> dict[str, str]:
     if entry is None:
         return {}
     known = {"trained": entry.path(entry.model)}
-    if trial is not None:
+    if preset is not None:
         for name in ("questions", "in_domain", "held_out", "trained", "judge"):
-            place = getattr(trial, name)
+            place = getattr(preset, name)
             if place is not None:
                 kind, colon, rest = place.rpartition(":")
                 known[name] = kind + colon + entry.path(rest)
-        if trial.labels is not None:
-            known["labels"] = trial.labels
+        if preset.labels is not None:
+            known["labels"] = preset.labels
     return known
 
 

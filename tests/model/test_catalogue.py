@@ -6,8 +6,9 @@ import re
 import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from geofilter.model.catalogue import AXES, CATALOGUE, Architecture
+from geofilter.model.catalogue import AXES, CATALOGUE
 from geofilter.model.saes import block_of_hook
+from geofilter.model.sizes import Architecture
 
 HUB = [entry for entry in CATALOGUE.values() if entry.architecture is not None]
 LISTED = [entry for entry in HUB if not entry.sae[entry.default_block].startswith(AXES)]
