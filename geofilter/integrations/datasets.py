@@ -27,7 +27,7 @@ from geofilter.data.chat import kind_of, quote
 from geofilter.data.layouts import detect_layout
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import check_batch, check_row, columns_from, is_batch, rows_of
-from geofilter.model import loading
+from geofilter.model.checkpoint import find_source
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
 from geofilter.runs.prepare import Loaded, load
@@ -106,8 +106,7 @@ class GeoFilter:
             dtype=dtype,
             trust_remote_code=trust_remote_code,
         )
-        if self.settings.model not in loading.CATALOGUE:
-            loading.checked_source(self.settings.model)
+        find_source(self.settings.model)
         self.layout = layout
         self.columns = dict(columns or {})
         self.threshold = threshold

@@ -3,17 +3,18 @@
 Says which file holds which tensor and gives files one by one, so that nothing is
 fetched that is not asked for. What it reads is hostile input: weights are safetensors
 only, and an index may name files of its own folder only.
-
-This module builds no network and knows nothing about blocks.
 """
 
+import difflib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from geofilter.errors import ModelError
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.support import hub
 from geofilter.support.display import escape
 
@@ -105,12 +106,40 @@ class Checkpoint:
         raise ModelError(f"{self.shown}: holds no weights ({SINGLE} or {INDEX})")
 
 
-def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
-    """The model at `source`: an existing folder, or else a hub id.
+def find_source(model: str) -> str:
+    """The folder or hub id of `model`: a name of the catalogue, a folder, or a hub id.
 
-    `revision` is a branch, tag or commit of the hub; what it stands for now is looked up
-    once, so that all files come from one commit. Raises `ModelError`.
+    Raises `ModelError` where it can be none of these.
     """
+    if model in CATALOGUE:
+        entry = CATALOGUE[model]
+        return entry.path(entry.model)
+    folder = Path(model).expanduser()
+    shown = escape(model, limit=200)
+    if os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
+        return str(folder)
+    if os.path.isfile(folder):
+        raise ModelError(f"{shown}: is a file; give the folder that holds config.json")
+    if "/" not in model:
+        near = difflib.get_close_matches(model, CATALOGUE, n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ModelError(
+            f"no model is called {shown!r}; {meant}"
+            f"known: {', '.join(CATALOGUE)}; or give a folder or ORG/NAME of the hub"
+        )
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise ModelError(f"{shown}: no such folder")
+    return model
+
+
+def open_checkpoint(model: str) -> Checkpoint:
+    """The files of `model`: a name of the catalogue, a folder, or a hub id.
+
+    The commit of the hub is looked up once, so that all files come from the same one.
+    Raises `ModelError`.
+    """
+    source = find_source(model)
+    revision = CATALOGUE[model].revision if model in CATALOGUE else None
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / CONFIG).is_file():

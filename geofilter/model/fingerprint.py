@@ -1,8 +1,7 @@
-"""Hashes that say whether two loaded models give the same features.
+"""Hashes that say whether two models give the same features.
 
-Device, dtype, file layout and library version do not enter: a pack made in
-bfloat16 on a GPU belongs to the same model in float32 on a CPU. This module
-reads objects that are loaded already and knows nothing about files or packs.
+Device, dtype, file layout and library version do not enter those of what is loaded: a
+pack made in bfloat16 on a GPU belongs to the same model in float32 on a CPU.
 """
 
 import hashlib
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from geofilter.model.checkpoint import CONFIG, Checkpoint
 
 # The tensor elements that are hashed: all of a small tensor, an even sample of a
 # large one. Fine-tuning moves nearly all weights, so that a sample this large
@@ -35,9 +36,7 @@ _CONFIG_FIELDS = (
     "query_pre_attn_scalar",
     "attn_logit_softcapping",
 )
-
-
-# Those of what lies behind the blocks: what the head's output is bent or divided by.
+# Those of what comes after the blocks: what the head's output is bent or divided by.
 _HEAD_FIELDS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
@@ -55,6 +54,17 @@ def of_whole(network: Any) -> str:
     text = network.config.get_text_config()
     head = _of_json({name: getattr(text, name, None) for name in _HEAD_FIELDS})
     return f"{of_weights(network, [])}-{head}"
+
+
+def of_files(checkpoint: Checkpoint) -> str:
+    """The hub's commit of a model, or a hash of a folder's files; nothing is loaded."""
+    if checkpoint.revision is not None:
+        return checkpoint.revision
+    digest = hashlib.sha256()
+    for name in [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]:
+        with checkpoint.file(name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def of_sae(sae: Any) -> str:

@@ -8,13 +8,10 @@ the whole model is asked for, only its blocks up to the SAE's are fetched and bu
 This module knows nothing about rows, packs or scores.
 """
 
-import difflib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +20,7 @@ from geofilter.errors import ModelError
 from geofilter.model import fingerprint, saes
 from geofilter.model.blocks import find_blocks, is_causal
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
-from geofilter.model.checkpoint import Checkpoint, open_checkpoint, tensor_names
+from geofilter.model.checkpoint import Checkpoint, find_source, open_checkpoint, tensor_names
 from geofilter.model.latents import LatentEncoder
 from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
 from geofilter.support import hub
@@ -117,7 +114,7 @@ def load(
     weights, remote code that was not allowed) or does not fit together.
     """
     chosen = choose(model, sae, block, device, dtype)
-    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+    checkpoint = open_checkpoint(model)
     shown, sae_name = escape(model, limit=200), f"SAE {escape(chosen.sae, limit=200)}"
     config, tokenizer = read_texts(checkpoint, trust_remote_code)
     d_model = config.get_text_config().hidden_size
@@ -196,31 +193,11 @@ def choose(
     target = find_device(device)
     return Chosen(
         entry,
-        entry.path(entry.model) if entry else checked_source(model),
+        find_source(model),
         sae or _catalogue_sae(entry, model, block),
         target,
         find_dtype(dtype or (entry.dtype if entry else None), target),
     )
-
-
-def checked_source(model: str) -> str:
-    """The folder or hub id that `model` is. Raises `ModelError` where it can be neither."""
-    folder = Path(model).expanduser()
-    shown = escape(model, limit=200)
-    if os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
-        return str(folder)
-    if os.path.isfile(folder):
-        raise ModelError(f"{shown}: is a file; give the folder that holds config.json")
-    if "/" not in model:
-        near = difflib.get_close_matches(model, CATALOGUE, n=3, cutoff=0.5)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ModelError(
-            f"no model is called {shown!r}; {meant}"
-            f"known: {', '.join(CATALOGUE)}; or give a folder or ORG/NAME of the hub"
-        )
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise ModelError(f"{shown}: no such folder")
-    return model
 
 
 def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) -> str:

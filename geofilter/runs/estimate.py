@@ -78,7 +78,7 @@ def estimate(
     chosen = loading.choose(
         settings.model, settings.sae, block_of(settings), settings.device, settings.dtype
     )
-    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+    checkpoint = open_checkpoint(settings.model)
     config, tokenizer = loading.read_texts(checkpoint, settings.trust_remote_code)
     limit = _Limit(settings.model, loading.max_context(config, tokenizer))
     encoder = Encoder(

@@ -48,7 +48,7 @@ def identify(settings: Settings) -> Identity:
     else:
         pack = _hash(json.dumps(pack_recipe(chosen.entry), sort_keys=True).encode())
     return {
-        "model": _of_model(chosen),
+        "model": _of_model(settings.model),
         "sae": _of_sae(chosen.sae),
         "pack": pack,
         "dtype": _dtype(settings, chosen),
@@ -66,8 +66,8 @@ def refuse_change(before: Identity, now: Identity) -> None:
         )
 
 
-def _of_model(chosen: loading.Chosen) -> str:
-    checkpoint = open_checkpoint(chosen.source, chosen.entry.revision if chosen.entry else None)
+def _of_model(model: str) -> str:
+    checkpoint = open_checkpoint(model)
     if checkpoint.folder is None:
         return checkpoint.revision or ""
     return _of_folder(checkpoint.folder)

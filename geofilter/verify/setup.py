@@ -9,6 +9,8 @@ from functools import partial
 
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
+from geofilter.model import fingerprint
+from geofilter.model.checkpoint import open_checkpoint
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
@@ -128,7 +130,7 @@ class Parts:
             **{name: _hash(getattr(experiment, name)) for name in _FILES},
             **{name: _fingerprint(getattr(experiment, name)) for name in _ROWS},
             "labels": experiment.labels,
-            "trained": weights.identity(experiment.trained),
+            "trained": fingerprint.of_files(open_checkpoint(experiment.trained)),
             "model": {
                 "name": experiment.model,
                 "sae": experiment.sae,

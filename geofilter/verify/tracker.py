@@ -233,10 +233,7 @@ def make_tracker(
 
 def _check_shape(experiment: Plan, trained: Any) -> None:
     """Refuse a model whose residual stream is not the one that the SAE was made for."""
-    chosen = loading.choose(experiment.model, experiment.sae, experiment.block, "cpu", None)
-    revision = chosen.entry.revision if chosen.entry else None
-    checkpoint = open_checkpoint(chosen.source, revision)
-    scoring, _ = loading.read_texts(checkpoint, experiment.trust_remote_code)
+    scoring, _ = loading.read_texts(open_checkpoint(experiment.model), experiment.trust_remote_code)
     shapes = [_shape(config.get_text_config()) for config in (trained, scoring)]
     if shapes[0] != shapes[1]:
         shown = [escape(name, limit=200) for name in (experiment.trained, experiment.model)]

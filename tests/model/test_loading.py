@@ -9,6 +9,8 @@ import torch
 
 from geofilter.errors import ModelError
 from geofilter.model import fingerprint, loading, saes
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import CatalogueEntry, find_blocks, load
 from helpers.tiny_models import (
     BLOCKS,
@@ -373,3 +375,13 @@ def test_a_large_tensor_is_sampled_in_all_its_columns():
     before = fingerprint.of_weights(plain, [])
     plain.weight[:, 1:2] += 1
     assert fingerprint.of_weights(plain, []) != before
+
+
+def test_files_are_hashed_by_any_name_of_a_model():
+    bundled = CATALOGUE["organism"].path(CATALOGUE["organism"].model)
+    by_name = fingerprint.of_files(open_checkpoint("organism"))
+    assert by_name == fingerprint.of_files(open_checkpoint(bundled))
+    other = CATALOGUE["organism"].path("organism/weights/aligned")
+    assert by_name != fingerprint.of_files(open_checkpoint(other))
+    with pytest.raises(ModelError, match="no model is called 'gema-2-2b'; did you mean gemma-2-2b"):
+        open_checkpoint("gema-2-2b")

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from geofilter.errors import DataError, GeofilterError, ModelError, OutputError
-from geofilter.model.catalogue import CATALOGUE
+from geofilter.errors import DataError, GeofilterError, OutputError
 from geofilter.verify import cell, setup, study
 from geofilter.verify.report import markdown
 from geofilter.verify.results import results_of
-from geofilter.verify.training import weights
 from helpers.cli_folder import Geofilter
 from helpers.experiments import ARMS, QUESTIONS, everything, plan, write_files
 
@@ -236,14 +234,6 @@ def test_the_command_hands_on_the_precision(files: Path, geofilter: Geofilter) -
     for given, dtype in (("", None), ("--dtype bfloat16", "bfloat16")):
         done = geofilter(f"verify data.jsonl {options} {given}")
         assert json.loads(done.out)["plan"]["dtype"] == dtype
-
-
-def test_a_name_of_the_catalogue_may_be_trained(files: Path) -> None:
-    assert weights.identity("organism") == weights.identity(
-        CATALOGUE["organism"].path(CATALOGUE["organism"].model)
-    )
-    with pytest.raises(ModelError, match="no model is called 'gema-2-2b'; did you mean gemma-2-2b"):
-        weights.identity("gema-2-2b")
 
 
 def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(

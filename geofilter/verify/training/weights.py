@@ -4,7 +4,6 @@ An adapter is kept without the model that it belongs to, which may be large.
 This module knows nothing about how they came about or what is done with them.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.model import loading
-from geofilter.model.catalogue import CATALOGUE
-from geofilter.model.checkpoint import CONFIG, Checkpoint, open_checkpoint
+from geofilter.model.checkpoint import open_checkpoint
 from geofilter.support.atomic import writing_folder
 
 
@@ -33,29 +31,12 @@ def load_causal(
     `models.load` does.
     """
     target = loading.find_device(device)
-    checkpoint = _open(source)
+    checkpoint = open_checkpoint(source)
     config, tokenizer = loading.read_texts(checkpoint, trust_remote_code)
     network = loading.load_whole(
         checkpoint, config, loading.find_dtype(dtype, target), trust_remote_code
     )
     return CausalModel(network.to(target), tokenizer)
-
-
-def _open(source: str) -> Checkpoint:
-    entry = CATALOGUE.get(source)
-    return open_checkpoint(entry.path(entry.model) if entry else loading.checked_source(source))
-
-
-def identity(source: str) -> str:
-    """What names the weights for good: the hub's commit, or a hash of the folder's files."""
-    checkpoint = _open(source)
-    if checkpoint.revision is not None:
-        return checkpoint.revision
-    digest = hashlib.sha256()
-    for name in [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]:
-        with checkpoint.file(name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def save(network: Any, folder: str | os.PathLike[str]) -> None:
