@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from geofilter.support.display import escape
+from geofilter.support.display import escape, kind_of, quote
 
 MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
 _ROLES = {
@@ -68,28 +68,6 @@ class Turn:
 def malformed(reason: str) -> Unscorable:
     """The exception for a row whose columns or types do not fit its layout."""
     return Unscorable(Problem("malformed", reason))
-
-
-def quote(value: object) -> str:
-    """The value for a message: shortened, escaped, in quotes when it is text."""
-    return f"'{escape(value, limit=60)}'" if isinstance(value, str) else escape(value, limit=60)
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in words that a reader of JSON knows."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, Mapping):
-        return "an object"
-    return "bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
 
 
 def _parts(content: list[object], path: str) -> str:

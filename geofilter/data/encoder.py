@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from geofilter.data.chat import Problem, Unscorable, malformed, quote
+from geofilter.data.chat import Problem, Unscorable, malformed
 from geofilter.data.layouts import Sample
 from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
 from geofilter.errors import ModelError
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 __all__ = ["Encoded", "Encoder"]
 

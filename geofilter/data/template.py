@@ -30,9 +30,9 @@ from typing import Any, NamedTuple, Protocol
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from geofilter.data.chat import Turn, Unscorable, malformed, quote
+from geofilter.data.chat import Turn, Unscorable, malformed
 from geofilter.errors import ModelError
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 Tools = tuple[dict[str, object], ...] | None
 

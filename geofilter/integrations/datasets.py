@@ -23,7 +23,6 @@ import pyarrow as pa
 import torch
 
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
-from geofilter.data.chat import kind_of, quote
 from geofilter.data.layouts import detect_layout
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import check_batch, check_row, columns_from, is_batch, rows_of
@@ -35,7 +34,7 @@ from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
 from geofilter.settings import Settings
-from geofilter.support.display import escape
+from geofilter.support.display import escape, kind_of, quote
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset

@@ -8,6 +8,7 @@ This module knows nothing about rows, colours or layouts.
 """
 
 import unicodedata
+from collections.abc import Mapping
 
 # Categories that can move the cursor, hide text or reorder it: control, format
 # (zero-width, bidirectional), surrogate, private use, unassigned, line and
@@ -49,3 +50,25 @@ def escape(value: object, limit: int | None = 80) -> str:
     cut = limit is not None and len(text) > limit
     shown = text[:limit] if cut else text
     return "".join(map(_escape_character, shown)) + ("…" if cut else "")
+
+
+def quote(value: object) -> str:
+    """The value for a message: shortened, escaped, in quotes when it is text."""
+    return f"'{escape(value, limit=60)}'" if isinstance(value, str) else escape(value, limit=60)
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words that a reader of JSON knows."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

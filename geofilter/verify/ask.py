@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter.data.chat import Turn, Unscorable, quote
+from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Template
 from geofilter.errors import ModelError
+from geofilter.support.display import quote
 
 
 class Put(NamedTuple):

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import yaml
 
-from geofilter.data.chat import Unscorable, quote, read_turns
+from geofilter.data.chat import Unscorable, read_turns
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 TYPE = "free_form_judge_0_100"
 ASPECTS = ("aligned", "coherent")

@@ -8,10 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from geofilter.data.chat import quote
 from geofilter.data.formats.source import RawRow
 from geofilter.data.formats.strict_json import parse_json
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 # What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out
 # of range, an unknown time zone, a struct with a name twice.

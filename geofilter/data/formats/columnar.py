@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter.data.chat import quote
 from geofilter.data.formats.arrow_records import record_rows
 from geofilter.data.formats.source import (
     NOTE_COLUMNS,
@@ -39,7 +38,7 @@ from geofilter.data.formats.streams import (
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError, OutputError
 from geofilter.support.atomic import writing, writing_folder
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 if TYPE_CHECKING:
     from datasets import Dataset

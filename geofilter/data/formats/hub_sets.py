@@ -13,14 +13,13 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geofilter.data.chat import kind_of, quote
 from geofilter.data.formats.arrow_records import json_read
 from geofilter.data.formats.source import Note, Notes, RawRow, RowNote, Wanted, annotated
 from geofilter.data.formats.streams import compressing, shown, split_suffix
 from geofilter.data.formats.text_files import dump_json
 from geofilter.errors import DataError, OutputError
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape
+from geofilter.support.display import escape, kind_of, quote
 from geofilter.support.hub import explain
 
 PREFIX = "hf://"

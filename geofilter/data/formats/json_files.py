@@ -12,10 +12,10 @@ import io
 import re
 from collections.abc import Iterator
 
-from geofilter.data.chat import quote
 from geofilter.data.formats.source import PIECE, ROW_LIMIT, TOO_LONG, RawRow
 from geofilter.data.formats.streams import skip_bom
 from geofilter.data.formats.strict_json import parse_object
+from geofilter.support.display import quote
 
 _SPACE = b" \t\r\n"
 _LEAD_LIMIT = 4096  # bytes of commas and white space that are copied as they are

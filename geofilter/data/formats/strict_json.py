@@ -11,8 +11,8 @@ This module knows nothing about files or layouts.
 import json
 import re
 
-from geofilter.data.chat import MAX_DEPTH, kind_of, quote
-from geofilter.support.display import escape
+from geofilter.data.chat import MAX_DEPTH
+from geofilter.support.display import escape, kind_of, quote
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from geofilter.data.chat import kind_of, quote
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
-from geofilter.support.display import escape
+from geofilter.support.display import escape, kind_of, quote
 from geofilter.verify.judges.base import Asked, Judgement, Score
 from geofilter.verify.questions import Question, read_bounded
 
