@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ import numpy as np
 from geofilter.errors import LockError
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
-from geofilter.support.locking import hold
+from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest
 
 FORMAT = 1
@@ -290,23 +289,15 @@ def _spell(header: Header, entries: Mapping[str, Entry]) -> Iterable[str]:
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the advisory lock of `folder`, which leaves no file behind and ends with the process."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise LockError(f"{_shown(folder)}: cannot be opened: {error.strerror}") from error
-    try:
+    unlockable = LockError(
+        f"{_shown(folder)}: cannot be locked against other processes; keep the lock on a local disk"
+    )
+    with contextlib.ExitStack() as held:
         try:
-            held = hold(handle, wait=True)
-        except OSError:  # some network file systems lock only what is open for writing
-            held = False
-        if not held:
-            raise LockError(
-                f"{_shown(folder)}: cannot be locked against other processes; "
-                "keep the lock on a local disk"
-            )
+            held.enter_context(locked(folder, unlockable=unlockable))
+        except OSError as error:
+            raise LockError(f"{_shown(folder)}: cannot be opened: {error.strerror}") from error
         yield
-    finally:
-        os.close(handle)
 
 
 def _score(entry: Entry) -> float:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.support.display import escape
-from geofilter.support.locking import hold
+from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
 
 # Tokens of a row that are looked at. Models may take far more, but the memory of a batch
@@ -152,22 +152,16 @@ class DefaultPack:
 def _one_at_a_time(path: Path) -> Iterator[None]:
     """Wait until no other process is between here and the end, for the same `path`.
 
-    Where files cannot be written or locked everybody goes on: work is then done twice.
-    The lock's file stays, for whoever waits has it open.
+    Where files cannot be written or locked each goes on: work is then done twice. The lock's
+    file stays, since those that wait have it open.
     """
-    locks = path.parent.with_name("locks")
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        handle = os.open(locks / path.name, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        yield
-        return
-    try:
+    lock = path.parent.with_name("locks") / path.name
+    with ExitStack() as held:
         with suppress(OSError):
-            hold(handle, wait=True)
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+            held.enter_context(locked(lock))
         yield
-    finally:
-        os.close(handle)
 
 
 def _file_name(model: str) -> str:

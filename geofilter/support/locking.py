@@ -1,28 +1,45 @@
-"""One process at a time: advisory locks on an open file or folder.
+"""One process at a time: advisory locks on a file or folder.
 
-Such a lock ends when the handle is closed, at the latest with its process, so that a kill
-leaves nothing to clean up. What to do where there are no locks is for the caller to say.
-
-This module knows nothing about what is guarded.
+Such a lock ends at the latest with its process, so that a kill leaves nothing to clean up.
 """
 
-import errno
-import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-# Some network file systems know no locks.
-_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+from filelock import lock_descriptor
 
 
-def hold(handle: int, *, wait: bool) -> bool:
-    """Keep other holders of the same file or folder out; false where it cannot be locked.
+@contextmanager
+def locked(
+    place: Path, *, in_use: Exception | None = None, unlockable: Exception | None = None
+) -> Iterator[None]:
+    """Keep other processes out of what `place` guards, a folder or file that exists.
 
-    `handle` is an open file descriptor. Without `wait`, raises `BlockingIOError` where
-    another holds it. Raises `OSError` for any other failure.
+    `in_use` is raised where another process holds it; without `in_use` this one waits.
+    `unlockable` is raised where the file system has no locks, as on some networks; without it
+    the work goes on unguarded. Raises `OSError` where `place` cannot be opened.
     """
+    handle = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
+        try:
+            held = lock_descriptor(handle, blocking=in_use is None)
+        except OSError as error:
+            if unlockable is not None:
+                raise unlockable from error
+        else:
+            # The holder before may have removed the file after it was opened here: then the
+            # lock is on a file that has no name any more, and keeps out no one.
+            if in_use is not None and not (held and _is_at(handle, place)):
+                raise in_use
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), place.stat())
+    except FileNotFoundError:
         return False
-    return True

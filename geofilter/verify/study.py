@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from geofilter.errors import OutputError
 from geofilter.support.display import escape
-from geofilter.support.locking import hold
+from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest, difference
 from geofilter.support.records import read_json, write_json
 from geofilter.verify.arms import ArmScores
@@ -68,7 +68,6 @@ def run(
     """
     told = report or (lambda phase, done, total: None)
     folder = Path(folder)
-    _make(folder)
     with _held(folder):
         parts = Parts(experiment)
         manifest = parts.describe()
@@ -100,34 +99,29 @@ def _is_done(folder: Path, cell: Cell) -> bool:
     return (folder / "arms" / cell.name / "result.json").exists()
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "lock").touch()
-    except OSError as error:
-        raise OutputError(
-            f"{escape(str(folder), limit=200)}: cannot be written: {error.strerror or error}; "
-            "choose another folder with -o"
-        ) from error
-
-
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the folder."""
-    with (folder / "lock").open("w") as lock:
+    """Make the folder and keep a second process out of it."""
+    shown, lock = escape(str(folder), limit=200), folder / "lock"
+    in_use = OutputError(
+        f"{shown}: another process works in this folder; wait for it or choose another with -o"
+    )
+    with contextlib.ExitStack() as held:
         try:
-            hold(lock.fileno(), wait=False)  # where nothing can be locked, it still works
-        except BlockingIOError:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+            held.enter_context(locked(lock, in_use=in_use))
+        except OSError as error:
             raise OutputError(
-                f"{escape(str(folder), limit=200)}: another process works in this folder; "
-                "wait for it or choose another with -o"
-            ) from None
+                f"{shown}: cannot be written: {error.strerror or error}; "
+                "choose another folder with -o"
+            ) from error
         try:
             yield
         finally:
             # Of a plan that could not be begun nothing is left.
             if os.listdir(folder) == ["lock"]:
-                (folder / "lock").unlink()
+                lock.unlink()
                 folder.rmdir()
 
 

@@ -1,13 +1,17 @@
 """One process at a time: the lock, and what happens where there is none."""
 
 import errno
-import fcntl
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from geofilter.support.locking import hold
+from geofilter.support import locking
+from geofilter.support.locking import locked
+
+IN_USE = RuntimeError("another holds it")
+UNLOCKABLE = RuntimeError("no locks here")
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -18,33 +22,62 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def test_a_second_holder_is_refused_until_the_first_closes(place: Path) -> None:
-    first, second = (os.open(place, os.O_RDONLY) for _ in range(2))
-    try:
-        assert hold(first, wait=False)
-        with pytest.raises(BlockingIOError):
-            hold(second, wait=False)
-        os.close(first)
-        assert hold(second, wait=True)
-    finally:
-        os.close(second)
+def test_a_second_holder_is_refused_until_the_first_ends(place: Path) -> None:
+    with (
+        locked(place, in_use=IN_USE),
+        pytest.raises(RuntimeError) as error,
+        locked(place, in_use=IN_USE),
+    ):
+        pytest.fail("both held it")
+    assert error.value is IN_USE
+    with locked(place, in_use=IN_USE):
+        pass
+
+
+def test_an_error_of_the_work_ends_the_lock_and_passes(place: Path) -> None:
+    with pytest.raises(BlockingIOError, match="of the work"), locked(place, unlockable=UNLOCKABLE):
+        raise BlockingIOError("of the work")
+    with locked(place, in_use=IN_USE):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+def test_the_lock_of_a_file_without_a_name_keeps_out_no_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    native = locking.lock_descriptor
+
+    def removed_meanwhile(handle: int, *, blocking: bool) -> bool:
+        lock.unlink()
+        return native(handle, blocking=blocking)
+
+    monkeypatch.setattr(locking, "lock_descriptor", removed_meanwhile)
+    with pytest.raises(RuntimeError) as error, locked(lock, in_use=IN_USE):
+        pytest.fail("it held a file that has no name")
+    assert error.value is IN_USE
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_told_of_not_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+@pytest.mark.parametrize("in_use", [None, IN_USE])
+def test_where_there_are_no_locks_the_caller_decides(
+    place: Path, monkeypatch: pytest.MonkeyPatch, number: int, in_use: Exception | None
 ) -> None:
-    def refuse(handle: int, how: int) -> None:
+    def refuse(handle: int, *, blocking: bool) -> bool:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    handle = os.open(tmp_path, os.O_RDONLY)
-    try:
-        assert hold(handle, wait=False) is False
-    finally:
-        os.close(handle)
+    monkeypatch.setattr(locking, "lock_descriptor", refuse)
+    worked = False
+    with locked(place, in_use=in_use):
+        worked = True
+    assert worked
+    with pytest.raises(RuntimeError) as error, locked(place, in_use=in_use, unlockable=UNLOCKABLE):
+        pytest.fail("it worked without a lock")
+    assert error.value is UNLOCKABLE
 
 
-def test_any_other_failure_is_raised() -> None:
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        hold(-1 % 2**30, wait=False)
+def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "missing"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ This module knows nothing about rows of data or how a score came about.
 
 import contextlib
 import errno
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ from geofilter.scoring.table import (
 )
 from geofilter.support import atomic
 from geofilter.support.display import escape
-from geofilter.support.locking import hold
+from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest, difference
 
 _PART = re.compile(r"part-(\d{6,})\.parquet")
@@ -89,7 +88,7 @@ class PartsFolder:
         self.manifest = Manifest(manifest.decides, {**manifest.facts, _PART_ROWS: part_rows})
         self.part_rows = part_rows
         self._restart = restart
-        self._lock: int | None = None
+        self._held = contextlib.ExitStack()
         self._whole: dict[int, int] = {}
         self._features = None
         if features is not None:
@@ -101,12 +100,13 @@ class PartsFolder:
         try:
             with self._writable():
                 self.path.mkdir(exist_ok=True)
-                self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-                self._take_lock(self._lock)
+                lock = self.path / "lock"
+                lock.touch()
+                self._held.enter_context(locked(lock, in_use=self._in_use()))
             if not self._restart:
                 self._adopt()
         except BaseException:
-            self._release()
+            self._held.close()
             raise
         return self
 
@@ -118,7 +118,7 @@ class PartsFolder:
     ) -> None:
         if self.path.is_dir() and not self._part_files():
             self.remove()
-        self._release()
+        self._held.close()
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
@@ -134,28 +134,11 @@ class PartsFolder:
     def _shown(self) -> str:
         return escape(str(self.path), limit=200)
 
-    def _take_lock(self, lock: int) -> None:
-        in_use = TableError(
+    def _in_use(self) -> TableError:
+        return TableError(
             f"{self._shown}: another geofilter is at work on it; "
             "wait for it or choose another output with -o"
         )
-        try:
-            hold(lock, wait=False)  # where nothing can be locked, scoring still works
-        except BlockingIOError:
-            raise in_use from None
-        # The holder before us may have finished and removed the folder after we
-        # opened its lock: then the lock is on a file that has no name any more.
-        try:
-            same = os.path.samestat(os.fstat(lock), os.stat(self.path / "lock"))
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise in_use
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _adopt(self) -> None:
         """Take over the manifest of parts that the same run left behind."""

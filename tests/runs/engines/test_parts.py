@@ -32,7 +32,7 @@ def three_parts(tmp_path: Path) -> Path:
     rows = [scored_row(row, row / 10) for row in range(5)]
     for number in range(3):
         parts.write(number, rows[2 * number : 2 * number + 2])
-    parts._release()
+    parts._held.close()
     return out
 
 
@@ -57,7 +57,7 @@ def test_damaged_part_is_redone_and_the_others_are_kept(tmp_path: Path) -> None:
         parts = begun(out)
         assert parts.whole == {0: 2, 2: 1}
         assert not damaged.exists()
-        parts._release()
+        parts._held.close()
 
 
 def test_part_under_another_number_is_redone(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_part_under_another_number_is_redone(tmp_path: Path) -> None:
     (folder / "part-000000.parquet").rename(folder / "part-000001.parquet")
     parts = begun(out)
     assert parts.whole == {2: 1}
-    parts._release()
+    parts._held.close()
 
 
 def test_short_part_in_the_middle_is_redone(tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_short_part_in_the_middle_is_redone(tmp_path: Path) -> None:
     parts = begun(out)
     parts.write(0, [scored_row(0, 0.5)])
     parts.write(1, [scored_row(2, 0.5)])
-    parts._release()
+    parts._held.close()
     parts = begun(out)
     assert parts.whole == {1: 1}
-    parts._release()
+    parts._held.close()
 
 
 def test_part_of_another_run_is_redone(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_part_of_another_run_is_redone(tmp_path: Path) -> None:
         os.replace(foreign.path / "part-000000.parquet", moved)
     parts = begun(out)
     assert parts.whole == {1: 2, 2: 1}
-    parts._release()
+    parts._held.close()
 
 
 def test_leftover_temporaries_are_removed(tmp_path: Path) -> None:
     out = three_parts(tmp_path)
     leftover = tmp_path / "s.parquet.parts" / ".part-000003.parquet.0123.tmp"
     leftover.write_bytes(b"half")
-    begun(out)._release()
+    begun(out)._held.close()
     assert not leftover.exists()
 
 
@@ -106,7 +106,7 @@ def test_wrong_rows_cannot_be_written(tmp_path: Path) -> None:
     for rows in ([], [scored_row(1, 0.5)], [scored_row(row, 0.5) for row in range(3)]):
         with pytest.raises(ValueError, match="part 0"):
             parts.write(0, rows)
-    parts._release()
+    parts._held.close()
 
 
 def test_missing_part_cannot_be_finished(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_missing_part_cannot_be_finished(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="parts are missing"):
         parts.finish()
     assert not (tmp_path / "s.parquet").exists()
-    parts._release()
+    parts._held.close()
 
 
 def test_parts_of_another_run_are_refused_with_the_difference(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_parts_of_another_run_are_refused_with_the_difference(tmp_path: Path) ->
     assert "--restart or choose another output with -o" in one_line(error)
     parts = begun(out)
     assert len(parts.whole) == 3, "the refusal harmed the parts"
-    parts._release()
+    parts._held.close()
 
 
 def test_restart_throws_the_parts_away_and_only_those(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_size_of_the_parts_is_the_first_runs(tmp_path: Path) -> None:
     parts = begun(out, part_rows=100)
     assert parts.part_rows == 2
     assert len(parts.whole) == 3
-    parts._release()
+    parts._held.close()
 
 
 def test_two_processes_cannot_hold_the_same_parts(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_two_processes_cannot_hold_the_same_parts(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "another geofilter is at work on it; wait for it" in done.stdout
     assert done.stdout.count("\n") == 1
-    parts._release()
+    parts._held.close()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == ""
 
@@ -191,7 +191,7 @@ def test_lock_ends_with_a_killed_process(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s.parquet")], check=False)
     assert done.returncode == -signal.SIGKILL
-    begun(tmp_path / "s.parquet")._release()
+    begun(tmp_path / "s.parquet")._held.close()
 
 
 def test_folder_without_a_whole_part_is_removed(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_full_disk_leaves_the_whole_parts_and_nothing_else(
     assert os.listdir(tmp_path) == ["s.parquet.parts"]
     parts = begun(out)
     assert len(parts.whole) == 3
-    parts._release()
+    parts._held.close()
 
 
 def test_other_file_that_appears_under_the_name_is_not_overwritten(tmp_path: Path) -> None:
