@@ -1,13 +1,13 @@
 """Files that grow line by line and survive a kill: what is written stays, half a line goes.
 
-One JSON value per line. This module knows nothing about what the lines say.
+One JSON value per line.
 """
 
 import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from geofilter.errors import OutputError
 from geofilter.support.atomic import writing
@@ -19,16 +19,13 @@ Record = dict[str, Any]
 def read_lines(path: Path) -> list[Record]:
     """All whole lines of a file; none where there is no file.
 
-    A last line without its end was being written when the process was killed: it is cut
-    off. Raises `OutputError` for a line that is no JSON object.
+    A last line without its end was being written when the process was killed, and does not
+    count. Raises `OutputError` for a line that is no JSON object.
     """
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    return [_record(path, line) for line in content[:whole].splitlines()]
+    return [_record(path, line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 
 def _record(path: Path, line: bytes) -> Record:
@@ -43,12 +40,22 @@ def _record(path: Path, line: bytes) -> Record:
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
-    """Write records at the end of a file and see them onto the disk."""
+    """Write records after the last whole line of a file and see them onto the disk."""
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    with path.open("ab") as file:
+    with path.open("a+b") as file:
+        _cut_half_a_line(file)
         file.write(text.encode("ascii"))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _cut_half_a_line(file: BinaryIO) -> None:
+    if not file.tell():
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read() != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def read_json(path: Path) -> Record | None:
