@@ -1,10 +1,8 @@
 """Outputs that appear whole under their final name, or not at all.
 
-A file or folder is written under a temporary name beside its destination,
+A file or folder is written under a temporary name next to its destination,
 flushed to the disk, and then given its name. A crash leaves the old state; a
 failure removes the temporary. A failure to write becomes one `OutputError`.
-
-This module knows nothing about what is written.
 """
 
 import contextlib
@@ -13,7 +11,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +34,17 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
         remedy = "choose another output"
     reason = error.strerror or escape(str(error))
     return OutputError(f"{escape(str(path), limit=200)}: cannot be written: {reason}; {remedy}")
+
+
+@contextlib.contextmanager
+def _reported(path: Path, only: Container[int | None] | None = None) -> Iterator[None]:
+    """Turn what fails, of the kinds `only`, into an `OutputError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if only is None or error.errno in only:
+            raise _cannot_write(path, error) from error
+        raise
 
 
 def _exists(path: Path) -> OutputError:
@@ -85,7 +94,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _temporary_beside(path: Path) -> Path:
+def _temporary_for(path: Path) -> Path:
     # The name is cut because a file name holds at most 255 bytes.
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
 
@@ -93,6 +102,16 @@ def _temporary_beside(path: Path) -> Path:
 def _destination(path: Path) -> Path:
     """Where to publish: a link is written through, never replaced by a file."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _keep_mode(path: Path, temporary: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    # Not where they agree: some file systems have one mode for all and refuse to set it.
+    if mode != stat.S_IMODE(temporary.stat().st_mode):
+        temporary.chmod(mode)
 
 
 def _publish_file(temporary: Path, path: Path, overwrite: bool) -> None:
@@ -120,32 +139,27 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterato
 
     Raises `OutputError` as `check_output` does, and for a full disk or any other
     failure to write. On every exception, `KeyboardInterrupt` included, the
-    temporary file is removed and `path` is as it was.
+    temporary file is removed and `path` is as it was. A file that is replaced
+    hands its mode on, so that a private one stays private.
     """
     target = _destination(check_output(path, overwrite=overwrite))
     if target.is_dir():
         raise _cannot_write(target, OSError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    temporary = _temporary_beside(target)
-    try:
-        # Not tempfile: its files are private, and an output follows the umask.
+    temporary = _temporary_for(target)
+    with _reported(target):
+        # Not tempfile: its files are private, and a new output follows the umask.
         handle = temporary.open("xb")
-    except OSError as error:
-        raise _cannot_write(target, error) from error
     try:
-        try:
+        with _reported(target):
+            _keep_mode(target, temporary)
+        with _reported(target, only=_NO_ROOM):
             yield handle
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise _cannot_write(target, error) from error
-            raise
-        try:
+        with _reported(target):
             handle.flush()
             os.fsync(handle.fileno())
             handle.close()
             _publish_file(temporary, target, overwrite)
             sync_folder(target.parent)
-        except OSError as error:
-            raise _cannot_write(target, error) from error
     finally:
         # Closing flushes, which fails once more on a full disk.
         with contextlib.suppress(OSError):
@@ -161,11 +175,9 @@ def publish(temporary: Path, path: str | os.PathLike[str]) -> None:
     kill. Raises `OutputError` as `writing` does, and then `temporary` stays.
     """
     target = check_output(path)
-    try:
+    with _reported(target):
         _publish_file(temporary, target, overwrite=False)
         sync_folder(target.parent)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
 
 
 def _sync_tree(folder: Path) -> None:
@@ -185,7 +197,7 @@ def _publish_folder(temporary: Path, path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise _exists(path)
-    old = _temporary_beside(path)
+    old = _temporary_for(path)
     os.rename(path, old)
     try:
         os.rename(temporary, path)
@@ -207,23 +219,15 @@ def writing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     it under a hidden temporary name, whole.
     """
     target = _destination(check_output(path, overwrite=overwrite))
-    temporary = _temporary_beside(target)
-    try:
+    temporary = _temporary_for(target)
+    with _reported(target):
         temporary.mkdir()
-    except OSError as error:
-        raise _cannot_write(target, error) from error
     try:
-        try:
+        with _reported(target, only=_NO_ROOM):
             yield temporary
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise _cannot_write(target, error) from error
-            raise
-        try:
+        with _reported(target):
             _sync_tree(temporary)
             _publish_folder(temporary, target, overwrite)
             sync_folder(target.parent)
-        except OSError as error:
-            raise _cannot_write(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

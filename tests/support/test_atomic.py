@@ -240,3 +240,31 @@ def test_publishing_a_file_never_overwrites(tmp_path: Path) -> None:
     atomic.publish(tmp_path / "mine", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"mine"
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o664])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int, linked: bool) -> None:
+    out = tmp_path / "out"
+    out.write_bytes(b"old")
+    out.chmod(mode)
+    if linked:
+        (tmp_path / "link").symlink_to(out)
+    seen = []
+
+    def look() -> None:
+        (temporary,) = tmp_path.glob(".out.*.tmp")
+        seen.append(stat.S_IMODE(temporary.stat().st_mode))
+
+    write_then(tmp_path / "link" if linked else out, look, overwrite=True)
+    assert stat.S_IMODE(out.stat().st_mode) == mode
+    assert seen == [mode], "nobody reads meanwhile what the old mode kept from them"
+
+
+def test_a_new_file_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_then(tmp_path / "out", lambda: None, overwrite=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
