@@ -17,7 +17,7 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
     from geofilter.gate.check import Verdict
-    from geofilter.gate.findings import Format
+    from geofilter.gate.output import Format
     from geofilter.gate.policy import Policy
     from geofilter.gate.scorer import PolicyScorer
 
@@ -89,7 +89,7 @@ def command(
         raise click.UsageError("--prune looks at all files of the policy; name none")
     from geofilter.gate import check
     from geofilter.gate.accepted import file_of
-    from geofilter.gate.findings import as_seen_from, render
+    from geofilter.gate.output import as_seen_from, render
     from geofilter.gate.policy import read_policy
 
     named = list(dict.fromkeys([*files, *map(file_of, places)]))
@@ -181,7 +181,7 @@ def _unknown_to_git(path: Path) -> bool:
 
 def _note(message: str) -> None:
     """Say something on standard error, which a build server reads, too."""
-    from geofilter.gate.findings import inert
+    from geofilter.gate.output import inert
 
     note(inert(message))
 

@@ -92,7 +92,7 @@ def _fail(message: str) -> int:
 
 
 def _one_line(message: str) -> str:
-    from geofilter.gate.findings import inert
+    from geofilter.gate.output import inert
 
     # A build server reads this, too, and the message may quote a row.
     return inert(" ".join(line.strip() for line in message.splitlines()))

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from geofilter.errors import DataError, PolicyError
-from geofilter.gate.findings import Finding, inert
+from geofilter.gate.findings import Finding
 from geofilter.gate.lock import only_one
+from geofilter.gate.output import inert
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 

@@ -17,7 +17,15 @@ from typing import Protocol
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.gate.accepted import read_accepted
-from geofilter.gate.findings import Finding
+from geofilter.gate.findings import (
+    Finding,
+    cut_of,
+    not_locked,
+    objections,
+    other_score,
+    refusal,
+    stale,
+)
 from geofilter.gate.lock import (
     Entry,
     Header,
@@ -27,7 +35,6 @@ from geofilter.gate.lock import (
     row_key,
     update_lock,
 )
-from geofilter.gate.objections import cut_of, not_locked, objections, other_score, refusal, stale
 from geofilter.gate.policy import Policy
 from geofilter.support.atomic import check_output
 from geofilter.support.manifest import difference

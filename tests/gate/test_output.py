@@ -12,7 +12,7 @@ import pytest
 
 from geofilter.cli import check as command
 from geofilter.gate import check
-from geofilter.gate.findings import Format
+from geofilter.gate.output import Format
 from geofilter.gate.policy import Policy
 from helpers.cli_folder import Geofilter
 from helpers.finding_readers import assert_inert, assert_visible, places

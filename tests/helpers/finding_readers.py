@@ -3,7 +3,7 @@
 import json
 import unicodedata
 
-from geofilter.gate.findings import Format
+from geofilter.gate.output import Format
 
 
 def github(line: str) -> tuple[str, dict[str, str], str]:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofilter.gate import check
-from geofilter.gate.findings import RULES, Finding, Format, render
+from geofilter.gate.findings import RULES, Finding
+from geofilter.gate.output import Format, render
 from geofilter.support.display import escape
 from helpers.cli_folder import Geofilter
 from helpers.finding_readers import assert_inert, assert_visible, github, lines_of
