@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from geofilter.data.layouts import Problem
 from geofilter.report.contents import Contents
 from geofilter.report.explained import Explained, Token, Woken
-from geofilter.report.html import EMPTY, Html, join, prose, tag, text
-from geofilter.report.parts import scrolling
+from geofilter.report.html import EMPTY, Html, join, prose, scrolling, tag, text
 from geofilter.report.row_texts import RowText, TurnText
 from geofilter.report.svg import number
 from geofilter.scoring.table import ScoreRow

@@ -5,12 +5,14 @@ become backslash escapes first, so that a row can neither act nor reorder what s
 it. No address but an anchor of the page can be linked to, and a style holds words and
 numbers only, so that nothing in the page can ask for anything elsewhere.
 
-This module knows nothing about rows, scores or what the page says.
+What every section is built of stands below it: headings, tables, folded details.
 """
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 
+from geofilter.report.numbers import Range
 from geofilter.support.display import escape
 
 _TAG = re.compile(r"[a-z][a-z0-9]*")
@@ -18,6 +20,9 @@ _ATTRIBUTE = re.compile(r"[a-z][a-zA-Z-]*")
 _ANCHOR = re.compile(r"#[a-z][a-z0-9-]*")
 _STYLE = re.compile(r"[a-z-]+:[a-z0-9.%-]+")
 _VOID = frozenset({"meta", "br", "rect", "line", "path", "col"})
+
+# Keeps a number and its per cent sign on one line.
+_PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 class Html(str):
@@ -76,3 +81,72 @@ def _attribute(name: str, value: object) -> str:
     if name == "style" and not all(map(_STYLE.fullmatch, str(value).split(";"))):
         raise ValueError(f"{value!r} is more than words and numbers")
     return f' {name}="{text(value)}"'
+
+
+def percent(share: float) -> str:
+    """A share in per cent: a decimal near either end, and 0 or 100 only where that is exact."""
+    if share in (0.0, 1.0):
+        shown = f"{100 * share:.0f}"
+    elif share < 0.001:
+        shown = "< 0.1"
+    elif share > 0.999:
+        shown = "> 99.9"
+    else:
+        shown = f"{100 * share:.1f}" if share < 0.1 or share > 0.9 else f"{100 * share:.0f}"
+    return shown + _PERCENT
+
+
+def between(found: Range | None) -> str:
+    """The interval of a rate, for people."""
+    return f"{percent(found.low)} to {percent(found.high)}" if found else ""
+
+
+def section(name: str, title: str, lead: object, *body: object) -> Html:
+    """A section with its heading and a sentence that says what is to be seen."""
+    return tag(
+        "section",
+        tag("h2", title, id=f"{name}-title"),
+        tag("p", lead, class_="lead") if lead else EMPTY,
+        *body,
+        id=name,
+        aria_labelledby=f"{name}-title",
+    )
+
+
+def folded(words: str, *body: object) -> Html:
+    """What is there for those who want to know it exactly."""
+    return tag("details", tag("summary", words), tag("div", *body, class_="body"), class_="more")
+
+
+def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
+    """A table of figures; the first cell names its row."""
+    lines = [
+        tag("tr", tag("th", first, scope="row"), *(tag("td", cell, class_="n") for cell in rest))
+        for first, *rest in rows
+    ]
+    return scrolling(caption, head, lines, figures=len(head) - 1)
+
+
+def scrolling(caption: str, head: Sequence[object], lines: Sequence[Html], *, figures: int) -> Html:
+    """A table that scrolls by itself, by keyboard too, where it is too wide.
+
+    The last `figures` columns hold numbers.
+    """
+    first = len(head) - figures
+    heads = [
+        tag("th", words, scope="col", class_="n" if place >= first else None)
+        for place, words in enumerate(head)
+    ]
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag("caption", tag("span", caption)),
+            tag("thead", tag("tr", *heads)),
+            tag("tbody", *lines),
+        ),
+        class_="scroll",
+        role="region",
+        tabindex="0",
+        aria_label=caption,
+    )

@@ -12,8 +12,7 @@ import numpy as np
 
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
-from geofilter.report.html import Html, tag, text
-from geofilter.report.parts import percent, section
+from geofilter.report.html import Html, percent, section, tag, text
 from geofilter.report.svg import number
 from geofilter.scoring.table import SCORED
 

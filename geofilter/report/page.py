@@ -11,8 +11,7 @@ import numpy as np
 
 from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
-from geofilter.report.html import EMPTY, Html, join, tag, text
-from geofilter.report.parts import percent, section
+from geofilter.report.html import EMPTY, Html, join, percent, section, tag, text
 from geofilter.report.svg import number
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.

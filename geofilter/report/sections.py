@@ -12,8 +12,18 @@ from numpy.typing import ArrayLike
 
 from geofilter.report import numbers, svg
 from geofilter.report.contents import Baseline, Contents
-from geofilter.report.html import EMPTY, Html, join, tag, text
-from geofilter.report.parts import between, folded, percent, section, table
+from geofilter.report.html import (
+    EMPTY,
+    Html,
+    between,
+    folded,
+    join,
+    percent,
+    section,
+    table,
+    tag,
+    text,
+)
 from geofilter.report.row_texts import Grouping
 from geofilter.report.svg import Mark, number
 from geofilter.stats.permutation import mean_ranks
