@@ -163,6 +163,9 @@ def neuronpedia(sae_name: str, feature: int) -> str | None:
 
 def card(pack: FeaturePack, repo: str) -> str:
     """The repository's README.md: what the pack is made of, and how it is used."""
+    from huggingface_hub import ModelCardData
+
+    header = ModelCardData(library_name="geofilter", tags=["geofilter", "sparse-autoencoder"])
     contrast, counts = pack.contrast, Counter(pack.verdicts)
     sets = [
         f"| {name.replace('_', ' ')} | {_cell(described.get('source'))} | "
@@ -180,13 +183,7 @@ def card(pack: FeaturePack, repo: str) -> str:
     left_out = len({trial.feature for trial in pack.trials} - set(pack.ids.tolist()))
     return "\n".join(
         [
-            "---",
-            "library_name: geofilter",
-            "tags:",
-            "- geofilter",
-            "- sparse-autoencoder",
-            "---",
-            "",
+            f"---\n{header}\n---\n",
             f"# {repo.partition('/')[2]}",
             "",
             f"A geofilter feature pack: {len(pack)} toxic features of one SAE, by which rows of a "
