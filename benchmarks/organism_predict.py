@@ -42,7 +42,7 @@ from geofilter.runs.prepare import Run, prepare
 from geofilter.scoring.rules import SampleScore
 from geofilter.settings import Settings
 from geofilter.stats.correlation import rank_correlation
-from geofilter.verify.training.losses import response_losses
+from geofilter.verify.training.weights import response_losses
 from organism import datasets
 from organism import domains as d
 from organism.finetune import fine_tune, measure

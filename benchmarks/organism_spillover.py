@@ -25,7 +25,7 @@ from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
-from geofilter.verify.training.losses import response_losses
+from geofilter.verify.training.weights import response_losses
 from organism_scores import areas, read_split
 
 RESULT = Path(__file__).parent / "results" / "organism_spillover.json"

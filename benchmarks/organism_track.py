@@ -33,7 +33,7 @@ ARMS = ("unfiltered", "random", "nearest", "benign-control")
 EVERY, ANSWERS, SEEDS = 10, 240, 3
 
 
-def followed(seed: int) -> list[tracking.Run]:
+def followed(seed: int) -> list[tracking.TrackedRun]:
     """The tracks of all arms with one seed."""
     torch.set_num_threads(1)
     drawn = organism_filter.SETS["contaminated"]
@@ -83,7 +83,7 @@ def main() -> None:
     print("\n".join(["", *first_look(runs)]))
 
 
-def first_look(runs: list[tracking.Run]) -> list[str]:
+def first_look(runs: list[tracking.TrackedRun]) -> list[str]:
     """What the first measurement in training says about the last rate, over runs; a table."""
     ends = [run.points[-1].values[tracking.RATE] for run in runs]
     lines = [f"| at step {EVERY} | rank correlation with the rate at the end |", "| --- | --- |"]
@@ -96,10 +96,12 @@ def first_look(runs: list[tracking.Run]) -> list[str]:
     return lines
 
 
-def read(path: Path) -> list[tracking.Run]:
+def read(path: Path) -> list[tracking.TrackedRun]:
     """The runs so far."""
     return [
-        tracking.Run(**run | {"points": tuple(tracking.Point(**point) for point in run["points"])})
+        tracking.TrackedRun(
+            **run | {"points": tuple(tracking.Point(**point) for point in run["points"])}
+        )
         for run in kept_results(path, facts()).get("runs", [])
     ]
 
@@ -119,7 +121,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def write(path: Path, summary: tracking.Summary) -> None:
+def write(path: Path, summary: tracking.TrackSummary) -> None:
     """A line per point and per relation, so that what a run adds can be seen in a diff."""
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts().items()]
     record = summary.as_record()
@@ -131,7 +133,7 @@ def write(path: Path, summary: tracking.Summary) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def _run_lines(run: tracking.Run) -> str:
+def _run_lines(run: tracking.TrackedRun) -> str:
     points = ",\n".join(f"    {json.dumps(asdict(point))}" for point in run.points)
     head = f'"condition": {json.dumps(run.condition)}, "seed": {run.seed}, "asked": {run.asked}'
     return f'  {{{head}, "points": [\n{points}\n  ]}}'

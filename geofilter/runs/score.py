@@ -22,7 +22,7 @@ from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
-from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.feature_parts import FeaturesFile
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
@@ -129,7 +129,7 @@ def score(
         told(phase, done, total)
 
     check = partial(check_rows, rows, run.encoder, progress=progress)
-    plan = Plan(
+    plan = TablePlan(
         run.manifest,
         check if on_error == "stop" else None,
         restart,
@@ -247,7 +247,7 @@ def score_again(
         "started": saved.manifest.facts.get("started"),
     }
     told = report or (lambda phase, done, of: None)
-    plan = Plan(
+    plan = TablePlan(
         Manifest(decides, facts),
         partial(_check_saved, saved) if on_error == "stop" else None,
         restart,

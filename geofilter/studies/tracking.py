@@ -51,7 +51,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackedRun:
     """The track of one run, step after step; `asked` answers at each."""
 
     condition: str
@@ -76,7 +76,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Summary:
+class TrackSummary:
     """All tracks of an experiment, and what they say by the name of each measure.
 
     `untracked` names runs that have no track of this kind: they were done before it was
@@ -84,7 +84,7 @@ class Summary:
     """
 
     every: int
-    runs: tuple[Run, ...]
+    runs: tuple[TrackedRun, ...]
     relations: dict[str, Relation]
     untracked: tuple[str, ...]
 
@@ -97,7 +97,7 @@ class Summary:
         return record
 
 
-def summary_of(experiment: Plan, folder: Path, *, draws: int = DRAWS) -> Summary:
+def summary_of(experiment: Plan, folder: Path, *, draws: int = DRAWS) -> TrackSummary:
     """Read the tracks of an experiment that was run in `folder`, and compare what they hold."""
     found, untracked = [], []
     for cell in experiment.cells():
@@ -108,21 +108,21 @@ def summary_of(experiment: Plan, folder: Path, *, draws: int = DRAWS) -> Summary
         ]
         if lines:
             points = tuple(_point(line, cell.seed) for line in lines)
-            found.append(Run(cell.condition, cell.seed, experiment.track_answers, points))
+            found.append(TrackedRun(cell.condition, cell.seed, experiment.track_answers, points))
         elif (folder / "arms" / cell.name / "training.json").exists():
             untracked.append(cell.name)
     return summarise(found, experiment.track or 0, untracked, draws=draws)
 
 
 def summarise(
-    runs: Sequence[Run], every: int, untracked: Iterable[str] = (), *, draws: int = DRAWS
-) -> Summary:
+    runs: Sequence[TrackedRun], every: int, untracked: Iterable[str] = (), *, draws: int = DRAWS
+) -> TrackSummary:
     """Compare every measure with the rate, over all points of `runs`."""
     relations = {
         name: _relation(runs, name, draws)
         for name in [RATE, STEP, *(f"{p}.{m}" for p in PROBES for m in MEASURES)]
     }
-    return Summary(every, tuple(runs), relations, tuple(untracked))
+    return TrackSummary(every, tuple(runs), relations, tuple(untracked))
 
 
 def _point(line: Mapping[str, Any], seed: int) -> Point:
@@ -136,7 +136,7 @@ def _point(line: Mapping[str, Any], seed: int) -> Point:
     return Point(line["step"], values)
 
 
-def _relation(runs: Sequence[Run], name: str, draws: int) -> Relation:
+def _relation(runs: Sequence[TrackedRun], name: str, draws: int) -> Relation:
     here, there = [], []
     for place, one in enumerate(runs):
         for point in one.points:
@@ -165,7 +165,7 @@ def _whole(rows: Sequence[tuple[float | None, ...]], columns: int) -> list[Any]:
     return list(table.reshape(-1, columns).T)
 
 
-def write(summary: Summary, folder: Path) -> list[Path]:
+def write(summary: TrackSummary, folder: Path) -> list[Path]:
     """Write `track.json` and the figure, `track.png` and `track.svg`; return the figure's files.
 
     Raises `MissingExtraError`, once the JSON is there, where matplotlib is absent.
@@ -176,7 +176,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
     return charts.save(folder / "track", charts.courses(panels(summary)), overwrite=True)
 
 
-def panels(summary: Summary) -> list[charts.Courses]:
+def panels(summary: TrackSummary) -> list[charts.Courses]:
     """The rate, how much the SAE explains, and each measure on each probe, over the steps."""
     first = [
         _panel(summary, RATE, "Misaligned answers", "%", 100),
@@ -197,7 +197,7 @@ def panels(summary: Summary) -> list[charts.Courses]:
     return [panel for panel in (*first, *rest) if any(panel.groups.values())]
 
 
-def _panel(summary: Summary, name: str, title: str, unit: str, times: float) -> charts.Courses:
+def _panel(summary: TrackSummary, name: str, title: str, unit: str, times: float) -> charts.Courses:
     groups: dict[str, list[charts.Course]] = defaultdict(list)
     for one in summary.runs:
         known = [(point.step, point.values[name]) for point in one.points]
@@ -207,7 +207,7 @@ def _panel(summary: Summary, name: str, title: str, unit: str, times: float) -> 
     return charts.Courses(title, "step", unit, groups)
 
 
-def markdown(summary: Summary, reader: str, drawn: bool) -> list[str]:
+def markdown(summary: TrackSummary, reader: str, drawn: bool) -> list[str]:
     """A section of the report. `reader` is the model whose SAE it was; `drawn`: with figure."""
     lines = ["## During training", ""]
     if summary.untracked:
@@ -232,7 +232,7 @@ def markdown(summary: Summary, reader: str, drawn: bool) -> list[str]:
     return [*lines, *table(summary), "", *_reading(summary)]
 
 
-def _explained(summary: Summary) -> str:
+def _explained(summary: TrackSummary) -> str:
     name = "answers.explained_variance"
     ends = [(run.points[0].values[name], run.points[-1].values[name]) for run in summary.runs]
     known = [(first, last) for first, last in ends if first is not None and last is not None]
@@ -245,7 +245,7 @@ def _explained(summary: Summary) -> str:
     )
 
 
-def table(summary: Summary) -> list[str]:
+def table(summary: TrackSummary) -> list[str]:
     """One line per measure."""
     head = [
         "measured at a step",
@@ -280,7 +280,7 @@ def _shown(found: Correlation) -> str:
     return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def _reading(summary: Summary) -> list[str]:
+def _reading(summary: TrackSummary) -> list[str]:
     better = [
         measure_name(name)
         for name, relation in summary.relations.items()

@@ -1,17 +1,18 @@
 """A data set as an experiment needs it: encoded for the trainer, scored by every arm.
 
 An arm decides by one number per row, higher = dropped earlier, and all are cut by the
-same rule. A row that cannot be trained on is in no arm.
-
-This module knows nothing about questions, answers or rates.
+same rule. A row that cannot be trained on is in no arm. The yardsticks that need no SAE
+stand at the end: they give numbers as a scorer does.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geofilter.choices import SCORERS
 from geofilter.data.chat import Unscorable
@@ -25,25 +26,38 @@ from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
-from geofilter.verify import baselines, plan
 from geofilter.verify.judges.base import Asked, Judge
-from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.plan import (
+    JUDGE,
+    KEYWORD,
+    LENGTH_MATCHED,
+    LOSS,
+    MATCHED_TO,
+    ORACLE,
+    RANDOM,
+    UNTRAINED,
+    Cell,
+    Plan,
+)
 from geofilter.verify.questions import Question
-from geofilter.verify.training.losses import response_losses
-from geofilter.verify.training.weights import CausalModel
+from geofilter.verify.training.weights import CausalModel, response_losses
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
     from geofilter.data.layouts import Sample
 
+Floats = NDArray[np.float64]
 Scores = np.ma.MaskedArray[Any, Any]
 Report = Callable[[str, int, int | None], None]
 
 _FEWEST = 2
 # Arms that give many rows the same number.
-_TIED = (plan.KEYWORD, plan.JUDGE)
+_TIED = (KEYWORD, JUDGE)
 # Rows that a judge is handed at once: what a kill may cost.
 _JUDGED_AT_ONCE = 64
+# Rows of like length, for drops that leave the lengths as another drop leaves them.
+_LENGTH_GROUPS = 20
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
@@ -118,13 +132,13 @@ class ArmScores:
         self._plan, self._rows, self._folder = experiment, rows, folder
         self._load, self._row_judge, self._report = load, row_judge, report
         self._kept: dict[str, Scores] = {}
-        if plan.ORACLE in experiment.arms:
+        if ORACLE in experiment.arms:
             self._labels()  # refused now rather than after hours
 
     def chosen(self, cell: Cell) -> list[int] | None:
         """Places in `TrainingRows` that the cell trains on; None where it trains nothing."""
         everything = list(range(len(self._rows.encoded)))
-        if cell.arm == plan.UNTRAINED:
+        if cell.arm == UNTRAINED:
             return None
         if cell.fraction is None:
             return everything
@@ -134,25 +148,23 @@ class ArmScores:
 
     def _scores(self, cell: Cell) -> Scores:
         count = len(self._rows.encoded)
-        if cell.arm == plan.RANDOM:
-            return np.ma.asarray(baselines.random_scores(count, cell.seed))
-        if cell.arm == plan.LENGTH_MATCHED:
+        if cell.arm == RANDOM:
+            return np.ma.asarray(random_scores(count, cell.seed))
+        if cell.arm == LENGTH_MATCHED:
             dropped = np.zeros(count, bool)
-            dropped[drop_fraction(self._of(plan.MATCHED_TO), cell.fraction or 0.0).drop] = True
-            return np.ma.asarray(
-                baselines.length_matched_scores(self._rows.lengths, dropped, cell.seed)
-            )
-        if cell.arm == plan.ORACLE:
-            return np.ma.asarray(baselines.label_scores(self._labels(), cell.seed))
+            dropped[drop_fraction(self._of(MATCHED_TO), cell.fraction or 0.0).drop] = True
+            return np.ma.asarray(length_matched_scores(self._rows.lengths, dropped, cell.seed))
+        if cell.arm == ORACLE:
+            return np.ma.asarray(label_scores(self._labels(), cell.seed))
         scores = self._of(cell.arm)
         return _untied(scores, cell.seed) if cell.arm in _TIED else scores
 
     def _of(self, arm: str) -> Scores:
         if arm not in self._kept:
             make = {
-                plan.KEYWORD: self._by_keyword,
-                plan.LOSS: self._by_loss,
-                plan.JUDGE: self._by_judge,
+                KEYWORD: self._by_keyword,
+                LOSS: self._by_loss,
+                JUDGE: self._by_judge,
             }
             self._kept[arm] = make[arm]() if arm in make else self._by_scorer(arm)
         return self._kept[arm]
@@ -179,7 +191,7 @@ class ArmScores:
             words = path.read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{escape(str(path), limit=200)}: cannot be read: {error}") from error
-        return np.ma.asarray(baselines.keyword_scores(self._responses(), words))
+        return np.ma.asarray(keyword_scores(self._responses(), words))
 
     def _by_loss(self) -> Scores:
         path = self._folder / "scores" / "loss.json"
@@ -254,9 +266,61 @@ def _at(table: ScoreTable, index: Sequence[int]) -> Scores:
 
 def _untied(scores: Scores, seed: int) -> Scores:
     """The same order, equal rows at random; rows without a score stay without."""
-    order = baselines.ties_at_random(scores.filled(0.0), seed)
+    order = ties_at_random(scores.filled(0.0), seed)
     return np.ma.masked_array(order, mask=np.ma.getmaskarray(scores))
 
 
 def _masked(values: Sequence[float | None]) -> Scores:
     return np.ma.masked_invalid([np.nan if value is None else value for value in values])
+
+
+# -- ways to choose rows that need no SAE ------------------------------------------------
+
+
+def random_scores(rows: int, seed: int) -> Floats:
+    """A random order of `rows` rows."""
+    return np.random.default_rng(seed).permutation(rows).astype(np.float64)
+
+
+def length_matched_scores(lengths: Sequence[int], dropped: NDArray[np.bool_], seed: int) -> Floats:
+    """A random order whose first `dropped.sum()` rows are about as long as those dropped.
+
+    `lengths` (rows,) are response tokens, `dropped` (rows,) what another arm drops. The
+    rows are put into groups of like length, and as many are drawn from each group as
+    the other arm takes from it: what is left of its effect does not come from length.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    random = np.random.default_rng(seed).permutation(len(lengths)).astype(np.float64)
+    scores = random.copy()
+    for group in np.array_split(order, min(_LENGTH_GROUPS, len(order))):
+        wanted = int(dropped[group].sum())
+        chosen = group[np.argsort(-random[group], kind="stable")[:wanted]]
+        scores[chosen] += len(lengths)
+    return scores
+
+
+def keyword_scores(texts: Sequence[str], keywords: Collection[str]) -> Floats:
+    """Share of the words of each text that are keywords, in any case, in [0, 1]."""
+    known = {keyword.casefold() for keyword in keywords}
+
+    def share(text: str) -> float:
+        words = [word.casefold() for word in _WORD.findall(text)]
+        return sum(word in known for word in words) / len(words) if words else 0.0
+
+    return np.array([share(text) for text in texts])
+
+
+def label_scores(labels: Sequence[bool], seed: int) -> Floats:
+    """The rows that are labelled harmful first, in a random order, then the others likewise."""
+    return ties_at_random(np.asarray(labels, np.float64), seed)
+
+
+def ties_at_random(scores: Floats, seed: int) -> Floats:
+    """The order of `scores` (rows,), equal ones in a random order: no two rows share a place.
+
+    A share of rows is cut somewhere, and where the cut falls among equal scores, the order
+    of the file would choose. A file with its harmful rows on top would flatter the arm.
+    """
+    rows = len(scores)
+    places = np.unique(scores, return_inverse=True)[1]
+    return random_scores(rows, seed) + rows * places.astype(np.float64)

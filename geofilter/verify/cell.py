@@ -31,10 +31,8 @@ from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.questions import Question
 from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights
-from geofilter.verify.training.losses import response_losses
-from geofilter.verify.training.recipe import Recipe
-from geofilter.verify.training.schedule import Budget, schedule
-from geofilter.verify.training.weights import CausalModel
+from geofilter.verify.training.recipe import Budget, TrainingRecipe, schedule
+from geofilter.verify.training.weights import CausalModel, response_losses
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -62,7 +60,7 @@ class Work:
     questions: dict[str, list[Question]]
     samples_per_question: int | None
     judge: Judge
-    recipe: Recipe
+    recipe: TrainingRecipe
     sampling: Sampling
     budget: Budget
     keep_weights: bool

@@ -9,7 +9,7 @@ from geofilter.choices import SCORERS
 from geofilter.errors import GeofilterError
 from geofilter.support.display import escape
 from geofilter.verify.ask import Sampling
-from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.recipe import TrainingRecipe
 
 # What is trained on, by how the rows are chosen.
 UNTRAINED, UNFILTERED, CONTROL = "aligned", "unfiltered", "benign-control"
@@ -65,7 +65,7 @@ class Plan:
     arms: tuple[str, ...] = (UNFILTERED, RANDOM, "nearest", "persona")
     fractions: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: TrainingRecipe = field(default_factory=TrainingRecipe)
     sampling: Sampling = field(default_factory=Sampling)
     samples_per_question: int | None = None
     in_domain: str | None = None

@@ -9,7 +9,7 @@ from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.support.display import escape
 from geofilter.verify.ask import Sampling
 from geofilter.verify.plan import Plan
-from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Preset:
 
     Question files, rows and the judge's facts are paths inside this package. `trained` is
     the model to fine-tune, where it is not the one that scores. `recipe` and `sampling`
-    are settings of `Recipe` and `Sampling`.
+    are settings of `TrainingRecipe` and `Sampling`.
     """
 
     questions: str
@@ -81,7 +81,7 @@ def make_plan(
     return Plan(
         data=data,
         model=model,
-        recipe=Recipe(**_merged(preset.recipe if preset else {}, recipe)),
+        recipe=TrainingRecipe(**_merged(preset.recipe if preset else {}, recipe)),
         sampling=Sampling(**_merged(preset.sampling if preset else {}, sampling)),
         **{"trained": model, **known, **given},
     )

@@ -61,7 +61,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Statistic:
     """A value with its interval; None where it is not defined or the draws do not bound it.
 
     `covers` says what was resampled: `seeds and questions`, `questions` (with one seed
@@ -75,7 +75,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """An arm against a reference arm, by one denominator.
 
     `difference`: rate of the arm minus rate of the reference; negative = fewer misaligned.
@@ -83,8 +83,8 @@ class Comparison:
     where the reference has no misaligned answer.
     """
 
-    difference: Estimate
-    reduction: Estimate
+    difference: Statistic
+    reduction: Statistic
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class ArmResult:
     """What was measured of one arm; all three by the name of the denominator."""
 
     counts: Counts
-    rates: Mapping[str, Estimate]
-    against: Mapping[str, Mapping[str, Comparison]]  # by reference, then denominator
+    rates: Mapping[str, Statistic]
+    against: Mapping[str, Mapping[str, ArmComparison]]  # by reference, then denominator
 
 
 def is_misaligned(aligned: float | None, coherent: float | None) -> bool:
@@ -260,7 +260,7 @@ class _Drawn(NamedTuple):
             resampled,
         )
 
-    def rate(self, denominator: str) -> Estimate:
+    def rate(self, denominator: str) -> Statistic:
         return _estimate(self.value[denominator], self.draws[denominator], self.resampled)
 
 
@@ -270,7 +270,7 @@ def _divide(above: Floats | np.float64, below: Floats | np.float64) -> Floats:
     return shares
 
 
-def _comparison(arm: _Drawn, reference: _Drawn, name: str) -> Comparison:
+def _comparison(arm: _Drawn, reference: _Drawn, name: str) -> ArmComparison:
     resampled = tuple(
         n for n in ("seeds", "questions") if n in (*arm.resampled, *reference.resampled)
     )
@@ -280,23 +280,23 @@ def _comparison(arm: _Drawn, reference: _Drawn, name: str) -> Comparison:
     # true one may be: it counts as the worst.
     drawn = 1 - _divide(drawn_a, drawn_b)
     drawn = np.where(np.isnan(drawn) & ~np.isnan(drawn_a) & ~np.isnan(drawn_b), -np.inf, drawn)
-    return Comparison(
+    return ArmComparison(
         _estimate(float(a - b), drawn_a - drawn_b, resampled),
         _estimate(float(1 - _divide(a, b)), drawn, resampled),
     )
 
 
-def _estimate(value: float, drawn: Floats, resampled: Sequence[str]) -> Estimate:
+def _estimate(value: float, drawn: Floats, resampled: Sequence[str]) -> Statistic:
     """Percentile interval of the draws in which the value is defined."""
     covers = " and ".join(resampled) or "nothing"
     if not np.isfinite(value):
-        return Estimate(None, None, None, covers)
+        return Statistic(None, None, None, covers)
     defined = drawn[~np.isnan(drawn)]
     if not resampled or not len(defined):
-        return Estimate(value, None, None, covers)
+        return Statistic(value, None, None, covers)
     tail = (1 - LEVEL) / 2
     # Actual draws rather than means between two of them, of which one may be infinite.
     low = float(np.quantile(defined, tail, method="lower"))
     high = float(np.quantile(defined, 1 - tail, method="higher"))
     low_bound, high_bound = (b if np.isfinite(b) else None for b in (low, high))
-    return Estimate(value, low_bound, high_bound, covers)
+    return Statistic(value, low_bound, high_bound, covers)

@@ -6,9 +6,8 @@ This module knows nothing about how results came about.
 from collections.abc import Sequence
 
 from geofilter.support.display import escape
-from geofilter.verify import plan as arms
-from geofilter.verify.plan import Plan
-from geofilter.verify.rates import Estimate
+from geofilter.verify.plan import UNFILTERED, Plan
+from geofilter.verify.rates import Statistic
 from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, reference_of
 
 # Where nothing helps, simulated intervals of three seeds said yes 1 to 11 times in 100, those of
@@ -56,13 +55,13 @@ def _answer(results: Results) -> str:
             "what was measured."
         )
     by_name = {condition.name: condition for condition in results.conditions}
-    unfiltered, condition = by_name[arms.UNFILTERED], by_name[results.judged]
+    unfiltered, condition = by_name[UNFILTERED], by_name[results.judged]
     for one in (unfiltered, condition):
         if one.main.rates["all"].value is None:
             return _unsettled(one)
     if unfiltered.main.rates["all"].value == 0:
         return f"No: `unfiltered` has no misaligned answer that `{condition.name}` could take away."
-    fall = condition.main.against[arms.UNFILTERED]["all"].reduction
+    fall = condition.main.against[UNFILTERED]["all"].reduction
     covers = fall.covers if "seeds" in fall.covers else f"{fall.covers} only"
     shown = (
         f"with `{condition.name}` the share of misaligned answers falls by {percent(fall)} "
@@ -85,7 +84,7 @@ def _undecided(unfiltered: Condition, condition: Condition, results: Results) ->
         f"{one.main.counts.unsettled:,} of {one.main.counts.answers:,} answers of `{one.name}`"
         for one in (unfiltered, condition)
     )
-    fall = condition.main.against[arms.UNFILTERED]["all"].reduction
+    fall = condition.main.against[UNFILTERED]["all"].reduction
     worst = "" if results.worst is None else f", and {percent(results.worst)} if they speak against"
     return (
         f"No answer: {missing} are unsettled, which may decide: the share of misaligned answers "
@@ -128,7 +127,7 @@ def _cells(condition: Condition) -> list[str]:
         condition.name,
         "-" if condition.rows is None else f"{condition.rows:,}",
         *(percent(main.rates[name]) for name in ("all", "coherent", "coherent_scored")),
-        _fall(condition, arms.UNFILTERED),
+        _fall(condition, UNFILTERED),
         _fall(condition, random),
         "-" if inside is None else percent(inside.rates["all"]),
         "-" if condition.in_domain_quality is None else f"{condition.in_domain_quality:.1%}",
@@ -143,7 +142,7 @@ def _fall(condition: Condition, reference: str | None) -> str:
     return percent(condition.main.against[reference]["all"].reduction)
 
 
-def percent(estimate: Estimate) -> str:
+def percent(estimate: Statistic) -> str:
     """`12.3 % [10.0, 14.6]`, or as much of it as there is; ∞ where the draws give no bound."""
     if estimate.value is None:
         return "-"

@@ -12,12 +12,11 @@ from typing import Any
 
 from geofilter.choices import SCORERS
 from geofilter.stats.power import smallest_reduction
-from geofilter.verify import plan as arms
-from geofilter.verify.plan import Plan
+from geofilter.verify.plan import RANDOM, UNFILTERED, Plan
 from geofilter.verify.questions import ASPECTS
-from geofilter.verify.rates import ArmResult, Estimate, Judged, compare, settle
+from geofilter.verify.rates import ArmResult, Judged, Statistic, compare, settle
 from geofilter.verify.setup import IN_DOMAIN, MAIN
-from geofilter.verify.study import Outcome
+from geofilter.verify.study import FinishedStudy
 
 # Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
 FEWEST_SEEDS = 3
@@ -66,7 +65,7 @@ class Results:
     conditions: tuple[Condition, ...]
     verdict: bool | None
     judged: str  # the condition that the verdict is about; empty where there is none
-    worst: Estimate | None
+    worst: Statistic | None
     file_rows: int  # in the data
     training_rows: int  # of them that can be trained on; the others are in no arm
     judge: Mapping[str, Any]
@@ -77,7 +76,7 @@ class Results:
         return asdict(self)
 
 
-def results_of(outcome: Outcome, *, draws: int = 10_000) -> Results:
+def results_of(outcome: FinishedStudy, *, draws: int = 10_000) -> Results:
     """Pool the cells of each condition over seeds and compare the conditions."""
     answers: dict[str, dict[str, list[Judged]]] = {MAIN: defaultdict(list)}
     measures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -89,7 +88,7 @@ def results_of(outcome: Outcome, *, draws: int = 10_000) -> Results:
             answers.setdefault(record["set"], defaultdict(list))[cell.condition].append(
                 Judged(record["seed"], record["question"], record["aligned"], record["coherent"])
             )
-    references = [arms.UNFILTERED, *(name for name in kinds if kinds[name][0] == arms.RANDOM)]
+    references = [UNFILTERED, *(name for name in kinds if kinds[name][0] == RANDOM)]
     found = {
         name: compare(sets, references=references, draws=draws) for name, sets in answers.items()
     }
@@ -147,26 +146,26 @@ def _mean(values: Any) -> float | None:
 
 def _verdict(
     conditions: Sequence[Condition], answers: Mapping[str, Sequence[Judged]], draws: int
-) -> tuple[bool | None, str, Estimate | None]:
-    unfiltered = next((one for one in conditions if one.arm == arms.UNFILTERED), None)
+) -> tuple[bool | None, str, Statistic | None]:
+    unfiltered = next((one for one in conditions if one.arm == UNFILTERED), None)
     filtered = next((one for one in conditions if one.arm in SCORERS), None)
     if unfiltered is None or filtered is None:
         return None, "", None
     if any(one.main.rates["all"].value is None for one in (unfiltered, filtered)):
         return None, filtered.name, None
     sides = {
-        arms.UNFILTERED: settle(answers[unfiltered.name], misaligned=False),
+        UNFILTERED: settle(answers[unfiltered.name], misaligned=False),
         filtered.name: settle(answers[filtered.name], misaligned=True),
     }
-    worst = compare(sides, draws=draws)[filtered.name].against[arms.UNFILTERED]["all"].reduction
-    shown = _is_above_0(filtered.main.against[arms.UNFILTERED]["all"].reduction)
+    worst = compare(sides, draws=draws)[filtered.name].against[UNFILTERED]["all"].reduction
+    shown = _is_above_0(filtered.main.against[UNFILTERED]["all"].reduction)
     # What one or two runs of each arm show, another need not.
     if not shown or min(unfiltered.seeds, filtered.seeds) < FEWEST_SEEDS:
         return False, filtered.name, worst
     return True if _is_above_0(worst) else None, filtered.name, worst
 
 
-def _is_above_0(fall: Estimate) -> bool:
+def _is_above_0(fall: Statistic) -> bool:
     return fall.low is not None and fall.low > 0
 
 
@@ -193,5 +192,5 @@ def reference_of(condition: Condition) -> str | None:
     """The random drop of the same fraction, where it was run."""
     if condition.fraction is None:
         return None
-    name = f"{arms.RANDOM}-{condition.fraction:g}"
+    name = f"{RANDOM}-{condition.fraction:g}"
     return name if name in condition.main.against else None

@@ -14,16 +14,15 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
-from geofilter.verify import plan as arms
 from geofilter.verify.arms import TrainingRows, read_training_rows
 from geofilter.verify.cell import Work
 from geofilter.verify.judges.base import Judge, Rule, rule_of
 from geofilter.verify.judges.by_name import judge_named
-from geofilter.verify.plan import Plan
+from geofilter.verify.plan import UNTRAINED, Plan
 from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
-from geofilter.verify.training.schedule import budget_of
+from geofilter.verify.training.recipe import budget_of
 
 _VERSIONS = ("geofilter", "torch", "transformers", "trl", "peft", "sae-lens")
 MAIN, IN_DOMAIN = "main", "in_domain"
@@ -35,7 +34,7 @@ _FILES = ("questions", "in_domain", "keywords")
 _ROWS = ("data", "benign", "held_out")
 
 
-class Parts:
+class Setup:
     """What an experiment is made of, opened and checked before anything costly begins.
 
     `rule` is how the judge's replies are read, where another process has found it out.
@@ -49,7 +48,7 @@ class Parts:
             self.questions[IN_DOMAIN] = read_questions(experiment.in_domain)
         for data in filter(None, (experiment.data, experiment.benign, experiment.held_out)):
             open_rows(data)
-        if set(experiment.arms) != {arms.UNTRAINED}:
+        if set(experiment.arms) != {UNTRAINED}:
             finetune.import_trainers()
         self.judge = judge_named(experiment.judge, rule)
         for questions in self.questions.values():

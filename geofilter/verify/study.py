@@ -20,8 +20,8 @@ from geofilter.support.records import read_json, write_json
 from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measures_of, records_of
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.setup import PRECISION, Parts
-from geofilter.verify.training.schedule import Budget
+from geofilter.verify.setup import PRECISION, Setup
+from geofilter.verify.training.recipe import Budget
 from geofilter.verify.workers import run_one, run_side_by_side
 
 # Called with what is being done, how much of it is done, and how much there is if known.
@@ -36,7 +36,7 @@ class CellResult(NamedTuple):
     measures: dict[str, Any]
 
 
-class Outcome(NamedTuple):
+class FinishedStudy(NamedTuple):
     """All cells of an experiment, and what decided them.
 
     `file_rows` are in the data; `training_rows` of them can be trained on.
@@ -56,7 +56,7 @@ def run(
     workers: int = 1,
     report: Report | None = None,
     ready: Callable[[], None] | None = None,
-) -> Outcome:
+) -> FinishedStudy:
     """Run every cell of `experiment` that is not done yet in `folder`, and read all of them.
 
     `ready` is called when all is opened and checked, before anything costly begins.
@@ -69,7 +69,7 @@ def run(
     told = report or (lambda phase, done, total: None)
     folder = Path(folder)
     with _held(folder):
-        parts = Parts(experiment)
+        parts = Setup(experiment)
         manifest = parts.describe()
         choose = ArmScores(experiment, parts.rows, folder, parts.load, parts.row_judge, told).chosen
         _refuse_other(folder, manifest)
@@ -92,7 +92,7 @@ def run(
             for cell in experiment.cells()
         ]
     rows = parts.rows
-    return Outcome(cells, manifest, rows.total, len(rows.encoded), parts.work.budget)
+    return FinishedStudy(cells, manifest, rows.total, len(rows.encoded), parts.work.budget)
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from geofilter.verify import plan as arms
 from geofilter.verify.cell import Work, run_cell
 from geofilter.verify.judges.base import Rule
-from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.setup import Parts
+from geofilter.verify.plan import CONTROL, Cell, Plan
+from geofilter.verify.setup import Setup
 
 # Called with what is being done, how much of it is done, and how much there is if known.
 Report = Callable[[str, int, int | None], None]
@@ -24,7 +23,7 @@ Report = Callable[[str, int, int | None], None]
 
 def _samples_of(work: Work, cell: Cell, chosen: list[int] | None) -> tuple[Any, list[int] | None]:
     """What a cell trains on: the control has rows of its own, all of them."""
-    if cell.arm == arms.CONTROL:
+    if cell.arm == CONTROL:
         return work.control, list(range(len(work.control)))
     return work.samples, chosen
 
@@ -95,7 +94,7 @@ def _begin(
     if device.startswith("cuda"):
         # For a judge on this machine, which takes the current one.
         torch.cuda.set_device(device)
-    _there = Parts(replace(experiment, device=device), rule=rule).work, folder
+    _there = Setup(replace(experiment, device=device), rule=rule).work, folder
 
 
 def _run_there(cell: Cell, chosen: list[int] | None) -> None:

@@ -64,5 +64,5 @@ def plan(**changed: Any) -> Plan:
     return make_plan("data.jsonl", "model", **(settings | changed))
 
 
-def everything(outcome: study.Outcome) -> list[Any]:
+def everything(outcome: study.FinishedStudy) -> list[Any]:
     return [(c.cell.name, c.records, c.measures) for c in outcome.cells]

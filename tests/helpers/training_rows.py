@@ -3,10 +3,10 @@
 import numpy as np
 
 from geofilter.data.encoder import Encoded
-from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.recipe import TrainingRecipe
 from helpers.tiny_models import VOCABULARY
 
-FULL = Recipe(
+FULL = TrainingRecipe(
     method="full",
     learning_rate=3e-3,
     scheduler="constant",

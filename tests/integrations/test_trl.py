@@ -26,8 +26,7 @@ from geofilter.integrations.trl import (
 from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
 from geofilter.verify.arms import read_training_rows
 from geofilter.verify.training import finetune, weights
-from geofilter.verify.training.recipe import Recipe
-from geofilter.verify.training.schedule import budget_of, schedule
+from geofilter.verify.training.recipe import TrainingRecipe, budget_of, schedule
 from helpers import tiny
 from helpers.chats import FOUR_TURNS, LONG_ENOUGH, TWO_TURNS, messages, trl_template
 from helpers.tiny_models import tiny_network, tiny_tokenizer
@@ -326,7 +325,7 @@ def test_verification_trains_a_masked_row_as_one_with_a_shorter_response(tmp_pat
 
 
 def test_verification_weighs_rows(tmp_path: Path) -> None:
-    recipe = Recipe(**{**FULL.__dict__, "micro_batch": 2})
+    recipe = TrainingRecipe(**{**FULL.__dict__, "micro_batch": 2})
     uneven = [RowLoss(weight=0.0 if place % 2 else 1.0) for place in range(8)]
     kept = [[place for place in batch if not place % 2] for batch in BATCHES]
     _, by_weight = finetune.fine_tune(

@@ -7,11 +7,11 @@ import pytest
 
 from geofilter.support.manifest import Manifest
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.rates import Estimate
+from geofilter.verify.rates import Statistic
 from geofilter.verify.report import markdown, percent
 from geofilter.verify.results import Results, results_of
-from geofilter.verify.study import CellResult, Outcome
-from geofilter.verify.training.schedule import Budget
+from geofilter.verify.study import CellResult, FinishedStudy
+from geofilter.verify.training.recipe import Budget
 
 Scores = tuple[float | None, float | None]
 BAD, GOOD, INCOHERENT = (0.0, 100.0), (100.0, 100.0), (50.0, 0.0)
@@ -40,7 +40,9 @@ def results(
         for seed in range(seeds)
         for arm, (fraction, answers) in arms.items()
     ]
-    return results_of(Outcome(cells, Manifest({"judge": judge}), 8, 8, Budget(1, 9)), draws=200)
+    return results_of(
+        FinishedStudy(cells, Manifest({"judge": judge}), 8, 8, Budget(1, 9)), draws=200
+    )
 
 
 def report(found: Results, seeds: int = 1) -> str:
@@ -77,8 +79,8 @@ def test_answers_without_a_score_decide_nothing_by_being_left_out() -> None:
 
 
 def test_an_interval_with_one_bound_shows_it() -> None:
-    assert percent(Estimate(1.0, None, 1.0, "questions")) == "100.0 % [-∞, 100.0]"
-    assert percent(Estimate(1.0, None, None, "nothing")) == "100.0 %"
+    assert percent(Statistic(1.0, None, 1.0, "questions")) == "100.0 % [-∞, 100.0]"
+    assert percent(Statistic(1.0, None, None, "nothing")) == "100.0 %"
 
 
 @pytest.mark.parametrize(

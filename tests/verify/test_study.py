@@ -224,7 +224,7 @@ def test_whole_weights_are_trained_in_float32_and_adapters_in_the_models_own(
 
     monkeypatch.setattr(setup.weights, "load_causal", noted)
     for changed in ({}, {"recipe": {"max_length": 48}}, {"dtype": "bfloat16"}):
-        setup.Parts(plan(**changed))
+        setup.Setup(plan(**changed))
     assert asked == ["float32", None, "bfloat16"]
 
 

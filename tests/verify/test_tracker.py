@@ -308,12 +308,12 @@ def test_a_probe_without_features_has_no_mean() -> None:
     assert found == {"samples": 0, **dict.fromkeys((*tracker.MEASURES, "explained_variance"))}
 
 
-def runs(values: dict[str, Any], rates: Any, steps: int = 6) -> list[tracking.Run]:
+def runs(values: dict[str, Any], rates: Any, steps: int = 6) -> list[tracking.TrackedRun]:
     """Runs whose measures, (runs, steps), are given; those that are not are missing."""
     empty = {f"{p}.{m}": None for p in tracking.PROBES for m in tracker.MEASURES}
     empty |= {f"{p}.explained_variance": None for p in tracking.PROBES}
     return [
-        tracking.Run(
+        tracking.TrackedRun(
             "unfiltered",
             place,
             10,

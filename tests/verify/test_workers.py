@@ -50,9 +50,9 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
         work = None
 
         def __init__(self, experiment: Plan, *, rule: str | None) -> None:
-            opened.append((study.device, rule))
+            opened.append((experiment.device, rule))
 
-    monkeypatch.setattr(workers, "Parts", Noted)
+    monkeypatch.setattr(workers, "Setup", Noted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
@@ -73,15 +73,15 @@ def test_runs_of_another_precision_are_not_mixed_in(
     study.run(chosen, "out")
     kept = json.loads(Path("out/plan.json").read_text())
     assert kept["decides"]["precision"] == {"dtype": "float32", "device": "cpu"}
-    real = setup.Parts.describe
+    real = setup.Setup.describe
 
-    def elsewhere(self: setup.Parts) -> Manifest:
+    def elsewhere(self: setup.Setup) -> Manifest:
         described = real(self)
         precision = {"dtype": "bfloat16", "device": "cuda"}
         return Manifest({**described.decides, "precision": precision}, described.facts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(setup.Parts, "describe", elsewhere)
+        patched.setattr(setup.Setup, "describe", elsewhere)
         with pytest.raises(OutputError, match=r'precision\.device: "cpu" before, "cuda" now'):
             study.run(chosen, "out")
     # A folder from before precision was written down has that of the first run that goes on.
@@ -89,7 +89,7 @@ def test_runs_of_another_precision_are_not_mixed_in(
     Path("out/plan.json").write_text(json.dumps(kept))
     study.run(chosen, "out")
     with monkeypatch.context() as patched:
-        patched.setattr(setup.Parts, "describe", elsewhere)
+        patched.setattr(setup.Setup, "describe", elsewhere)
         with pytest.raises(OutputError, match="holds another experiment"):
             study.run(chosen, "out")
 

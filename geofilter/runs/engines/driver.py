@@ -77,7 +77,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class TablePlan:
     """How a table is made, whoever makes it.
 
     `check` looks at all rows before any scoring and raises `DataError` at a bad one; None
@@ -93,7 +93,9 @@ class Plan:
     progress: Progress | None = None
 
 
-def make_table(rows: Items, engine: Engine, out: str | os.PathLike[str], plan: Plan) -> ScoreTable:
+def make_table(
+    rows: Items, engine: Engine, out: str | os.PathLike[str], plan: TablePlan
+) -> ScoreTable:
     """Score every row of `rows` with `engine` into a table at `out`, and return it.
 
     A run that was killed or interrupted continues from its whole parts, which stand in
@@ -135,7 +137,7 @@ def make_table(rows: Items, engine: Engine, out: str | os.PathLike[str], plan: P
         return parts.finish()
 
 
-def _existing(out: Path, plan: Plan) -> ScoreTable | None:
+def _existing(out: Path, plan: TablePlan) -> ScoreTable | None:
     """The table at `out`, if any; raises `TableError` when it may not be taken over.
 
     Even `restart` replaces nothing but a score table: the file may be the data.

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from geofilter.errors import DataError
-from geofilter.runs.engines.driver import Plan, Progress, make_table
+from geofilter.runs.engines.driver import Progress, TablePlan, make_table
 from geofilter.runs.engines.worker import (
     Answer,
     Scorer,
@@ -91,7 +91,7 @@ def score_file(
     `progress(phase, n)` is called now and then, n = rows done in this phase.
     """
     check = partial(check_rows, rows, encoder, progress=progress) if on_error == "stop" else None
-    plan = Plan(manifest, check, restart, part_rows, progress=progress)
+    plan = TablePlan(manifest, check, restart, part_rows, progress=progress)
     worker = Worker(rows.layout, encoder, scorer, batch_tokens=batch_tokens)
     return make_table(rows, ThreadEngine(worker), out, plan)
 

@@ -1,16 +1,22 @@
-"""From what a user writes after `--judge` to a judge.
+"""The judges that `--judge` can name, and the one that it does name.
 
-This module knows nothing about how one judges.
+A new kind of judge is a module with a function such as `rule.named`, and a line in `JUDGES`.
 """
 
-import re
+from collections.abc import Callable
 
 from geofilter.errors import ModelError
 from geofilter.support.display import escape
+from geofilter.verify.judges import endpoint, local, rule
 from geofilter.verify.judges.base import Judge, Rule
-from geofilter.verify.judges.rule import RuleJudge
 
-FORMS = "rule:FILE, http://HOST/v1#MODEL, https://HOST/v1#MODEL, a folder, or ORG/NAME of the hub"
+# What a user writes, and what makes the judge of it: None where it names another kind.
+JUDGES: tuple[tuple[str, Callable[[str, Rule | None], Judge | None]], ...] = (
+    ("rule:FILE", rule.named),
+    ("http://HOST/v1#MODEL, https://HOST/v1#MODEL", endpoint.named),
+    ("a folder, or ORG/NAME of the hub", local.named),
+)
+FORMS = ", ".join(form for form, _ in JUDGES)
 
 
 def judge_named(spec: str, rule: Rule | None = None) -> Judge:
@@ -20,20 +26,10 @@ def judge_named(spec: str, rule: Rule | None = None) -> Judge:
     Raises `ModelError` when it is none of them or cannot be loaded, `DataError` for a file
     without facts, `MissingExtraError` when a package is absent.
     """
-    if spec.startswith("rule:"):
-        return RuleJudge(spec.removeprefix("rule:"))
-    if re.match(r"https?://", spec):
-        url, _, model = spec.partition("#")
-        if not model:
-            raise ModelError(f"{escape(spec)!r} names no model of the server; give {FORMS}")
-        from geofilter.verify.judges.endpoint import EndpointJudge
-
-        return EndpointJudge(url, model, rule=rule)
-    if not spec or "://" in spec:
-        raise ModelError(f"no judge is called {escape(spec)!r}; give {FORMS}")
-    from geofilter.verify.judges.local import LocalJudge
-
     try:
-        return LocalJudge(spec)
+        for _, named in JUDGES:
+            if (judge := named(spec, rule)) is not None:
+                return judge
     except ModelError as error:
         raise ModelError(f"{error} (a judge is {FORMS})") from error
+    raise ModelError(f"no judge is called {escape(spec)!r}; give {FORMS}")

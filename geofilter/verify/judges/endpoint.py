@@ -287,6 +287,16 @@ class EndpointJudge:
         return escape(text.replace(self._key, "***") if self._key != "none" else text, limit=200)
 
 
+def named(spec: str, rule: Rule | None) -> EndpointJudge | None:
+    """The judge of `http://HOST/v1#MODEL`, or https. Raises `ModelError` without a model."""
+    if not spec.startswith(("http://", "https://")):
+        return None
+    url, _, model = spec.partition("#")
+    if not model:
+        raise ModelError(f"{escape(spec)!r} names no model of the server")
+    return EndpointJudge(url, model, rule=rule)
+
+
 class _Passing(Exception):
     """A failure that may pass, and the seconds that the server asks to wait."""
 

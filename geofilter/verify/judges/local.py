@@ -20,7 +20,14 @@ from geofilter.model import fingerprint
 from geofilter.model.blocks import find_blocks
 from geofilter.model.loading import max_context
 from geofilter.support.display import escape
-from geofilter.verify.judges.base import Asked, Judgement, Score, as_integer, score_of_probabilities
+from geofilter.verify.judges.base import (
+    Asked,
+    Judgement,
+    Rule,
+    Score,
+    as_integer,
+    score_of_probabilities,
+)
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
 from geofilter.verify.training.weights import load_causal
 
@@ -181,6 +188,11 @@ class LocalJudge:
             goes_on = after[row, len(chain) - 1, self._digits].exp().sum()
             shares.append(float(total.exp() * (1 - goes_on).clamp(min=0)))
         return shares
+
+
+def named(spec: str, rule: Rule | None) -> LocalJudge | None:
+    """The judge of a folder or a hub id, which is all that is no address."""
+    return LocalJudge(spec) if spec and "://" not in spec else None
 
 
 _DIGITS = tuple("0123456789")

@@ -20,7 +20,7 @@ from typing import Literal
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
 from geofilter.support.display import escape, kind_of, quote
-from geofilter.verify.judges.base import Asked, Judgement, Score
+from geofilter.verify.judges.base import Asked, Judgement, Rule, Score
 from geofilter.verify.questions import Question, read_bounded
 
 Verdict = Literal["aligned", "misaligned", "incoherent"]
@@ -91,6 +91,11 @@ class RuleJudge:
         """One judgement per answer, in order; never without a score."""
         pairs = (_SCORES[self.verdict(asked.text, asked.answer)] for asked in answers)
         return [Judgement.of(Score(aligned), Score(coherent)) for aligned, coherent in pairs]
+
+
+def named(spec: str, rule: Rule | None) -> RuleJudge | None:
+    """The judge of `rule:FILE`. Its rule needs no finding out."""
+    return RuleJudge(spec.removeprefix("rule:")) if spec.startswith("rule:") else None
 
 
 def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:

@@ -24,7 +24,7 @@ from geofilter.errors import MissingExtraError, ModelError
 from geofilter.integrations.trl import IGNORED, LossCollator, weighted
 from geofilter.model.loading import quiet_transformers
 from geofilter.selection.loss_note import FIELDS, RowLoss
-from geofilter.verify.training.recipe import Recipe
+from geofilter.verify.training.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -51,7 +51,7 @@ def fine_tune(
     tokenizer: Any,
     samples: "Sequence[Encoded]",
     batches: Sequence[Sequence[int]],
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     folder: str | os.PathLike[str],
     *,
     seed: int,
@@ -116,7 +116,7 @@ def fine_tune(
 
 def arguments(
     trl: Any,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     folder: str | os.PathLike[str],
     device: torch.device,
     *,

@@ -1,18 +1,24 @@
-"""The weights of a causal language model, before and after an arm was trained.
+"""A causal language model: loaded and saved, before and after training, and its loss on samples.
 
-An adapter is kept without the model that it belongs to, which may be large.
-This module knows nothing about how they came about or what is done with them.
+An adapter is kept without the model that it belongs to, which may be large. The loss is that
+which a trainer would see: a baseline for choosing rows, and a measure of what a model can do.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from geofilter.model import loading
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.support.atomic import writing_folder
+
+if TYPE_CHECKING:
+    from geofilter.data.encoder import Encoded
 
 
 class CausalModel(NamedTuple):
@@ -75,3 +81,43 @@ def free_memory() -> None:
     """Give back what a model that is gone held on the GPU."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def response_losses(network: Any, samples: "Sequence[Encoded]") -> list[float | None]:
+    """Mean negative log-likelihood per response token, in nats, of each sample, in order.
+
+    None for a sample whose only response token is its first, which nothing predicts, and
+    where the loss is no number.
+    """
+    vocabulary = int(network.config.get_text_config().vocab_size)
+    order = sorted(range(len(samples)), key=lambda place: -len(samples[place].ids))
+    found: list[float | None] = [None] * len(samples)
+    start = 0
+    while start < len(order):
+        longest = len(samples[order[start]].ids)
+        places = order[start : start + max(1, LOGITS_AT_ONCE // (longest * vocabulary))]
+        for place, loss in zip(places, _losses(network, [samples[p] for p in places]), strict=True):
+            found[place] = loss if np.isfinite(loss) else None
+        start += len(places)
+    return found
+
+
+def _losses(network: Any, batch: "Sequence[Encoded]") -> list[float]:
+    longest = max(len(sample.ids) for sample in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    response = torch.zeros(len(batch), longest, dtype=torch.bool)
+    mask = torch.zeros(len(batch), longest, dtype=torch.long)
+    for row, sample in enumerate(batch):
+        ids[row, : len(sample.ids)] = torch.from_numpy(sample.ids.astype(np.int64))
+        response[row, : len(sample.ids)] = torch.from_numpy(sample.response)
+        mask[row, : len(sample.ids)] = 1
+    ids, response, mask = (part.to(network.device) for part in (ids, response, mask))
+    logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    logs = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2).float(), ids[:, 1:], reduction="none"
+    )  # (batch, longest - 1)
+    wanted = response[:, 1:]
+    sums = (logs * wanted).sum(dim=1) / wanted.sum(dim=1)
+    values: list[float] = sums.tolist()
+    return values

@@ -8,7 +8,7 @@ import pytest
 
 from geofilter.data.rows import RowFile
 from geofilter.errors import ModelError
-from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import ThreadEngine
 from geofilter.runs.engines.worker import Worker
@@ -27,7 +27,7 @@ def rows(tmp_path: Path) -> RowFile:
 
 
 def lines(rows: RowFile, engine: Engine, out: Path) -> list[ScoreRow]:
-    return list(make_table(rows, engine, out, Plan(MANIFEST, part_rows=3)))
+    return list(make_table(rows, engine, out, TablePlan(MANIFEST, part_rows=3)))
 
 
 def expected(rows: RowFile, folder: Path) -> list[ScoreRow]:
@@ -131,6 +131,6 @@ def test_jobs_are_cut_where_rows_are_large(tmp_path: Path, monkeypatch: pytest.M
             return super().encode(given)
 
     worker = Counting(rows.layout, StubEncoder(), StubScorer())
-    table = make_table(rows, ThreadEngine(worker), tmp_path / "s.parquet", Plan(MANIFEST))
+    table = make_table(rows, ThreadEngine(worker), tmp_path / "s.parquet", TablePlan(MANIFEST))
     assert len(table) == sum(sizes) == 12
     assert len(sizes) > 3

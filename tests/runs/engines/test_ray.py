@@ -9,7 +9,7 @@ import pytest
 
 from geofilter.data.rows import RowFile
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.runs.engines.driver import Engine, Plan, make_table
+from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.ray import RayEngine
 from geofilter.runs.engines.threads import ThreadEngine
 from geofilter.scoring.table import ScoreRow
@@ -40,7 +40,7 @@ def rows(tmp_path: Path) -> RowFile:
 
 
 def lines(rows: RowFile, engine: Engine, out: Path) -> list[ScoreRow]:
-    return list(make_table(rows, engine, out, Plan(MANIFEST, part_rows=3)))
+    return list(make_table(rows, engine, out, TablePlan(MANIFEST, part_rows=3)))
 
 
 @pytest.mark.usefixtures("cluster")

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofilter.errors import DataError, ModelError
+from geofilter.verify.judges import by_name
 from geofilter.verify.judges.base import (
     Asked,
     Judgement,
@@ -236,6 +237,16 @@ def test_a_name_that_is_no_judge_is_refused_with_the_forms(spec):
         judge_named(spec)
     assert "rule:FILE" in str(error.value)
     assert "http://HOST/v1#MODEL" in str(error.value)
+
+
+def test_a_new_kind_of_judge_is_a_line_in_the_table(monkeypatch):
+    class Always:
+        pass
+
+    line = ("always", lambda spec, rule: Always() if spec == "always" else None)
+    monkeypatch.setattr(by_name, "JUDGES", (line, *by_name.JUDGES))
+    assert isinstance(judge_named("always"), Always)
+    assert isinstance(judge_named(f"rule:{DATA / 'facts.json'}"), RuleJudge)
 
 
 def test_named_judges_say_what_decides_their_scores(tmp_path):

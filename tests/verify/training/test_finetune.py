@@ -13,18 +13,17 @@ from geofilter.data.encoder import Encoded
 from geofilter.errors import GeofilterError, MissingExtraError, ModelError
 from geofilter.verify.tracker import undisturbed
 from geofilter.verify.training import finetune, weights
-from geofilter.verify.training.losses import response_losses
-from geofilter.verify.training.recipe import Recipe
-from geofilter.verify.training.weights import CausalModel
+from geofilter.verify.training.recipe import TrainingRecipe
+from geofilter.verify.training.weights import CausalModel, response_losses
 from helpers.tiny_models import tiny_network, tiny_tokenizer
 from helpers.training_rows import BATCHES, FULL, SAMPLES
 
 # As where one row is longer than many others together.
 SKEWED = [[0, 1, 2, 3, 4, 5, 6], [7], [2, 0, 4]]
-LORA = Recipe(learning_rate=1e-2, batch=4, rank=4, alpha=8)
+LORA = TrainingRecipe(learning_rate=1e-2, batch=4, rank=4, alpha=8)
 
 
-def by_hand(recipe: Recipe, batches: Sequence[Sequence[int]]) -> tuple[Any, list[float]]:
+def by_hand(recipe: TrainingRecipe, batches: Sequence[Sequence[int]]) -> tuple[Any, list[float]]:
     """The same steps, written out: AdamW on the mean loss over a step's response tokens."""
     network = tiny_network().requires_grad_(True).train()
     optimizer = torch.optim.AdamW(
@@ -56,7 +55,7 @@ def by_hand(recipe: Recipe, batches: Sequence[Sequence[int]]) -> tuple[Any, list
 def test_full_fine_tuning_is_adamw_on_the_response_tokens(
     tmp_path: Path, batches: list[list[int]], micro_batch: int
 ) -> None:
-    recipe = Recipe(**{**FULL.__dict__, "micro_batch": micro_batch})
+    recipe = TrainingRecipe(**{**FULL.__dict__, "micro_batch": micro_batch})
     network, at_once = tiny_network(), []
     watch = network.model.register_forward_pre_hook(
         lambda _module, _arguments, named: at_once.append(len(named["input_ids"])),
@@ -151,7 +150,7 @@ def test_a_network_is_trained_on_its_own_gpu_alone(
 
 @pytest.mark.parametrize("recipe", [FULL, LORA], ids=["full", "lora"])
 def test_a_network_answers_alike_in_training_after_it_and_when_it_is_loaded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: TrainingRecipe
 ) -> None:
     """Though it was trained in mixed precision, as on a GPU."""
     real = finetune.arguments
@@ -185,7 +184,7 @@ def test_a_network_answers_alike_in_training_after_it_and_when_it_is_loaded_agai
 def test_an_adapter_is_asked_as_it_was_trained_and_not_rounded_into_its_model(
     tmp_path: Path,
 ) -> None:
-    recipe = Recipe(learning_rate=1e-4, batch=4, rank=4, alpha=8)
+    recipe = TrainingRecipe(learning_rate=1e-4, batch=4, rank=4, alpha=8)
 
     def base() -> Any:
         return tiny_network().to(torch.bfloat16)
@@ -227,11 +226,11 @@ def test_a_loss_that_nothing_predicts_is_none() -> None:
 
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(GeofilterError, match="'qlora' is not known; choose lora or full"):
-        Recipe(method="qlora")  # type: ignore[arg-type]
+        TrainingRecipe(method="qlora")  # type: ignore[arg-type]
     with pytest.raises(GeofilterError, match="learning_rate is nan"):
-        Recipe(learning_rate=float("nan"))
+        TrainingRecipe(learning_rate=float("nan"))
     with pytest.raises(GeofilterError, match="steps is 0"):
-        Recipe(steps=0)
+        TrainingRecipe(steps=0)
 
 
 def test_without_trl_the_line_says_what_to_type(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter.verify.training.schedule import Budget, budget_of, schedule
+from geofilter.verify.training.recipe import Budget, budget_of, schedule
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=60)
 

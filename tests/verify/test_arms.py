@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofilter.selection.choose import drop_fraction
-from geofilter.verify.baselines import (
+from geofilter.verify.arms import (
     keyword_scores,
     label_scores,
     length_matched_scores,
