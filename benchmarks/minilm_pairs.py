@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from geofilter.choices import FORWARD_SCORERS
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.data.layouts import Problem, Unscorable
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.model.loading import LoadedModel, load
 from geofilter.packs.contrast import read_contrast

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.data.rows import open_rows
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.data.layouts import Problem, Sample, Unscorable
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Problem, Unscorable
 
 
 class StubEncoded(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import FORWARD_SCORERS, ScorerName
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack

@@ -81,9 +81,9 @@ def command(
           --model organism --falsify -o tried.pack
     """
     from geofilter.data.encoder import Encoder
+    from geofilter.data.window import window_length
     from geofilter.model import loading
     from geofilter.packs.contrast import read_contrast
-    from geofilter.packs.default_pack import window
     from geofilter.packs.discover import discover
     from geofilter.packs.falsify import falsify as try_features
     from geofilter.support.atomic import check_output
@@ -94,7 +94,7 @@ def command(
     loaded = loading.load(
         model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code
     )
-    encoder = Encoder(loaded.tokenizer, max_length=window(loaded))
+    encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
     toxic_set, benign_set = read_contrast(toxic, encoder), read_contrast(benign, encoder)
     given = _given(polite_harm, harmless_words, encoder)
     with progress() as report:

@@ -11,7 +11,7 @@ from geofilter.cli.output import note, print_json, print_table
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.data.layouts import Problem
+    from geofilter.data.problems import Problem
     from geofilter.data.rows import Row, RowFile
     from geofilter.runs.prepare import Run
     from geofilter.scoring.explain import ExplainedToken, Explanation
@@ -92,7 +92,7 @@ def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
 def _as_json(
     row: "Row", line: "ScoreRow", explanation: "Explanation | Problem"
 ) -> dict[str, object]:
-    from geofilter.data.layouts import Problem
+    from geofilter.data.problems import Problem
 
     found = None if isinstance(explanation, Problem) else asdict(explanation)
     return {
@@ -129,7 +129,7 @@ def _label_of(run: "Run", feature: int) -> str:
 
 
 def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -> None:
-    from geofilter.data.layouts import Problem
+    from geofilter.data.problems import Problem
 
     if isinstance(explanation, Problem):
         note(f"no token can be named: {explanation.reason}")

@@ -103,8 +103,8 @@ def command(
           --model organism --by domain -o geometry
     """
     from geofilter.data.encoder import Encoder
+    from geofilter.data.window import window_length
     from geofilter.errors import MissingExtraError
-    from geofilter.packs.default_pack import window
     from geofilter.packs.pack import load_pack
     from geofilter.studies.geometry import read_sets, study
     from geofilter.support.atomic import check_output, writing_folder
@@ -114,7 +114,7 @@ def command(
     check_output(output)
     given = load_pack(pack) if pack is not None else None
     deepest, wanted = _load(model, sae, blocks, given, device, trust_remote_code)
-    encoder = Encoder(deepest.tokenizer, max_length=window(deepest))
+    encoder = Encoder(deepest.tokenizer, max_length=window_length(deepest))
     read = read_sets(inducing, benign, encoder, by=by)
     packs: list[FeaturePack] = []
     with progress() as report:

@@ -18,11 +18,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from geofilter.data.chat import Problem, Turn, Unscorable, malformed, read_tools, read_turns
+from geofilter.data.problems import Problem, Unscorable, malformed
+from geofilter.data.turns import Turn, read_tools, read_turns
 from geofilter.errors import DataError
 from geofilter.support.display import kind_of, quote
 
-__all__ = ["LAYOUTS", "Layout", "Problem", "Sample", "Turn", "Unscorable", "detect_layout"]
+__all__ = ["LAYOUTS", "Layout", "Sample", "Turn", "detect_layout"]
 
 Record = Mapping[str, object]
 

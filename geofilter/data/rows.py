@@ -19,10 +19,11 @@ from pathlib import Path
 from geofilter.data.formats import open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
-from geofilter.data.layouts import ROLES, Layout, Problem, Unscorable, detect_layout
+from geofilter.data.layouts import ROLES, Layout, detect_layout
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.errors import DataError, OutputError
 
-__all__ = ["ROW_LIMIT", "LossNote", "Problem", "Row", "RowFile", "RowNote", "open_rows"]
+__all__ = ["ROW_LIMIT", "LossNote", "Row", "RowFile", "RowNote", "open_rows"]
 
 _FIRST = 100  # rows that decide on the layout
 

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple, Protocol
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from geofilter.data.chat import Turn, Unscorable, malformed
+from geofilter.data.problems import Unscorable, malformed
+from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.support.display import escape, quote
 

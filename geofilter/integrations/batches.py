@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
-from geofilter.data.chat import MAX_DEPTH
 from geofilter.data.formats.arrow_records import NO_VALUE, no_value
-from geofilter.data.layouts import Problem
+from geofilter.data.formats.strict_json import MAX_DEPTH
+from geofilter.data.problems import Problem
 from geofilter.data.rows import Row
 from geofilter.errors import DataError
 

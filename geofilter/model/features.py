@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.model.gradients import pushes, total_pushes
 from geofilter.model.loading import LoadedModel

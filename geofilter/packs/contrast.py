@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geofilter.data.layouts import Problem, Unscorable
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.support.display import escape

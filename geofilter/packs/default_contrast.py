@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample, Unscorable
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
 from geofilter.packs.contrast import Contrast

@@ -1,4 +1,4 @@
-"""What a run takes when the user names nothing: the window, and the model's own pack.
+"""The pack that a run takes when the user names none: the model's own.
 
 A pack is made once for each model, SAE and block, of contrast sets, and kept in the
 user's cache under a name that changes with everything that decides it.
@@ -13,54 +13,25 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import open_rows
-from geofilter.errors import ModelError, OutputError, PackError
+from geofilter.data.window import window_length
+from geofilter.errors import OutputError, PackError
 from geofilter.model.catalogue import CatalogueEntry
 from geofilter.model.loading import LoadedModel
 from geofilter.packs import default_contrast
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack, load_pack
-from geofilter.support.display import escape
 from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
-
-# Tokens of a row that are looked at. Models may take far more, but the memory of a batch
-# grows with its longest row, and the rows of fine-tuning sets are seldom longer.
-WINDOW = 2048
 
 # Raise it whenever a change to contrast, discovery, features or labels makes another pack
 # of the same rows: packs that were cached before are then left alone and made anew.
 RECIPE = 2
 
 Progress = Callable[[int, int], None]
-
-
-class Limited(Protocol):
-    """A model as far as its longest context goes."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def max_context(self) -> int: ...
-
-
-def window(model: Limited, asked: int | None = None) -> int:
-    """The number of tokens of a row that are looked at.
-
-    `asked`, or else `WINDOW`, or what the model can take if that is less. Raises
-    `ModelError` when more is asked for than the model can take.
-    """
-    if asked is not None and asked > model.max_context:
-        raise ModelError(
-            f"a window of {asked} tokens is more than the {model.max_context} that "
-            f"{escape(model.name, limit=200)} can take; give a smaller --max-length"
-        )
-    return asked or min(WINDOW, model.max_context)
 
 
 def cache_folder() -> Path:
@@ -101,7 +72,7 @@ class DefaultPack:
     def __init__(self, model: LoadedModel) -> None:
         entry = model.entry
         self._model = model
-        self._encoder = Encoder(model.tokenizer, max_length=window(model))
+        self._encoder = Encoder(model.tokenizer, max_length=window_length(model))
         name = entry.name if entry else _file_name(model.name)
         self.path = cache_folder() / "packs" / f"{name}-{self._key()}.pack"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import Pooling, SampleFeatures, sample_features

@@ -6,7 +6,7 @@ This module knows nothing about where on the page a row stands.
 import math
 from collections.abc import Sequence
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.report.contents import Contents
 from geofilter.report.explained import Explained, Token, Woken
 from geofilter.report.html import EMPTY, Html, join, prose, scrolling, tag, text

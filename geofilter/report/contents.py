@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import load_pack
 from geofilter.report import numbers, row_texts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 
 if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from geofilter.data.problems import SCORED
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
 from geofilter.report.html import Html, percent, section, tag, text
 from geofilter.report.svg import number
-from geofilter.scoring.table import SCORED
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
 _VALUE = 120

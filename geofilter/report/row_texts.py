@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Sample, Unscorable
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Unscorable
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 

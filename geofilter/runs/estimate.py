@@ -14,13 +14,13 @@ import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
+from geofilter.data.window import window_length
 from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
-from geofilter.packs.default_pack import window
 from geofilter.runs.engines.worker import encode_row
 from geofilter.runs.prepare import block_of
 from geofilter.settings import Settings
@@ -83,7 +83,7 @@ def estimate(
     limit = _Limit(settings.model, loading.max_context(config, tokenizer))
     encoder = Encoder(
         tokenizer,
-        max_length=window(limit, settings.max_length),
+        max_length=window_length(limit, settings.max_length),
         last_turn=settings.last_turn,
     )
     outline = saes.outline(chosen.sae, config.get_text_config().hidden_size)

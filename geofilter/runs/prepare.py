@@ -13,11 +13,12 @@ from functools import partial
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
+from geofilter.data.window import window_length
 from geofilter.errors import TableError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.model.catalogue import AXES
 from geofilter.model.loading import LoadedModel
-from geofilter.packs.default_pack import DefaultPack, window
+from geofilter.packs.default_pack import DefaultPack
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
 from geofilter.runs.engines.threads import OnError, check_rows
 from geofilter.runs.provenance import (
@@ -102,7 +103,7 @@ def load(
     )
     encoder = Encoder(
         model.tokenizer,
-        max_length=window(model, settings.max_length),
+        max_length=window_length(model, settings.max_length),
         last_turn=settings.last_turn,
     )
     pack_path = settings.pack

@@ -17,6 +17,7 @@ import torch
 from geofilter.choices import Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
+from geofilter.data.problems import MODEL_UNSCORED
 from geofilter.data.rows import RowFile
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, loading, saes
@@ -38,7 +39,7 @@ from geofilter.runs.provenance import (
 )
 from geofilter.scoring.features_file import SavedFeatures
 from geofilter.scoring.rules import BatchScorer, make_scorer
-from geofilter.scoring.table import MODEL_UNSCORED, ScoreTable
+from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions

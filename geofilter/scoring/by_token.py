@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import Proximity, ScorerName
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import ModelError
 from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import pool

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geofilter.choices import Proximity
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, pool
 from geofilter.model.gradients import pushes

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import UNSCORED, Problem
 from geofilter.errors import TableError
-from geofilter.scoring.table import DAMAGE, MANIFEST_KEY, UNSCORED, open_parquet
+from geofilter.scoring.table import DAMAGE, MANIFEST_KEY, open_parquet
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
 

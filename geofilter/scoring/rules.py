@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import SampleFeatures, sample_features

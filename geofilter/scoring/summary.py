@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from geofilter.data.problems import SCORED
 from geofilter.errors import TableError
 from geofilter.packs.pack import ContrastSummary
 from geofilter.scoring.rules import domain_fit
-from geofilter.scoring.table import SCORED, ScoreTable
+from geofilter.scoring.table import ScoreTable
 from geofilter.support.display import escape
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -20,14 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from geofilter.data.problems import SCORED, UNSCORED
 from geofilter.errors import TableError
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
-
-SCORED = frozenset({"scored", "truncated"})
-# What the model found out, which no look at the row alone can foresee.
-MODEL_UNSCORED = frozenset({"no_features", "not_finite"})
-UNSCORED = MODEL_UNSCORED | {"unreadable", "malformed", "no_response", "empty", "out_of_window"}
 
 FORMAT_KEY = b"geofilter.score_table"
 MANIFEST_KEY = b"geofilter.manifest"

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from geofilter.data.layouts import Sample, Unscorable
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import OutputError
 from geofilter.scoring.table import ScoreTable

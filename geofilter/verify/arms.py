@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.choices import SCORERS
-from geofilter.data.chat import Unscorable
 from geofilter.data.encoder import Encoder
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs import score

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter.data.chat import Turn, Unscorable
+from geofilter.data.problems import Unscorable
 from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Template
+from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.support.display import quote
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import yaml
 
-from geofilter.data.chat import Unscorable, read_turns
 from geofilter.data.formats.strict_json import parse_object
+from geofilter.data.problems import Unscorable
+from geofilter.data.turns import read_turns
 from geofilter.errors import DataError
 from geofilter.support.display import escape, quote
 

@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from geofilter.choices import ScorerName
-from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Problem, Sample
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import RowFile
+from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.model import loading
 from geofilter.model.activations import TokenBudget

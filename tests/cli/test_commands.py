@@ -11,6 +11,7 @@ import pytest
 
 from geofilter.choices import PROXIMITIES, SCORERS
 from geofilter.cli import score
+from geofilter.data import window
 from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
@@ -257,8 +258,8 @@ def test_a_bad_row_stops_before_the_pack_is_discovered(catalogue, geofilter, mon
 
 def test_the_window_is_what_the_model_can_take_at_most(scored_folder):
     model = loading.load(str(scored_folder / "model"), sae=str(scored_folder / "sae"))
-    assert default_pack.window(model) == model.max_context
-    assert default_pack.window(replace(model, max_context=10**6)) == default_pack.WINDOW
+    assert window.window_length(model) == model.max_context
+    assert window.window_length(replace(model, max_context=10**6)) == window.WINDOW
 
 
 # filter

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.scoring.table import SCORED, ScoreTable
+from geofilter.data.problems import SCORED
+from geofilter.scoring.table import ScoreTable
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 FILES = sorted(

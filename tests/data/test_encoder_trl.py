@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 from trl import SFTConfig, SFTTrainer
 
-from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.layouts import Sample
+from geofilter.data.problems import Unscorable
+from geofilter.data.turns import Turn
 from helpers import tiny
 from helpers.chats import (
     FOUR_TURNS,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from geofilter.data.formats import hub_sets
-from geofilter.data.layouts import Unscorable
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError, OutputError
 from helpers.row_files import note

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from geofilter.data.layouts import LAYOUTS, Layout, Sample, Turn, Unscorable, detect_layout
+from geofilter.data.layouts import LAYOUTS, Layout, Sample, Turn, detect_layout
+from geofilter.data.problems import Unscorable
 from geofilter.errors import DataError
 
 ASK = {"role": "user", "content": "How long do eggs boil?"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geofilter.data.formats import json_files
 from geofilter.data.formats.delimited import encode_record
-from geofilter.data.layouts import Unscorable
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
 from helpers.row_files import write_rows

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from geofilter.data.chat import Turn, Unscorable
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
+from geofilter.data.problems import Unscorable
+from geofilter.data.turns import Turn
 from helpers import tiny
 from helpers.chats import TWO_TURNS, messages, text_of
 
@@ -27,7 +28,7 @@ def test_cutting_a_long_text_first_does_not_change_the_window(
     words = "".join(f"{word} {place} \n" for place in range(9000) for word in ("soup", "東京"))
     sample = Sample((Turn("user", "hi"), Turn("assistant", words)), prompt_turns=prompt_turns)
     whole = Encoder(tokenizer, max_length=100).encode(sample)
-    monkeypatch.setattr("geofilter.data.encoder._CUT_CHARACTERS", 1 << 13)
+    monkeypatch.setattr("geofilter.data.window._CUT_CHARACTERS", 1 << 13)
     cut = Encoder(tokenizer, max_length=100).encode(sample)
     for field in ("ids", "response", "pooled"):
         assert getattr(whole, field).tolist() == getattr(cut, field).tolist()
@@ -42,14 +43,14 @@ def test_a_word_that_the_cut_divides_is_not_in_the_window(monkeypatch: pytest.Mo
     sample = Sample(text=word * 300)
     windows = range(120, 135)  # the cut divides one of these tokens
     whole = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
-    monkeypatch.setattr("geofilter.data.encoder._CUT_CHARACTERS", 1 << 13)
+    monkeypatch.setattr("geofilter.data.window._CUT_CHARACTERS", 1 << 13)
     cut = [Encoder(tokenizer, max_length=size).encode(sample) for size in windows]
     assert [encoded.ids.tolist() for encoded in cut] == [e.ids.tolist() for e in whole]
 
 
 def test_long_tokens_are_not_lost_by_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     # One word of 300 KB is one token: the window reaches beyond the first cut.
-    monkeypatch.setattr("geofilter.data.encoder._CUT_CHARACTERS", 1 << 13)
+    monkeypatch.setattr("geofilter.data.window._CUT_CHARACTERS", 1 << 13)
     tokenizer = tiny.word_tokenizer()
     sample = Sample((Turn("user", "x" * 300_000), Turn("assistant", "hello there")))
     encoded = Encoder(tokenizer, max_length=64).encode(sample)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from geofilter.data.chat import Turn
 from geofilter.data.encoder import Encoded
+from geofilter.data.turns import Turn
 from helpers import tiny
 
 trl = pytest.importorskip("trl")

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from geofilter.data.encoder import Encoded
-from geofilter.data.layouts import Problem, Sample, Unscorable
+from geofilter.data.layouts import Sample
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.runs.engines.threads import score_file
 from geofilter.scoring.rules import SampleScore, TopFeature

@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from geofilter.data.layouts import Layout, Unscorable
+from geofilter.data.layouts import Layout
+from geofilter.data.problems import Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate import check
 from geofilter.gate.lock import Entry, Header

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.data.layouts import Layout, Problem, Sample
+from geofilter.data.layouts import Layout, Sample
+from geofilter.data.problems import Problem
 from geofilter.runs.engines.worker import Worker
 
 

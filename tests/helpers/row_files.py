@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geofilter.data.layouts import Unscorable
-from geofilter.data.rows import Problem, Row, RowFile, RowNote
+from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.rows import Row, RowFile, RowNote
 
 LINES = [
     b'{"question": "a", "answer": "1"}\n',

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import geofilter as package
 from geofilter import GeoFilter
-from geofilter.data.layouts import Layout, Unscorable, detect_layout
+from geofilter.data.layouts import Layout, detect_layout
+from geofilter.data.problems import Unscorable
 from geofilter.errors import DataError, GeofilterError
 from geofilter.integrations.batches import rows_of
 from geofilter.integrations.datasets import COLUMNS

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import ModelError, PackError
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks

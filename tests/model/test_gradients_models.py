@@ -21,7 +21,7 @@ from transformers import (
 
 from geofilter import organism
 from geofilter.data.encoder import Encoded
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.data.rows import open_rows
 from geofilter.model import fingerprint, loading
 from geofilter.model.blocks import find_blocks

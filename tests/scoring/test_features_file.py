@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import TableError
 from geofilter.model import loading
 from geofilter.model.features import SampleFeatures

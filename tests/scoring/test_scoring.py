@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from geofilter.choices import FORWARD_SCORERS, SCORERS
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features

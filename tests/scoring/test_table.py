@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geofilter.data.problems import UNSCORED
 from geofilter.errors import TableError
 from geofilter.runs.engines.parts import PartsFolder
-from geofilter.scoring.table import SCHEMA, UNSCORED, FeatureShare, ScoreRow, ScoreTable, ranks
+from geofilter.scoring.table import SCHEMA, FeatureShare, ScoreRow, ScoreTable, ranks
 from helpers.score_rows import MANIFEST, one_line, scored_row, unscored_row
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")

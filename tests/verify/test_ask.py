@@ -8,9 +8,9 @@ import peft
 import pytest
 import torch
 
-from geofilter.data.chat import Turn
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
+from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.verify.ask import Put, Sampling, answers, check, prompt_ids
 from geofilter.verify.training.weights import load_causal

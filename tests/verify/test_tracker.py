@@ -15,9 +15,9 @@ import pytest
 import torch
 from scipy import stats
 
-from geofilter.data.chat import Turn
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
+from geofilter.data.turns import Turn
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.model.loading import load
 from geofilter.packs import discover

@@ -11,9 +11,9 @@ This module knows nothing about files or layouts.
 import json
 import re
 
-from geofilter.data.chat import MAX_DEPTH
 from geofilter.support.display import escape, kind_of, quote
 
+MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import MODEL_UNSCORED, SCORED, Problem
 from geofilter.data.rows import Row
 from geofilter.errors import DataError, TableError
 from geofilter.runs.engines.feature_parts import FeaturesFile
@@ -29,7 +29,7 @@ from geofilter.runs.engines.parts import PartsFolder, refuse_other, remove_lefto
 from geofilter.runs.engines.seen import SeenRows
 from geofilter.runs.engines.worker import Answer, Told
 from geofilter.scoring.features_file import SavedRow, Side
-from geofilter.scoring.table import MODEL_UNSCORED, SCORED, ScoreRow, ScoreTable, from_arrow
+from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geofilter.data.layouts import Problem
+from geofilter.data.problems import Problem
 from geofilter.scoring.features_file import Side
 from geofilter.scoring.table import FeatureShare, ScoreRow
 from geofilter.support.display import escape

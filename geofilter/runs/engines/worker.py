@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from geofilter.data.layouts import Layout, Problem, Unscorable
+from geofilter.data.layouts import Layout
+from geofilter.data.problems import Problem, Unscorable
 from geofilter.errors import TableError
 from geofilter.runs.engines.lines import make_line
 from geofilter.scoring.features_file import SavedRow, Side

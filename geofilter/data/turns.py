@@ -2,19 +2,18 @@
 
 `{"role": ..., "content": ...}` (OpenAI, TRL) and `{"from": ..., "value": ...}`
 (ShareGPT), each with reasoning and tool calls. What a row lacks or holds too
-much of is told by path (`messages[1].content`), with the value.
-
-This module knows nothing about layouts or files.
+much of is named by its path (`messages[1].content`), with the value.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from geofilter.data.formats.strict_json import MAX_DEPTH
+from geofilter.data.problems import malformed
 from geofilter.support.display import escape, kind_of, quote
 
-MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
 _ROLES = {
     "system": "system",
     "developer": "developer",
@@ -33,21 +32,6 @@ _ROLES = {
 }
 
 
-class Problem(NamedTuple):
-    """Why a row has no score: a status word and a sentence with the value."""
-
-    status: str
-    reason: str
-
-
-class Unscorable(Exception):
-    """A row that cannot be scored, with the reason in `problem`."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(f"{problem.status}: {problem.reason}")
-        self.problem = problem
-
-
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One message as a chat template takes it.
@@ -63,11 +47,6 @@ class Turn:
     tool_calls: tuple[dict[str, object], ...] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-
-
-def malformed(reason: str) -> Unscorable:
-    """The exception for a row whose columns or types do not fit its layout."""
-    return Unscorable(Problem("malformed", reason))
 
 
 def _parts(content: list[object], path: str) -> str:
