@@ -27,7 +27,7 @@ from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
-from geofilter.studies.geometry import (
+from geofilter.studies.closeness import (
     Comparison,
     Effects,
     RowSets,

@@ -1,26 +1,18 @@
 """`geofilter geometry`: how near the features of inducing rows lie to toxic ones."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.choices import PROXIMITIES
 from geofilter.cli.options import device_option, json_option, model_option, sae_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress
+from geofilter.settings import PROXIMITIES, Settings
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from geofilter.cli.output import Report
-    from geofilter.data.encoder import Encoder
-    from geofilter.model.loading import LoadedModel
-    from geofilter.packs.pack import FeaturePack
     from geofilter.stats.permutation import RankTrend
-    from geofilter.studies.geometry import Closeness, Comparison, ReadSets, Study
-    from geofilter.support.charts import Panel
+    from geofilter.studies.closeness import Comparison, Study
 
 
 def _numbers(
@@ -102,228 +94,36 @@ def command(
       geofilter geometry --inducing bad-advice.jsonl --benign good-advice.jsonl \\
           --model organism --by domain -o geometry
     """
-    from geofilter.data.encoder import Encoder
-    from geofilter.data.window import window_length
-    from geofilter.errors import MissingExtraError
-    from geofilter.packs.pack import load_pack
-    from geofilter.studies.geometry import read_sets, study
-    from geofilter.support.atomic import check_output, writing_folder
+    from geofilter.studies.geometry import geometry
 
     if toxic is not None and pack is not None:
         raise click.UsageError("give either --toxic or --pack, not both")
-    check_output(output)
-    given = load_pack(pack) if pack is not None else None
-    deepest, wanted = _load(model, sae, blocks, given, device, trust_remote_code)
-    encoder = Encoder(deepest.tokenizer, max_length=window_length(deepest))
-    read = read_sets(inducing, benign, encoder, by=by)
-    packs: list[FeaturePack] = []
+    if pack is None and sae is not None and blocks is not None and len(blocks) > 1:
+        raise click.UsageError("an SAE reads one block; leave out --sae or give one of --blocks")
+    settings = Settings(
+        model, sae=sae, pack=pack, device=device, trust_remote_code=trust_remote_code
+    )
     with progress() as report:
-        source = _pack_source(given, toxic, benign, encoder, report)
-
-        def pack_of(model: "LoadedModel") -> "FeaturePack":
-            packs.append(source(model))
-            return packs[-1]
-
-        found = study(
-            _at_blocks(deepest, wanted),
-            read.sets,
-            pack_of,
+        found = geometry(
+            settings,
+            inducing,
+            benign,
+            output,
+            toxic=toxic,
+            blocks=blocks,
+            by=by,
             top_k=top_k,
             permutations=permutations,
-            progress=lambda block, done, of: report(f"block {block}", done, of),
+            progress=report,
         )
-    chosen = {"by": by, "top_k": top_k, "permutations": permutations, "pack": pack, "toxic": toxic}
-    summary = _summary(found, read, deepest, chosen)
-    missing: MissingExtraError | None = None
-    with writing_folder(output) as folder:
-        (folder / "geometry.json").write_text(
-            json.dumps(summary, indent=1, allow_nan=False) + "\n", "ascii"
-        )
-        try:
-            _plot(found, folder / "geometry")
-        except MissingExtraError as error:
-            missing = error
-    _notes(deepest, read, packs)
-    if as_json:
-        print_json(summary)
-    else:
-        _print(found, output, by)
-    if missing is not None:
-        raise missing
-
-
-def _notes(model: "LoadedModel", read: "ReadSets", packs: "Sequence[FeaturePack]") -> None:
-    from geofilter.scoring.rules import domain_fit
-
-    for line in model.notes:
+    for line in found.notes:
         note(escape(line, limit=None))
-    for side, count in read.without_domain.items():
-        if count:
-            note(f"{count:,} {side} rows have no value in the column of --by and were not used")
-    samples = [row for one in read.sets for row in (*one.inducing.samples, *one.benign.samples)]
-    unknown = [row.unknown_share for row in samples]
-    if strange := domain_fit(unknown, [], packs[0].contrast, figures="figures"):
-        note(f"warning: {strange}")
-    benign = {one.benign.sha256 for one in read.sets}
-    if any(pack.made_from("benign") in benign for pack in packs):
-        note(
-            "the toxic features were chosen against the same benign rows, which alone brings "
-            "inducing features nearer to them; a --pack of other benign rows does not"
-        )
-
-
-def _load(
-    model: str,
-    sae: str | None,
-    blocks: tuple[int, ...] | None,
-    pack: "FeaturePack | None",
-    device: str,
-    trust_remote_code: bool,
-) -> "tuple[LoadedModel, Sequence[int]]":
-    """The model as deep as it is needed, and the blocks to read it at."""
-    from geofilter.model import loading
-
-    if pack is not None:
-        if blocks not in (None, (pack.block,)):
-            raise click.UsageError(f"the pack is for block {pack.block} only; leave out --blocks")
-        blocks = (pack.block,)
-    if sae is not None and blocks is not None and len(blocks) > 1:
-        raise click.UsageError("an SAE reads one block; leave out --sae or give one of --blocks")
-    entry = loading.CATALOGUE.get(model)
-    if blocks is None and entry is not None and sae is None:
-        blocks = tuple(sorted(entry.sae))
-    if entry is not None and sae is None:
-        for block in blocks or ():
-            loading.choose(model, None, block, device, None)  # refuses a block without an SAE
-    loaded = loading.load(
-        model,
-        sae=sae,
-        block=max(blocks) if blocks else None,
-        device=device,
-        trust_remote_code=trust_remote_code,
-    )
-    return loaded, blocks or (loaded.block,)
-
-
-def _at_blocks(deepest: "LoadedModel", blocks: "Sequence[int]") -> "Iterator[LoadedModel]":
-    from geofilter.model.loading import at_block
-
-    for block in blocks:
-        yield at_block(deepest, block)
-
-
-def _pack_source(
-    given: "FeaturePack | None",
-    toxic: str | None,
-    benign: str,
-    encoder: "Encoder",
-    report: "Report",
-) -> "Callable[[LoadedModel], FeaturePack]":
-    """What gives the toxic features of a block: the pack, the toxic rows, or the default sets."""
-    from geofilter.packs.contrast import read_contrast
-    from geofilter.packs.default_pack import DefaultPack
-    from geofilter.packs.discover import discover
-
-    sets = [read_contrast(place, encoder) for place in (toxic, benign)] if toxic else None
-
-    def pack_of(model: "LoadedModel") -> "FeaturePack":
-        if given is not None:
-            given.verify(model)
-            return given
-
-        def told(done: int, of: int) -> None:
-            report(f"discover at block {model.block}", done, of)
-
-        if sets is not None:
-            return discover(model, *sets, progress=told).pack
-        default = DefaultPack(model)
-        return default.cached() or default.make(told)
-
-    return pack_of
-
-
-# -- what is told -------------------------------------------------------------------
-
-
-def _summary(
-    found: "Study", read: "ReadSets", model: "LoadedModel", chosen: Mapping[str, object]
-) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from geofilter.support.manifest import library_versions
-
-    return {
-        "model": model.name,
-        "revision": model.revision,
-        **chosen,
-        "sets": [
-            {
-                "domain": one.domain,
-                "inducing": one.inducing.describe(),
-                "benign": one.benign.describe(),
-            }
-            for one in read.sets
-        ],
-        "without_domain": dict(read.without_domain),
-        "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
-        "comparisons": [_comparison(one) for one in found.comparisons],
-        "left_out": [asdict(one) for one in found.left_out],
-        "block_trend": {form: asdict(trend) for form, trend in found.trend.items()},
-    }
-
-
-def _comparison(one: "Comparison") -> dict[str, object]:
-    return {
-        "block": one.block,
-        "domain": one.domain,
-        "rows": dict(one.rows),
-        "features": {side: ids.tolist() for side, ids in one.features.items()},
-        "shared": dict(one.shared),
-        "unconfirmed": dict(one.unconfirmed),
-        **{form: _closeness(closeness) for form, closeness in one.closeness.items()},
-    }
-
-
-def _closeness(one: "Closeness") -> dict[str, object]:
-    sides = {"inducing": one.inducing, "other": one.other}
-    return {
-        **{side: float(values.mean()) for side, values in sides.items()},
-        "effect_size": one.effect_size,
-        "effect_interval": [one.effect_low, one.effect_high],
-        "p": one.p,
-        "p_holm": one.p_holm,
-        "proximity": {side: values.round(6).tolist() for side, values in sides.items()},
-    }
-
-
-def _plot(found: "Study", path: "Path") -> None:
-    from geofilter.support import charts
-
-    title = "Proximity of features to toxic features: mean (mark), 25-75 %, 5-95 % of features"
-    charts.save(path, charts.distributions(_panels(found), title=title))
-
-
-def _panels(found: "Study") -> "list[Panel]":
-    from geofilter.support.charts import Panel
-
-    domains = dict.fromkeys(one.domain for one in found.comparisons)
-    return [
-        Panel(
-            "all rows" if domain is None else domain,
-            "block",
-            "mean cosine to all" if form == "mean" else "cosine to the nearest",
-            {
-                str(one.block): {
-                    "inducing": one.closeness[form].inducing,
-                    "other": one.closeness[form].other,
-                }
-                for one in found.comparisons
-                if one.domain == domain
-            },
-        )
-        for domain in domains
-        for form in PROXIMITIES
-    ]
+    if as_json:
+        print_json(found.record)
+    else:
+        _print(found.study, output, by)
+    if found.not_drawn is not None:
+        raise found.not_drawn
 
 
 def _print(found: "Study", output: str, by: str | None) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geofilter.choices import PROXIMITIES
-from geofilter.cli import geometry as command
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.settings import PROXIMITIES, Settings
+from geofilter.studies import geometry
 from helpers.cli_folder import write_rows
 from helpers.tiny_models import save_sae
 
@@ -139,7 +139,7 @@ def test_every_block_of_the_catalogue_is_compared_unless_some_are_named(monkeypa
         "geofilter.model.loading.load", lambda *_, **how: asked.append(how["block"])
     )
     for blocks in (None, (0, 2)):
-        _, found = command._load("organism", None, blocks, None, "cpu", False)
+        _, found = geometry.load(Settings("organism", device="cpu"), blocks, None)
         assert found == (blocks or tuple(CATALOGUE["organism"].sae))
     assert asked == [3, 2]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.errors import DataError
 from geofilter.model.features import sample_features
 from geofilter.model.loading import at_block, load
+from geofilter.settings import PROXIMITIES
 from geofilter.stats.permutation import greater_mean_p, holm
-from geofilter.studies.geometry import (
+from geofilter.studies.closeness import (
     Comparison,
     Effects,
     RowSets,
@@ -110,7 +110,7 @@ def test_benign_rows_that_domains_share_pass_the_model_once(sets):
     halves, _ = split([replace(sets, domain="a"), RowSets("b", other, sets.benign)])
     told = []
     both = measure(tiny_setting()[0], halves, progress=lambda *done: told.append(done))
-    assert told[-1] == (1, 180, 180)
+    assert told[-1] == ("block 1", 180, 180)
     (alone,) = measure(tiny_setting()[0], halves[1:])
     np.testing.assert_allclose(both[1].chosen_on, alone.chosen_on, rtol=1e-4, atol=1e-5)
 
