@@ -19,6 +19,7 @@ from geofilter.report import numbers, row_texts
 from geofilter.report.explained import Explained, explain_rows, labels_of
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
+from geofilter.stats.correlation import spearman
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def gather(
         read=read,
         explained=explained,
         labels=_labels(table, run),
-        length=numbers.spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
+        length=spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
         baseline=compared,
         warning=warning_of(table),
         why_no_tokens=why_no_tokens,

@@ -8,14 +8,15 @@ pages or models, and nothing about what a row says.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.selection.choose import Selection
+from geofilter.stats.auroc import Range as Range
 from geofilter.stats.auroc import share
-from geofilter.stats.permutation import mean_ranks
+from geofilter.stats.correlation import spearman
 
 Floats64 = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -24,15 +25,6 @@ Bools = NDArray[np.bool_]
 BINS = 48
 # Without a choice the report looks at this share of the scored rows, nearest to harm first.
 NEAREST = 0.1
-_Z = 1.959963984540054
-
-
-class Range(NamedTuple):
-    """A value with its 95 % interval, plain numbers."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -183,28 +175,6 @@ def length_groups(n_tokens: Indices, scored: Bools, parts: int = 5) -> tuple[Ind
             names.append(f"{first:,}" if first == last else f"{first:,} to {last:,}")
     codes[~scored] = len(names)
     return codes, [*names, "no score"]
-
-
-def spearman(x: Floats64, y: Floats64) -> Range | None:
-    """Spearman's rank correlation in [-1, 1], ties at their mean rank; None where undefined.
-
-    The 95 % interval is that of Bonett and Wright (2000): Fisher's z with the variance
-    (1 + r² / 2) / (n - 3), the items taken for independent draws.
-    """
-    n = len(x)
-    if n < 4:
-        return None
-    first, second = mean_ranks(x), mean_ranks(y)
-    first, second = first - first.mean(), second - second.mean()
-    spread = math.sqrt(float(first @ first) * float(second @ second))
-    if spread == 0:
-        return None
-    value = max(-1.0, min(1.0, float(first @ second) / spread))
-    if abs(value) == 1:
-        return Range(value, value, value)
-    error = _Z * math.sqrt((1 + value * value / 2) / (n - 3))
-    centre = math.atanh(value)
-    return Range(value, math.tanh(centre - error), math.tanh(centre + error))
 
 
 def trend(x: Floats64, y: Floats64, parts: int = 12) -> list[tuple[float, float]]:

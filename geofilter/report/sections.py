@@ -26,7 +26,7 @@ from geofilter.report.html import (
 )
 from geofilter.report.row_texts import Grouping
 from geofilter.report.svg import Mark, number
-from geofilter.stats.permutation import mean_ranks
+from geofilter.stats.correlation import mean_ranks
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
 _MOST_LISTED = 200

@@ -1,6 +1,7 @@
 """The area under the ROC curve and its interval, and the interval of a share.
 
-Plain arithmetic on arrays of scores. This module knows nothing about what is scored.
+Plain arithmetic on arrays of scores. `scipy.stats.mannwhitneyu` gives the same area, to the
+last bit, in twice the time for the many latents of an SAE, after a second of importing.
 """
 
 from statistics import NormalDist
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 # 97.5 % quantile of the normal distribution: 95 % intervals.
-_Z = 1.959963984540054
+Z = 1.959963984540054
 
 
 class Interval(NamedTuple):
@@ -21,6 +22,14 @@ class Interval(NamedTuple):
     high: NDArray[np.float64]
 
 
+class Range(NamedTuple):
+    """A value with its 95 % interval, plain numbers."""
+
+    value: float
+    low: float
+    high: float
+
+
 def auroc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> Interval:
     """Chance that a positive scores above a negative; a tie counts half. In [0, 1].
 
@@ -29,7 +38,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> I
     method 5), which stays inside [0, 1] and has a width even where no pair is out of
     order; `level` is its confidence. Raises `ValueError` when either side is empty or holds NaN.
     """
-    z = _Z if level == 0.95 else NormalDist().inv_cdf((1 + level) / 2)
+    z = Z if level == 0.95 else NormalDist().inv_cdf((1 + level) / 2)
     above, below = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     n, m = len(above), len(below)
     if n == 0 or m == 0:
@@ -66,7 +75,7 @@ def _newcombe_bound(
 def share(count: ArrayLike, total: int) -> Interval:
     """`count` of `total` as a share, with Wilson's score interval."""
     value = np.asarray(count, np.float64) / total
-    scale = 1 + _Z**2 / total
-    middle = (value + _Z**2 / (2 * total)) / scale
-    half = _Z / scale * np.sqrt(value * (1 - value) / total + _Z**2 / (4 * total**2))
+    scale = 1 + Z**2 / total
+    middle = (value + Z**2 / (2 * total)) / scale
+    half = Z / scale * np.sqrt(value * (1 - value) / total + Z**2 / (4 * total**2))
     return Interval(value, np.maximum(middle - half, 0), np.minimum(middle + half, 1))

@@ -14,30 +14,6 @@ from geofilter.selection import choose
 floats = st.floats(-5, 5, width=16)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), floats), min_size=5, max_size=60))
-def test_the_rank_correlation_is_scipys_ties_and_all(pairs):
-    x, y = (np.array(column, float) for column in zip(*pairs, strict=True))
-    found = numbers.spearman(x, y)
-    if len(set(x)) == 1 or len(set(y)) == 1:
-        assert found is None
-        return
-    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
-    assert -1 <= found.low <= found.value + 1e-12
-    assert found.value - 1e-12 <= found.high <= 1
-
-
-def test_the_interval_of_a_rank_correlation_holds_the_true_one_about_95_times_in_100():
-    rho = 0.6
-    true = 6 / math.pi * math.asin(rho / 2)  # of a bivariate normal
-    generator = np.random.default_rng(0)
-    held = 0
-    for _ in range(600):
-        x, noise = generator.standard_normal((2, 80))
-        found = numbers.spearman(x, rho * x + math.sqrt(1 - rho**2) * noise)
-        held += found.low <= true <= found.high
-    assert 0.92 <= held / 600 <= 0.98
-
-
 @given(st.integers(0, 300), st.integers(1, 300))
 def test_the_interval_of_a_rate_is_wilsons(count, total):
     count = min(count, total)
