@@ -92,7 +92,7 @@ class RankTrend:
 def rank_trend(values: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0) -> RankTrend:
     """The trend of `values`, (rows, columns), over its columns.
 
-    Rows are not taken for independent: whatever they share in a column moves with it. Over
+    Rows are not taken for independent: what they share in a column moves with it. Over
     all orders of the columns, and so exact, where there are no more than `permutations`.
     """
     table = np.asarray(values, np.float64)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from geofilter.errors import OutputError
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 # Inside the caller's block only these are surely about the output: the block
 # may also read its input, whose errors are not ours to name.
@@ -33,7 +33,7 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     else:
         remedy = "choose another output"
     reason = error.strerror or escape(str(error))
-    return OutputError(f"{escape(str(path), limit=200)}: cannot be written: {reason}; {remedy}")
+    return OutputError(f"{shown(path)}: cannot be written: {reason}; {remedy}")
 
 
 @contextlib.contextmanager
@@ -48,8 +48,7 @@ def _reported(path: Path, only: Container[int | None] | None = None) -> Iterator
 
 
 def _exists(path: Path) -> OutputError:
-    shown = escape(str(path), limit=200)
-    return OutputError(f"{shown}: exists already; remove it or choose another output")
+    return OutputError(f"{shown(path)}: exists already; remove it or choose another output")
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -70,8 +69,9 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
         if stat.S_ISLNK(kind):
             kind = path.stat().st_mode if path.exists() else stat.S_IFREG
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            shown = escape(str(path), limit=200)
-            raise OutputError(f"{shown}: is neither a file nor a folder; choose another output")
+            raise OutputError(
+                f"{shown(path)}: is neither a file nor a folder; choose another output"
+            )
         if not overwrite:
             raise _exists(path)
     if not path.parent.is_dir():

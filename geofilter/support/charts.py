@@ -4,7 +4,7 @@ Equal data give equal bytes: no dates, no random ids. Colours differ in lightnes
 never say anything that a mark's shape does not. The text of an SVG stays text. Whatever
 comes from data is escaped, and `$` in it starts no formula.
 
-The only module that imports matplotlib. It knows nothing about models, rows or features.
+The only module that imports matplotlib.
 """
 
 import io

@@ -1,12 +1,11 @@
-"""Text from data sets, made fit for a terminal or a one-line message.
+"""Text from data sets and names of files, made safe for a terminal or a one-line message.
 
 Rows are hostile input: they hold escape sequences, bidirectional overrides,
 zero-width characters and lone surrogates. Everything that comes from a row and
 is shown to a person passes through `escape`.
-
-This module knows nothing about rows, colours or layouts.
 """
 
+import os
 import unicodedata
 from collections.abc import Mapping
 
@@ -15,7 +14,7 @@ from collections.abc import Mapping
 # paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-# What other categories have that nobody sees: Unicode's Default_Ignorable_Code_Point
+# What is invisible in other categories: Unicode's Default_Ignorable_Code_Point
 # (DerivedCoreProperties.txt, 16.0), which unicodedata does not know, and the blank of Braille.
 _IGNORABLE = frozenset(
     chr(code)
@@ -50,6 +49,11 @@ def escape(value: object, limit: int | None = 80) -> str:
     cut = limit is not None and len(text) > limit
     shown = text[:limit] if cut else text
     return "".join(map(_escape_character, shown)) + ("…" if cut else "")
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path for a message: one line, nothing hidden."""
+    return escape(os.fspath(path), limit=200)
 
 
 def quote(value: object) -> str:

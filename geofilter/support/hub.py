@@ -3,8 +3,6 @@
 huggingface_hub does the work and keeps its cache; it reads HF_ENDPOINT, HF_HOME,
 HF_TOKEN and HF_HUB_OFFLINE. The libraries above it (transformers, sae-lens, datasets)
 wrap its errors in their own, so that `explain` looks through the whole chain.
-
-This module knows nothing about models, SAEs or data sets beyond their names.
 """
 
 import errno
@@ -41,7 +39,7 @@ def fetch(repo: str, file: str, *, revision: str | None = None, kind: Kind = "mo
 def fetch_first(repo: str, files: Sequence[str], *, revision: str | None = None) -> Path | None:
     """Path of the first of `files` that the model repository has; None if it has none.
 
-    Without a network, what is not in the cache counts as absent, for the cache cannot tell
+    Without a network, what is not in the cache counts as absent: the cache does not know
     an absent file from one that was never fetched. Raises `ModelError` as `fetch` does.
     """
     from huggingface_hub import constants, errors, try_to_load_from_cache
@@ -117,7 +115,7 @@ def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: 
     answered = True
     try:
         get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind, revision=revision))
-    except Exception as error:  # what is no outage is told better by the download itself
+    except Exception as error:  # the download itself reports best what is no outage
         answered = _status(error) is not None or not _is_outage(error)
     _REACHED[endpoint] = (time.monotonic(), answered)
     return answered
@@ -165,9 +163,9 @@ def explain(error: BaseException, repo: str, kind: Kind = "model") -> str | None
     None when neither `error` nor anything it was raised from is a matter of the hub.
     """
     chain = list(_chain(error))
-    for told in (_refusal, _disk, _absence, _offline, _server_error, _outage):
+    for reason_in in (_refusal, _disk, _absence, _offline, _server_error, _outage):
         for link in chain:
-            if reason := told(link, repo, kind):
+            if reason := reason_in(link, repo, kind):
                 return f"{escape(repo, limit=200)}: {reason}"
     return None
 
@@ -198,7 +196,7 @@ def _refusal(error: BaseException, repo: str, kind: Kind) -> str | None:
             )
         return (
             "the repository is gated and the account of your token has no access; accept its "
-            f"terms at {page}, or log in as somebody who did with `hf auth login`"
+            f"terms at {page}, or log in to an account that has it with `hf auth login`"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         private = (

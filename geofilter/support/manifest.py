@@ -1,9 +1,7 @@
-"""What ran: the arguments that decide a table's scores, and facts beside them.
+"""What ran: the arguments that decide a table's scores, and other facts about the run.
 
 Two runs with equal `decides` give the same scores; a table is refused when its
-own differ from those of the run that meets it, and `difference` says in what.
-
-This module knows nothing about tables, models or the meaning of an argument.
+own differ from those of the run that reads it, and `difference` says in what.
 """
 
 import hashlib
@@ -75,7 +73,7 @@ class Manifest:
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str | None]:
-    """The installed version of each distribution in `names`; None where there is none."""
+    """The installed version of each distribution in `names`; None where it is missing."""
     versions: dict[str, str | None] = {}
     for name in names:
         try:

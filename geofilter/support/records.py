@@ -1,7 +1,4 @@
-"""Files that grow line by line and survive a kill: what is written stays, half a line goes.
-
-One JSON value per line.
-"""
+"""Files of JSON lines that survive a kill: what is written stays, half a line goes."""
 
 import json
 import os
@@ -11,7 +8,7 @@ from typing import Any, BinaryIO
 
 from geofilter.errors import OutputError
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape
+from geofilter.support.display import shown
 
 Record = dict[str, Any]
 
@@ -35,8 +32,7 @@ def _record(path: Path, line: bytes) -> Record:
             return record
     except (ValueError, RecursionError):
         pass
-    shown = escape(str(path), limit=200)
-    raise OutputError(f"{shown}: is damaged; remove it and run the same command again")
+    raise OutputError(f"{shown(path)}: is damaged; remove it and run the same command again")
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:

@@ -258,7 +258,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int, linke
 
     write_then(tmp_path / "link" if linked else out, look, overwrite=True)
     assert stat.S_IMODE(out.stat().st_mode) == mode
-    assert seen == [mode], "nobody reads meanwhile what the old mode kept from them"
+    assert seen == [mode], "what the old mode kept private stays so meanwhile"
 
 
 def test_a_new_file_follows_the_umask(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_hostile_text_is_shown_letter_by_letter_and_does_nothing(tmp_path):
     assert "\u202e".encode() not in svg
 
 
-def test_letters_that_the_font_lacks_warn_nobody(tmp_path, recwarn):
+def test_letters_that_the_font_lacks_give_no_warning(tmp_path, recwarn):
     saved(tmp_path / "a", [panel("健康 \U0001f600")])
     assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
 

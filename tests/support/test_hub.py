@@ -45,10 +45,10 @@ def test_a_gated_repository_asks_for_terms_and_a_token(monkeypatch):
     reason = explained(error)
     assert "accept its terms at http://hub.test/google/gemma-2-2b" in reason
     assert "`hf auth login` or set HF_TOKEN" in reason
-    token(monkeypatch, "hf_of_somebody")
+    token(monkeypatch, "hf_of_someone")
     reason = explained(answer(errors.GatedRepoError, 403))
     assert "account of your token has no access" in reason
-    assert "hf_of_somebody" not in reason
+    assert "hf_of_someone" not in reason
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_file_elsewhere_that_cannot_be_written_is_no_matter_of_the_hub():
     assert hub.explain(ValueError("no"), REPO) is None
 
 
-def test_the_reason_beneath_a_cache_miss_is_told_not_the_miss():
+def test_the_reason_of_a_cache_miss_is_named_not_the_miss():
     miss = errors.LocalEntryNotFoundError("cannot find it in the cache")
     miss.__cause__ = answer(errors.HfHubHTTPError, 503)
     assert "answers with error 503" in explained(miss)
 
 
-def test_offline_mode_is_told_from_an_outage(monkeypatch):
+def test_offline_mode_is_no_outage(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     reason = explained(errors.LocalEntryNotFoundError("not there"))
     assert "offline mode is on; unset HF_HUB_OFFLINE" in reason
@@ -137,7 +137,7 @@ def test_a_response_without_a_status_is_no_status():
     assert hub.explain(error, REPO) is None
 
 
-def test_absent_files_are_told_from_an_outage_and_not_asked_for_again(monkeypatch, tmp_path):
+def test_absent_files_are_no_outage_and_are_not_asked_for_again(monkeypatch, tmp_path):
     asked = []
 
     def download(repo, file, *_rest):

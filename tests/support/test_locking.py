@@ -1,4 +1,4 @@
-"""One process at a time: the lock, and what happens where there is none."""
+"""One process at a time: the lock, and what happens where locks do not work."""
 
 import errno
 import os
