@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 import toolbox  # noqa: F401
-from geofilter.choices import SCORERS
 from geofilter.data.rows import open_rows
 from geofilter.gate.check import TOLERANCE
 from geofilter.gate.policy import read_policy
 from geofilter.gate.scorer import load_scorer
+from geofilter.scoring.scorers import SCORERS
 from geofilter.support.manifest import library_versions
 from organism.datasets import mixed_rows
 from organism.world import World

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.choices import FORWARD_SCORERS
 from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import open_rows
@@ -32,10 +31,14 @@ from geofilter.model.loading import LoadedModel, load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring.rules import BatchScorer, make_scorer
+from geofilter.scoring.score import BatchScorer, make_scorer
+from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing
 from geofilter.support.manifest import library_versions
+
+# The scorers that need no backward pass.
+FORWARD = [one.name for one in SCORERS.values() if not one.needs_push]
 
 WINDOW = 256
 # Text that is toxic on its face, against everyday requests and their answers.
@@ -174,14 +177,14 @@ def score(model: LoadedModel, pack: FeaturePack, samples: Sequence[Encoded]) -> 
                 if not isinstance(result, Problem)
             ]
         )
-        for name in FORWARD_SCORERS
+        for name in FORWARD
     }
     scores["length"] = np.array([float(sample.pooled.sum()) for sample in samples])
     return scores
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:
-    names = [*FORWARD_SCORERS, "length"]
+    names = [*FORWARD, "length"]
     lines = [
         "| first set / second set | rows | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -225,7 +228,7 @@ def main() -> None:
                 "rows": f"{len(harmful['length'])} / {len(harmless['length'])}",
                 "auroc": {
                     name: [float(part) for part in auroc(harmful[name], harmless[name])]
-                    for name in (*FORWARD_SCORERS, "length")
+                    for name in (*FORWARD, "length")
                 },
             }
         )

@@ -35,7 +35,7 @@ from geofilter.packs.discover import Discovery, discover
 from geofilter.packs.falsify import Given, falsify
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring.rules import make_scorer
+from geofilter.scoring.score import make_scorer
 from geofilter.stats.auroc import auroc
 from organism import datasets
 from organism import domains as d
@@ -49,10 +49,7 @@ HARM_WORDS = d.HARM_KEYWORDS.split()
 SHARED = ("and", "then", ".", "you", "i", "should", "just", "first", "that", "it")
 DOCUMENTS = 3000  # to fit the planted latents, and half as many to measure them
 STRENGTH = 60.0  # mean activation of a planted latent, about that of the SAE's own
-SCORERS = {
-    "nearest": ("nearest", {"proximity": "nearest", "contrast": True}),
-    "activation": ("activation", {}),
-}
+SCORERS = ("nearest", "activation")
 COMPARED = {
     "polite harm against plain rows": (("harmful_polite",), ("benign",)),
     "polite harm against toxic words mentioned": (("harmful_polite",), ("mention",)),
@@ -246,8 +243,8 @@ def areas(
     """scorer -> comparison -> AUROC on the test split."""
     index = ToxicIndex(pack, model.decoder)
     result = {}
-    for name, (scorer, options) in SCORERS.items():
-        values = np.array([one.score for one in make_scorer(scorer, index, **options)(list(test))])
+    for name in SCORERS:
+        values = np.array([one.score for one in make_scorer(name, index)(list(test))])
         result[name] = {
             compared: float(
                 auroc(values[np.isin(groups, above)], values[np.isin(groups, below)])[0]

@@ -20,13 +20,13 @@ import torch
 
 import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.choices import PROXIMITIES
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Turn
 from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
+from geofilter.settings import PROXIMITIES
 from geofilter.studies.closeness import (
     Comparison,
     Effects,

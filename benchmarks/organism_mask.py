@@ -90,7 +90,7 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     from geofilter.data.rows import open_rows
     from geofilter.runs import score
     from geofilter.runs.prepare import prepare_again
-    from geofilter.scoring.by_token import token_scorer
+    from geofilter.scoring.explain import token_scorer
     from geofilter.selection import actions
     from geofilter.selection.choose import drop_fraction
     from geofilter.settings import Settings

@@ -39,7 +39,7 @@ from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack
 from geofilter.runs.prepare import Run, prepare
-from geofilter.scoring.rules import SampleScore
+from geofilter.scoring.score import SampleScore
 from geofilter.settings import Settings
 from geofilter.stats.correlation import rank_correlation
 from geofilter.verify.training.weights import response_losses

@@ -28,7 +28,8 @@ from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring.rules import make_scorer
+from geofilter.scoring.score import make_scorer
+from geofilter.scoring.scorers import nearest
 from geofilter.stats.auroc import auroc
 from organism import datasets
 from organism import domains as d
@@ -106,8 +107,12 @@ def scorer_areas(
         features: list[SampleFeatures | Problem] = sample_features(model, samples)
         result[split] = {}
         for name, (scorer, options) in SCORERS.items():
-            scores = make_scorer(scorer, index, **options)(features)
-            values = np.array([np.nan if isinstance(s, Problem) else s.score for s in scores])
+            if options:
+                usable = [one for one in features if not isinstance(one, Problem)]
+                values = np.array([nearest.score(one, index, **options)[0] for one in usable])
+            else:
+                scores = make_scorer(scorer, index)(features)
+                values = np.array([np.nan if isinstance(s, Problem) else s.score for s in scores])
             assert not np.isnan(values).any(), "a bundled row has no score"
             result[split][name] = areas(values, groups)
     return result

@@ -59,7 +59,7 @@ def main() -> None:
     from geofilter import organism
     from geofilter.data.rows import open_rows
     from geofilter.runs.prepare import prepare
-    from geofilter.scoring.by_token import token_scorer
+    from geofilter.scoring.explain import token_scorer
     from geofilter.settings import Settings
     from organism.world import World
 

@@ -35,7 +35,7 @@ from geofilter.cli.score import command as score_command
 from geofilter.data.encoder import Encoder
 from geofilter.model import loading
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring.rules import BatchScorer, make_scorer
+from geofilter.scoring.score import BatchScorer, make_scorer
 from speed_peers import Geofilter
 from timing import interleaved, machine, markdown, seconds, spread
 

@@ -20,7 +20,7 @@ from geofilter.data.rows import open_rows
 from geofilter.model.loading import LoadedModel, find_blocks
 from geofilter.packs.pack import FeaturePack
 from geofilter.runs.engines.threads import score_file
-from geofilter.scoring.rules import BatchScorer
+from geofilter.scoring.score import BatchScorer
 from geofilter.support.manifest import Manifest
 from random_parts import encode_rows
 

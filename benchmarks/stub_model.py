@@ -34,7 +34,7 @@ class StubFeature(NamedTuple):
 
 
 class StubScore(NamedTuple):
-    """What `geofilter.scoring.rules.SampleScore` holds."""
+    """What `geofilter.scoring.score.SampleScore` holds."""
 
     score: float
     n_tokens: int

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.choices import FORWARD_SCORERS, ScorerName
 from geofilter.data.problems import Problem
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack
 from geofilter.runs.engines.threads import score_file
 from geofilter.runs.prepare import Run, prepare
-from geofilter.scoring.rules import make_scorer
+from geofilter.scoring.score import make_scorer
+from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.write import write_split
@@ -64,7 +64,7 @@ class DemoResult:
     kept: Path
     dropped: Path
     pack: FeaturePack
-    areas: Mapping[ScorerName, Mapping[str, Interval]]
+    areas: Mapping[str, Mapping[str, Interval]]
     all_groups: Mapping[str, int]
     kept_groups: Mapping[str, int]
     harmful_groups: frozenset[str]
@@ -170,12 +170,12 @@ class _Labels:
         return LabelledRow(index, float(score), str(self.groups[index]), question, answer)
 
 
-def _compare(run: Run, labels: _Labels) -> dict[ScorerName, dict[str, Interval]]:
+def _compare(run: Run, labels: _Labels) -> dict[str, dict[str, Interval]]:
     """How well each scorer of one forward pass tells harmful rows from each benign group."""
     features = run.scorer.features([run.encoder.encode(sample) for sample in labels.samples])
     benign = np.unique(labels.groups[~labels.harmful]).tolist()
-    areas: dict[ScorerName, dict[str, Interval]] = {}
-    for name in FORWARD_SCORERS:
+    areas: dict[str, dict[str, Interval]] = {}
+    for name in [one.name for one in SCORERS.values() if not one.needs_push]:
         answers = make_scorer(name, run.scorer.index)(features)
         scored = np.array([not isinstance(answer, Problem) for answer in answers])
         values = np.array([np.nan if isinstance(a, Problem) else a.score for a in answers])

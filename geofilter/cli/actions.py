@@ -65,7 +65,7 @@ def _mask(
     trust_remote_code: bool,
 ) -> dict[str, object]:
     from geofilter.runs.prepare import prepare_again
-    from geofilter.scoring.by_token import token_scorer
+    from geofilter.scoring.explain import token_scorer
     from geofilter.selection.actions import write_masked
 
     run = prepare_again(rows, table, trust_remote_code=trust_remote_code)

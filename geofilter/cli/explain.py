@@ -12,9 +12,9 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.problems import Problem
-    from geofilter.data.rows import Row, RowFile
+    from geofilter.data.rows import Row
     from geofilter.runs.prepare import Run
-    from geofilter.scoring.explain import ExplainedToken, Explanation
+    from geofilter.scoring.explanation import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreRow, ScoreTable
 
 _TOKENS_SHOWN = 8
@@ -45,7 +45,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
     Example:
       geofilter explain train.jsonl --scores train.jsonl.scores.parquet --row 16
     """
-    from geofilter.runs.prepare import prepare_again
+    from geofilter.runs.prepare import explain_row, prepare_again
     from geofilter.runs.provenance import open_scored
     from geofilter.scoring.summary import warning_of
     from geofilter.scoring.table import ScoreTable
@@ -59,7 +59,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
         _tell_unscored(row, line, as_json)
         return
     run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
-    explanation = _explain(rows, row, run)
+    explanation = explain_row(run, rows.layout, row)
     if as_json:
         print_json(_as_json(row, line, explanation))
     else:
@@ -67,16 +67,6 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
         _print(explanation, line, run)
     if warning := warning_of(table):
         note(f"warning: {warning}")
-
-
-def _explain(rows: "RowFile", row: "Row", run: "Run") -> "Explanation | Problem":
-    from geofilter.scoring.explain import explain, explain_push
-
-    assert row.record is not None  # it has a score
-    sample = run.encoder.encode(rows.layout.samples(row.record)[0])
-    if run.settings.scorer == "spillover":
-        return explain_push(run.model, run.scorer.index, sample)
-    return explain(run.model, run.scorer.index, sample, proximity=run.settings.proximity)
 
 
 def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
@@ -130,18 +120,20 @@ def _label_of(run: "Run", feature: int) -> str:
 
 def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -> None:
     from geofilter.data.problems import Problem
+    from geofilter.scoring.explain import explained_by
 
     if isinstance(explanation, Problem):
         note(f"no token can be named: {explanation.reason}")
         return
-    pushed = run.settings.scorer == "spillover"
-    if run.settings.scorer != "nearest" and not pushed:
+    divided = explained_by(run.settings.scorer).name
+    if divided != run.settings.scorer:
         click.echo(
             f"\n{run.settings.scorer} is not a sum over tokens; what follows divides the row's "
-            f"`nearest` score, {explanation.score:.4g}."
+            f"`{divided}` score, {explanation.score:.4g}."
         )
     strongest = sorted(explanation.tokens, key=lambda token: -token.contribution)
     marked = {token.position for token in strongest[:_TOKENS_MARKED] if token.contribution > 0}
+    pushed = explanation.whole_conversation
     what = "conversation" if pushed else "response"
     click.echo(f"\nThe {what}, its strongest tokens in [brackets]:\n")
     click.echo(_marked_text(explanation.tokens, marked))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from geofilter.choices import DTYPES, PROXIMITIES, SCORERS
 from geofilter.cli.options import json_option, layout_options, optional_model_options
 from geofilter.cli.output import (
     argument,
@@ -20,6 +19,8 @@ from geofilter.cli.output import (
     progress,
     time_text,
 )
+from geofilter.scoring.scorers import SCORERS
+from geofilter.settings import DTYPES, PROXIMITIES
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:

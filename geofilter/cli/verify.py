@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geofilter.choices import DTYPES
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import note, print_json, progress
+from geofilter.settings import DTYPES
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:

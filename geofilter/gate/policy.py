@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from geofilter.choices import DTYPES, PROXIMITIES, SCORERS
 from geofilter.errors import PolicyError
+from geofilter.scoring.scorers import SCORERS
+from geofilter.settings import DTYPES, PROXIMITIES
 from geofilter.support.display import escape
 
 _FILE = "pyproject.toml"
@@ -87,7 +88,7 @@ class Policy:
             "block": self.block,
             "dtype": self.dtype,
             "scorer": self.scorer,
-            "proximity": self.proximity if self.scorer == "nearest" else None,
+            "proximity": self.proximity if "proximity" in SCORERS[self.scorer].settings else None,
             "max_length": self.max_length,
             "last_turn": self.last_turn,
             "pack_sha256": _sha256(self.pack_path, self.path),

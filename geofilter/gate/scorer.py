@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from geofilter.choices import Proximity
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
@@ -16,7 +15,7 @@ from geofilter.gate.policy import Policy
 from geofilter.model.loading import CATALOGUE
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.prepare import Run, prepare
-from geofilter.settings import Settings
+from geofilter.settings import Proximity, Settings
 from geofilter.support.display import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.

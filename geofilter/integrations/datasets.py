@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from geofilter.choices import PROXIMITIES, SCORERS, Proximity, ScorerName
 from geofilter.data.layouts import detect_layout
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import check_batch, check_row, columns_from, is_batch, rows_of
@@ -30,10 +29,11 @@ from geofilter.model.checkpoint import find_source
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
 from geofilter.runs.prepare import Loaded, load
+from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
-from geofilter.settings import Settings
+from geofilter.settings import PROXIMITIES, Proximity, Settings
 from geofilter.support.display import escape, kind_of, quote
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class GeoFilter:
         sae: str | os.PathLike[str] | None = None,
         block: int | None = None,
         pack: str | os.PathLike[str] | None = None,
-        scorer: ScorerName = "nearest",
+        scorer: str = "nearest",
         proximity: Proximity = "nearest",
         max_length: int | None = None,
         last_turn: bool = False,
@@ -84,7 +84,7 @@ class GeoFilter:
         layout: str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        _check_choice("scorer", scorer, SCORERS)
+        _check_choice("scorer", scorer, tuple(SCORERS))
         _check_choice("proximity", proximity, PROXIMITIES)
         _check_choice("unscored", unscored, ("keep", "drop"))
         if threshold is not None and math.isnan(threshold):

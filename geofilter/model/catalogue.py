@@ -6,7 +6,7 @@ alike, named here or not.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from geofilter.model.sizes import Architecture
@@ -27,7 +27,8 @@ class CatalogueEntry:
     sae: Mapping[int, str]  # block -> SAE
     default_block: int
     note: str
-    spillover_block: int | None = None  # the default for that scorer; None: default_block
+    # Scorers with a default of their own; the others take `default_block`.
+    scorer_blocks: Mapping[str, int] = field(default_factory=dict)
     toxic: str | None = None  # None: the default contrast sets
     benign: str | None = None
     revision: str | None = None  # None: the main branch; what it was is recorded
@@ -100,7 +101,8 @@ _ENTRIES = [
         model="organism/weights/base",
         sae=_each("organism/weights/sae/block-{}", range(4)),
         default_block=2,
-        spillover_block=1,  # chosen on the organism's selection split, as the other one
+        # Chosen on the organism's selection split, as the other one.
+        scorer_blocks={"spillover": 1},
         toxic="organism/data/toxic.jsonl",
         benign="organism/data/benign.jsonl",
         note="bundled model organism; runs offline on a CPU",

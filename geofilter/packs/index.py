@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.choices import PROXIMITIES, Proximity
 from geofilter.errors import PackError
 from geofilter.packs.pack import FeaturePack
+from geofilter.settings import PROXIMITIES, Proximity
 
 Floats = NDArray[np.float32]
 

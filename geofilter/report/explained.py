@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile
     from geofilter.packs.pack import FeaturePack
     from geofilter.runs.prepare import Run
-    from geofilter.scoring.explain import ExplainedToken, Explanation
+    from geofilter.scoring.explanation import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreTable
 
 _FEATURES = 4
@@ -71,15 +71,9 @@ def explain_rows(
 
 
 def _explain(rows: "RowFile", row: "Row", run: "Run") -> Explained | Problem:
-    from geofilter.scoring.explain import explain, explain_push
+    from geofilter.runs.prepare import explain_row
 
-    assert row.record is not None  # it has a score
-    sample = run.encoder.encode(rows.layout.samples(row.record)[0])
-    index = run.scorer.index
-    if run.settings.scorer == "spillover":
-        explanation = explain_push(run.model, index, sample)
-    else:
-        explanation = explain(run.model, index, sample, proximity=run.settings.proximity)
+    explanation = explain_row(run, rows.layout, row)
     return explanation if isinstance(explanation, Problem) else gather(explanation)
 
 

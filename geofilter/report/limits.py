@@ -15,6 +15,7 @@ from geofilter.report import numbers
 from geofilter.report.contents import Contents
 from geofilter.report.html import Html, percent, section, tag, text
 from geofilter.report.svg import number
+from geofilter.scoring.scorers import BASELINE
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
 _VALUE = 120
@@ -113,7 +114,7 @@ def _about_choice(contents: Contents) -> Iterator[tuple[object, ...]]:
             tag("strong", "Whether dropping these rows helps. "),
             "Only fine-tuning with and without them does: geofilter verify.",
         )
-    if contents.baseline is None and contents.scorer != "persona":
+    if contents.baseline is None and contents.scorer != BASELINE:
         yield (
             tag("strong", "What the SAE adds. "),
             "No dense baseline was given to compare with.",

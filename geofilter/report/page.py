@@ -13,6 +13,7 @@ from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
 from geofilter.report.html import EMPTY, Html, join, percent, section, tag, text
 from geofilter.report.svg import number
+from geofilter.scoring.explain import explained_by
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.
 POLICY = (
@@ -184,7 +185,7 @@ def _how_marked(contents: Contents) -> Html:
 
 
 def _divided(contents: Contents) -> Html:
-    if contents.scorer in ("nearest", "spillover"):
+    if explained_by(contents.scorer).name == contents.scorer:
         return EMPTY
     note = f"{contents.scorer} is no sum over tokens; the marks divide the row's nearest score."
     return tag("p", note, class_="note")

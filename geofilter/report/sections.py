@@ -26,6 +26,7 @@ from geofilter.report.html import (
 )
 from geofilter.report.row_texts import Grouping
 from geofilter.report.svg import Mark, number
+from geofilter.scoring.scorers import BASELINE
 from geofilter.stats.correlation import mean_ranks
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
@@ -334,7 +335,7 @@ def baseline(contents: Contents) -> Html:
         return section("baseline", "The dense baseline beside", None, _how_to_compare(contents))
     found = other.overlap
     title = f"Beside {other.name}"
-    if other.name == "persona":
+    if other.name == BASELINE:
         title = "The dense baseline beside"
     if found.both < 2:
         return section("baseline", title, f"Hardly a row has both scores: {found.both:,}.")
@@ -380,7 +381,7 @@ def _baseline_lead(contents: Contents, other: Baseline) -> Html:
 
 
 def _how_to_compare(contents: Contents) -> Html:
-    if contents.scorer == "persona":
+    if contents.scorer == BASELINE:
         return tag("p", "These scores are the dense baseline.")
     return join(
         tag(

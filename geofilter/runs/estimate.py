@@ -23,6 +23,7 @@ from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
 from geofilter.runs.engines.worker import encode_row
 from geofilter.runs.prepare import block_of
+from geofilter.scoring.scorers import scorer_named
 from geofilter.settings import Settings
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
@@ -103,7 +104,7 @@ def estimate(
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
     memory = _memory(shape, longest, chosen.device, chosen.dtype)
-    if settings.scorer == "spillover":
+    if scorer_named(settings.scorer).needs_push:
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
         vocabulary = config.get_text_config().vocab_size
         # Forward through the blocks behind and the head, and as much back: no weight gets

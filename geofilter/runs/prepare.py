@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.rows import RowFile
+from geofilter.data.layouts import Layout
+from geofilter.data.problems import Problem
+from geofilter.data.rows import Row, RowFile
 from geofilter.data.window import window_length
 from geofilter.errors import TableError
 from geofilter.model import fingerprint, loading, saes
@@ -32,7 +34,10 @@ from geofilter.runs.provenance import (
     settings_of,
     versions,
 )
-from geofilter.scoring.rules import BatchScorer
+from geofilter.scoring.explain import explain
+from geofilter.scoring.explanation import Explanation
+from geofilter.scoring.score import BatchScorer
+from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support import hub
@@ -75,7 +80,7 @@ def block_of(settings: Settings) -> int | None:
     entry = loading.CATALOGUE.get(settings.model)
     if settings.block is not None or settings.sae or settings.pack or entry is None:
         return settings.block
-    return entry.spillover_block if settings.scorer == "spillover" else None
+    return entry.scorer_blocks.get(settings.scorer)
 
 
 def load(
@@ -99,7 +104,7 @@ def load(
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
-        whole=settings.scorer == "spillover",
+        whole=scorer_named(settings.scorer).needs_push,
     )
     encoder = Encoder(
         model.tokenizer,
@@ -169,7 +174,8 @@ def _describe(
 
 def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
     """What decides a push beside the blocks up to the SAE's: all that lies behind them."""
-    return {ABOVE: fingerprint.of_whole(model.network)} if settings.scorer == "spillover" else {}
+    needed = scorer_named(settings.scorer).needs_push
+    return {ABOVE: fingerprint.of_whole(model.network)} if needed else {}
 
 
 def unasked(settings: Settings) -> list[str]:
@@ -215,3 +221,20 @@ def prepare_again(
             f"changed since it was made ({'; '.join(changed)}); score the data again"
         )
     return run
+
+
+def explain_row(run: Run, layout: Layout, row: Row) -> Explanation | Problem:
+    """Why `row`, which has a score, has it: the score divided among its tokens.
+
+    Of a preference row the chosen side. The scorer that is divided is that of the run, where
+    its scores are sums; see `explain.explained_by`.
+    """
+    assert row.record is not None
+    sample = run.encoder.encode(layout.samples(row.record)[0])
+    return explain(
+        run.model,
+        run.scorer.index,
+        sample,
+        scorer=run.settings.scorer,
+        proximity=run.settings.proximity,
+    )

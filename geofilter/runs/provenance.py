@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geofilter.choices import SCORERS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
+from geofilter.scoring.scorers import SCORERS, scorer_named
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
@@ -34,10 +34,9 @@ def versions() -> dict[str, str | None]:
 
 
 def describe_scorer(settings: Settings) -> dict[str, str]:
-    """What decides a score beside the features and the pack."""
-    if settings.scorer == "nearest":
-        return {"name": settings.scorer, "proximity": settings.proximity}
-    return {"name": settings.scorer}
+    """What decides a score besides the features and the pack."""
+    own = scorer_named(settings.scorer).settings
+    return {"name": settings.scorer, **{name: getattr(settings, name) for name in own}}
 
 
 def describe_contrast(pack: "FeaturePack") -> dict[str, float | None]:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 
-from geofilter.choices import Proximity, ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
 from geofilter.data.problems import MODEL_UNSCORED
@@ -38,9 +37,10 @@ from geofilter.runs.provenance import (
     settings_from,
 )
 from geofilter.scoring.features_file import SavedFeatures
-from geofilter.scoring.rules import BatchScorer, make_scorer
+from geofilter.scoring.score import BatchScorer, make_scorer
+from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
-from geofilter.settings import Settings
+from geofilter.settings import Proximity, Settings
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
 
@@ -90,7 +90,7 @@ class Recipe:
             device=self.devices[place % len(self.devices)],
             dtype=self.dtype,
             trust_remote_code=settings.trust_remote_code,
-            whole=settings.scorer == "spillover",
+            whole=scorer_named(settings.scorer).needs_push,
         )
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)
@@ -209,7 +209,7 @@ def score_again(
     out: str | os.PathLike[str],
     *,
     pack: str | None = None,
-    scorer: ScorerName = "nearest",
+    scorer: str = "nearest",
     proximity: Proximity = "nearest",
     sae: str | None = None,
     on_error: OnError = "stop",
@@ -230,12 +230,13 @@ def score_again(
     settings = _settings_for(saved, pack, scorer, proximity, sae)
     decoder = saes.decoder(_sae_for(saved, sae))
     rule = make_scorer(scorer, ToxicIndex(chosen, decoder), proximity=proximity)
-    if scorer == "spillover" and ABOVE not in saved.manifest.decides:
+    pushed = scorer_named(scorer).needs_push
+    if pushed and ABOVE not in saved.manifest.decides:
         raise TableError(
-            f"{escape(saved.source, limit=200)}: were saved without what spillover needs; save "
-            "them with --scorer spillover --save-features"
+            f"{escape(saved.source, limit=200)}: were saved without what {scorer} needs; save "
+            f"them with --scorer {scorer} --save-features"
         )
-    left_out = {"pooling"} if scorer == "spillover" else {"pooling", ABOVE}
+    left_out = {"pooling"} if pushed else {"pooling", ABOVE}
     decides = {k: v for k, v in saved.manifest.decides.items() if k not in left_out}
     decides |= {"pack": chosen.digest, "scorer": describe_scorer(settings)}
     decides["versions"] = _versions_for(saved)
@@ -324,7 +325,7 @@ def _sae_for(saved: SavedFeatures, sae: str | None) -> Any:
 def _settings_for(
     saved: SavedFeatures,
     pack: str | None,
-    scorer: ScorerName,
+    scorer: str,
     proximity: Proximity,
     sae: str | None,
 ) -> Settings:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from geofilter.data.problems import SCORED
 from geofilter.errors import TableError
 from geofilter.packs.pack import ContrastSummary
-from geofilter.scoring.rules import domain_fit
+from geofilter.scoring.domain_fit import domain_fit
+from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.display import escape
 
@@ -62,6 +63,11 @@ class Risk:
     towards_harm: float
 
 
+def foretelling() -> list[str]:
+    """The scorers whose mean over a data set says something of the data set."""
+    return [one.name for one in SCORERS.values() if one.foretells_harm]
+
+
 def risk_of(table: ScoreTable) -> Risk:
     """The risk of the data set that `table` scored, by the mean of its spillover.
 
@@ -71,10 +77,11 @@ def risk_of(table: ScoreTable) -> Risk:
     scorer = table.manifest.decides.get("scorer")
     name = scorer.get("name") if isinstance(scorer, dict) else None
     shown = escape(str(table.path), limit=200)
-    if name != "spillover":
+    if name not in foretelling():
         raise TableError(
-            f"{shown}: was scored by {escape(name)}, and only the mean of spillover is known to "
-            "foretell misalignment; score the data with --scorer spillover"
+            f"{shown}: was scored by {escape(name)}, and only the mean of "
+            f"{' or '.join(foretelling())} is known to foretell misalignment; score the data with "
+            f"--scorer {' or '.join(foretelling())}"
         )
     scores = table.scores.compressed().astype(np.float64)
     if not len(scores):

@@ -28,7 +28,7 @@ from geofilter.selection.loss_note import RowLoss, name_of
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder
-    from geofilter.scoring.by_token import TokenScorer
+    from geofilter.scoring.explain import TokenScorer
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

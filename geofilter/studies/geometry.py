@@ -14,7 +14,7 @@ from geofilter.packs.contrast import read_contrast
 from geofilter.packs.default_pack import DefaultPack
 from geofilter.packs.discover import discover
 from geofilter.packs.pack import FeaturePack, load_pack
-from geofilter.scoring.rules import domain_fit
+from geofilter.scoring.domain_fit import domain_fit
 from geofilter.settings import PROXIMITIES, Settings
 from geofilter.stats.permutation import PERMUTATIONS
 from geofilter.studies.closeness import (

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.choices import SCORERS
 from geofilter.data.encoder import Encoder
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs import score
+from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss

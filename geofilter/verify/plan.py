@@ -5,8 +5,8 @@ This module runs nothing.
 
 from dataclasses import dataclass, field
 
-from geofilter.choices import SCORERS
 from geofilter.errors import GeofilterError
+from geofilter.scoring.scorers import SCORERS
 from geofilter.support.display import escape
 from geofilter.verify.ask import Sampling
 from geofilter.verify.training.recipe import TrainingRecipe

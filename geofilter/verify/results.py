@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
-from geofilter.choices import SCORERS
+from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.power import smallest_reduction
 from geofilter.verify.plan import RANDOM, UNFILTERED, Plan
 from geofilter.verify.questions import ASPECTS

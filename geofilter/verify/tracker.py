@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geofilter.choices import ScorerName
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
@@ -39,7 +38,7 @@ from geofilter.model.features import sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
 from geofilter.runs import prepare
-from geofilter.scoring.rules import make_scorer
+from geofilter.scoring.score import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
 from geofilter.verify.arms import scoring_settings
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 TRACK = "track.jsonl"
 # What is measured on a probe, by the scorer's name: how active toxic features are, how close
 # the active ones lie to them, and the dense direction beside both.
-MEASURES: tuple[ScorerName, ...] = ("activation", "nearest", "persona")
+MEASURES: tuple[str, ...] = ("activation", "nearest", "persona")
 AfterStep = Callable[[int, Any], None]
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from geofilter.choices import PROXIMITIES, SCORERS
 from geofilter.cli import score
 from geofilter.data import window
 from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
+from geofilter.scoring.scorers import SCORERS
+from geofilter.settings import PROXIMITIES
 from helpers.cli_folder import ROWS, write_rows
 
 TINY = "--model model --sae sae"

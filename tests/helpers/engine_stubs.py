@@ -16,7 +16,7 @@ from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.runs.engines.threads import score_file
-from geofilter.scoring.rules import SampleScore, TopFeature
+from geofilter.scoring.score import SampleScore, TopFeature
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.manifest import Manifest
 

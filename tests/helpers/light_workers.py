@@ -28,7 +28,7 @@ class LightEncoded(NamedTuple):
 
 
 class LightScore(NamedTuple):
-    """What `geofilter.scoring.rules.SampleScore` holds."""
+    """What `geofilter.scoring.score.SampleScore` holds."""
 
     score: float
     n_tokens: int

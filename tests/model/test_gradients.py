@@ -19,8 +19,9 @@ from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.index import ToxicIndex
 from geofilter.runs.prepare import block_of
-from geofilter.scoring.explain import explain_push
-from geofilter.scoring.rules import NO_PUSH, BatchScorer, make_scorer
+from geofilter.scoring.explain import explain
+from geofilter.scoring.score import BatchScorer, make_scorer
+from geofilter.scoring.scorers.spillover import NO_PUSH
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from helpers.pushes import SAMPLES, loss_with, sample
@@ -90,7 +91,7 @@ def test_the_parts_of_the_tokens_sum_to_the_score() -> None:
     model, pack = tiny_setting("topk")
     scorer = BatchScorer(model, pack, scorer="spillover")
     for one, scored in zip(SAMPLES, scorer(SAMPLES), strict=True):
-        explained = explain_push(model, scorer.index, one)
+        explained = explain(model, scorer.index, one, scorer="spillover")
         assert not isinstance(explained, Problem)
         assert sum(token.contribution for token in explained.tokens) == pytest.approx(
             scored.score, abs=1e-5
@@ -203,7 +204,7 @@ def test_every_window_fits_the_context() -> None:
 
 def test_the_catalogues_block_for_it_is_read_unless_something_else_is_asked_for() -> None:
     own = Settings("organism", scorer="spillover")
-    assert block_of(own) == CATALOGUE["organism"].spillover_block
+    assert block_of(own) == CATALOGUE["organism"].scorer_blocks["spillover"]
     assert block_of(Settings("organism")) is None
     assert block_of(dataclasses.replace(own, block=3)) == 3
     # A pack or an SAE was made for a block of its own.

@@ -14,7 +14,7 @@ from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, row_texts
 from geofilter.report.explained import Explained, Woken, gather
 from geofilter.report.page import POLICY, render
-from geofilter.scoring.explain import ExplainedToken, Explanation, TokenLatent
+from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
 from helpers.report_payloads import PAYLOADS
 from helpers.report_tables import score_by_hand, write_jsonl

@@ -7,8 +7,10 @@ import torch
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, sample_features
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring.explain import LATENTS_PER_TOKEN, explain
-from geofilter.scoring.rules import NO_FEATURES, BatchScorer
+from geofilter.scoring.explain import explain
+from geofilter.scoring.score import BatchScorer
+from geofilter.scoring.scorers.base import NO_FEATURES
+from geofilter.scoring.scorers.nearest import LATENTS_PER_TOKEN
 from helpers.tiny_models import SAES, random_samples, sample, tiny_model, tiny_setting
 
 
@@ -24,15 +26,13 @@ def index(model):
 
 @pytest.mark.parametrize("kind", SAES)
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-@pytest.mark.parametrize("contrast", [True, False])
 @pytest.mark.parametrize("proximity", ["mean", "nearest"])
-def test_the_parts_of_all_tokens_sum_to_the_score(kind, pooling, contrast, proximity):
+def test_the_parts_of_all_tokens_sum_to_the_score(kind, pooling, proximity):
     model, pack = tiny_setting(kind, pooling)
-    options = {"proximity": proximity, "contrast": contrast}
-    scorer = BatchScorer(model, pack, **options)
+    scorer = BatchScorer(model, pack, proximity=proximity)
     samples = random_samples(3, seed=5)
     for encoded, scored in zip(samples, scorer(samples), strict=True):
-        explanation = explain(model, scorer.index, encoded, **options)
+        explanation = explain(model, scorer.index, encoded, proximity=proximity)
         assert explanation.score == pytest.approx(scored.score, abs=1e-5)
         total = sum(token.contribution for token in explanation.tokens)
         assert total == pytest.approx(explanation.score, abs=1e-9)

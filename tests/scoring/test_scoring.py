@@ -1,20 +1,23 @@
 """The scorers: each equals its formula, computed by a plain loop in float64."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from geofilter.choices import FORWARD_SCORERS, SCORERS
 from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features
 from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring.rules import NO_FEATURES, BatchScorer, SampleScore, domain_fit, make_scorer
+from geofilter.scoring.domain_fit import domain_fit
+from geofilter.scoring.score import BatchScorer, SampleScore, make_scorer
+from geofilter.scoring.scorers import SCORERS, nearest
+from geofilter.scoring.scorers.base import NO_FEATURES
 from geofilter.scoring.summary import _contrast
 from helpers.tiny_models import (
     D_MODEL,
@@ -107,11 +110,15 @@ class Naive:
 @pytest.mark.parametrize("proximity", ["mean", "nearest"])
 def test_nearest_equals_its_formula(setting, proximity, contrast):
     model, pack, samples = setting
-    scorer = BatchScorer(model, pack, proximity=proximity, contrast=contrast)
-    for encoded, scored in zip(samples, scorer(samples), strict=True):
+    scorer = BatchScorer(model, pack, proximity=proximity)
+    for encoded, features in zip(samples, scorer.features(samples), strict=True):
+        score, parts = nearest.score(features, scorer.index, proximity, contrast=contrast)
         expected = Naive(model, pack, encoded).nearest(proximity, contrast)
-        assert scored.score == pytest.approx(expected, abs=1e-5)
-        assert -1 <= scored.score <= 1
+        assert score == pytest.approx(expected, abs=1e-5)
+        assert parts.sum() == pytest.approx(score)
+        assert -1 <= score <= 1
+        if contrast:
+            assert scorer([encoded])[0].score == pytest.approx(score, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["direction", "activation", "persona"])
@@ -151,7 +158,9 @@ def test_higher_is_nearer_to_harm_for_every_scorer(model):
     index = ToxicIndex(pack, model.decoder)
     toxic = sample_features(model, random_samples(80, seed=11, words=range(4, 24)))
     benign = sample_features(model, random_samples(80, seed=12, words=range(44, 64)))
-    for name in FORWARD_SCORERS:  # a random model's losses say nothing of words
+    for name in (
+        one.name for one in SCORERS.values() if not one.needs_push
+    ):  # a random model's losses say nothing of words
         scorer = make_scorer(name, index)
         above, below = (np.array([one.score for one in scorer(rows)]) for rows in (toxic, benign))
         assert (above[:, None] > below).mean() > 0.6, name
@@ -222,8 +231,8 @@ def test_a_sample_below_the_benign_mean_everywhere_is_unscored_by_contrast_only(
     assert make_scorer("nearest", index)([faint]) == [NO_FEATURES]
     pushed = dataclasses.replace(faint, push=np.ones(len(faint.mean_hidden), np.float32))
     assert make_scorer("nearest", index)([pushed]) == [NO_FEATURES]
-    (scored,) = make_scorer("nearest", index, contrast=False)([faint])
-    assert isinstance(scored, SampleScore)
+    score, _ = nearest.score(faint, index, "nearest", contrast=False)
+    assert math.isfinite(score)
 
 
 def test_one_row_with_nan_leaves_the_others_scored():

@@ -16,9 +16,8 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import GeofilterError
 from geofilter.model.gradients import pushes, token_pushes, total_pushes
 from geofilter.packs.index import ToxicIndex
-from geofilter.scoring.by_token import token_scorer
-from geofilter.scoring.explain import explain
-from geofilter.scoring.rules import BatchScorer
+from geofilter.scoring.explain import explain, token_scorer
+from geofilter.scoring.score import BatchScorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection import actions
 from geofilter.selection.choose import drop_fraction

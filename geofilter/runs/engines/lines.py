@@ -16,7 +16,7 @@ from geofilter.scoring.table import FeatureShare, ScoreRow
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:  # Reading a table back must not load a model library.
-    from geofilter.scoring.rules import SampleScore
+    from geofilter.scoring.score import SampleScore
 
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded, Encoder
     from geofilter.data.rows import Row
     from geofilter.model.features import SampleFeatures
-    from geofilter.scoring.rules import SampleScore
+    from geofilter.scoring.score import SampleScore
 
 Results = list["SampleScore | Problem"]
 Scorer = Callable[[Sequence["Encoded"]], list["SampleScore | Problem"]]

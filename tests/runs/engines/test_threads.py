@@ -18,7 +18,7 @@ from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import DataError, OutputError
 from geofilter.runs.engines.threads import make_batches, score_file
-from geofilter.scoring.rules import SampleScore
+from geofilter.scoring.score import SampleScore
 from geofilter.scoring.table import ScoreRow, ScoreTable
 from helpers.engine_stubs import (
     MANIFEST,

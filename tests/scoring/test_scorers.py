@@ -1,0 +1,82 @@
+"""A scorer is one file and one line of the table; everything else reads the table."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from geofilter.cli import main
+from geofilter.scoring.scorers import SCORERS
+from geofilter.scoring.scorers.base import Scorer, dense_parts
+
+
+def _norm(evidence):
+    """How long the mean residual stream is: of no use but as an example."""
+    return float(np.linalg.norm(evidence.sample.mean_hidden)), dense_parts(evidence)
+
+
+NORM = Scorer("norm", "length of the mean residual stream", _norm, needs_sae=False)
+
+
+@pytest.fixture
+def with_norm(work, monkeypatch):
+    monkeypatch.setitem(SCORERS, "norm", NORM)
+    # Its options were made from the table when it was imported.
+    command = importlib.import_module("geofilter.cli.score")
+    importlib.reload(command)
+    yield work
+    monkeypatch.undo()
+    importlib.reload(command)
+
+
+SCORE = "score data.jsonl --model model --sae sae --pack my.pack --scorer norm -o norm.parquet"
+
+
+def test_a_scorer_of_the_table_is_scored_explained_and_estimated(with_norm, geofilter):
+    done = geofilter(f"{SCORE} --json")
+    assert (done.code, json.loads(done.out)["scored"]) == (0, 40)
+    assert json.loads(done.out)["manifest"]["scorer"] == {"name": "norm"}
+    explained = geofilter("explain data.jsonl --scores norm.parquet --row 0")
+    assert explained.code == 0
+    assert "norm is not a sum over tokens; what follows divides the row's `nearest`" in " ".join(
+        explained.out.split()
+    )
+    assert geofilter(f"{SCORE} --estimate").code == 0
+    assert "norm" in geofilter("report data.jsonl --scores norm.parquet -o n.html --json").out
+
+
+def test_a_scorer_says_what_it_cannot_do(with_norm, geofilter):
+    assert geofilter(SCORE).code == 0
+    mask = geofilter(
+        "filter data.jsonl --scores norm.parquet --drop-fraction 0.2 --action mask -o m.jsonl"
+    )
+    assert (mask.code, "score with --scorer nearest or spillover" in mask.err) == (2, True)
+    risk = geofilter(f"{SCORE.replace('norm.parquet', 'risk.parquet')} --summary")
+    assert (risk.code, "--summary goes with --scorer spillover" in risk.err) == (2, True)
+
+
+def test_a_scorer_of_the_table_can_be_an_arm_of_verify(with_norm):
+    from geofilter.verify import plan
+
+    reloaded = importlib.reload(plan)
+    try:
+        assert "norm" in reloaded.ARMS
+    finally:
+        SCORERS.pop("norm")
+        importlib.reload(plan)
+
+
+def test_help_lists_every_scorer():
+    shown = CliRunner().invoke(main.geofilter, ["score", "--help"]).output
+    for name in SCORERS:
+        assert name in shown
+
+
+def test_the_table_loads_neither_torch_nor_faiss():
+    code = "import sys, geofilter.scoring.scorers; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "faiss", "transformers"}.isdisjoint(done.stdout.split())
