@@ -38,7 +38,7 @@ def test_models_lists_every_entry_for_people_and_for_programs(geofilter):
 
 def test_the_words_of_the_options_are_those_of_the_library():
     offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
-    assert tuple(offered["scorer"]) == SCORERS
+    assert tuple(offered["scorer"]) == tuple(SCORERS)
     assert tuple(offered["proximity"]) == PROXIMITIES
     assert tuple(offered["dtype"]) == tuple(loading._DTYPES)
 

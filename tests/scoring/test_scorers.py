@@ -46,7 +46,8 @@ def test_a_scorer_of_the_table_is_scored_explained_and_estimated(with_norm, geof
         explained.out.split()
     )
     assert geofilter(f"{SCORE} --estimate").code == 0
-    assert "norm" in geofilter("report data.jsonl --scores norm.parquet -o n.html --json").out
+    assert geofilter("report data.jsonl --scores norm.parquet -o norm.html").code == 0
+    assert "norm is no sum over tokens" in (with_norm / "norm.html").read_text()
 
 
 def test_a_scorer_says_what_it_cannot_do(with_norm, geofilter):
