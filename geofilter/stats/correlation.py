@@ -1,8 +1,8 @@
 """Does one thing foretell another? Spearman's rank correlation, with an interval over items.
 
-`scipy.stats` has the correlation, and takes over a second to import. It has neither of the
-intervals: that of a bootstrap, which weighs items instead of copying them, and so ranks all
-draws at once; and a formula for many items.
+`scipy.stats` has the correlation, and takes more than half a second to import. It has
+neither of the intervals: that of a bootstrap, which weighs items instead of copying them,
+and so ranks all draws at once; and a formula for many items.
 """
 
 import math
