@@ -3,33 +3,32 @@
 Reading streams: memory does not grow with the file. A row that cannot be read
 is a row with a problem, not a missing row. A source that is damaged as a whole
 (cut-off compression, a broken Parquet file, a missing file) is a `DataError`.
-
-This module knows nothing about models, tokens and scores.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from geofilter.data.formats import open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
-from geofilter.data.layouts import ROLES, Layout, detect_layout
+from geofilter.data.layouts import ROLES, Layout, Sample, detect_layout
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.errors import DataError, OutputError
 
-__all__ = ["ROW_LIMIT", "LossNote", "Row", "RowFile", "RowNote", "open_rows"]
+__all__ = ["ROW_LIMIT", "LossNote", "Row", "RowFile", "RowNote", "Survey", "open_rows"]
 
 _FIRST = 100  # rows that decide on the layout
 
 
 def _plain(value: object) -> object:
-    """What JSON cannot spell (dates, decimals, bytes of a Parquet file), as text."""
+    """What JSON does not have (dates, decimals, bytes of a Parquet file), as text."""
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
@@ -77,6 +76,13 @@ class Row:
         return _hash(text.encode("utf-8", "surrogatepass"))
 
 
+class Survey(NamedTuple):
+    """What one pass over a data set found: how many rows it has, and its fingerprint."""
+
+    rows: int
+    fingerprint: str
+
+
 class RowFile:
     """A data set that can be iterated again and again, each time from the source.
 
@@ -93,32 +99,55 @@ class RowFile:
 
     def __iter__(self) -> Iterator[Row]:
         """Yield every row in order; raises `DataError` when the source is damaged."""
+        return self._rows(self._reader.rows())
+
+    def _rows(self, raws: Generator[RawRow, None, None]) -> Iterator[Row]:
         name = shown(self.source)
-        with closing(self._reader.rows()) as raws:
+        with closing(raws):
             for index, raw in enumerate(raws):
                 yield _row(index, _where(name, self.format, index, raw), raw)
 
-    def check(self) -> int:
-        """Read every row by the layout and return their number.
+    def survey(
+        self,
+        *,
+        check: bool = True,
+        look: Callable[[Sample], object] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Survey:
+        """Read every row once: check and count the rows, and hash the file meanwhile.
 
-        Raises `DataError` for the first row that has a problem, with its place,
-        the reason and what to do. Problems that need a tokenizer are found later.
+        With `check`, raises `DataError` for the first row that has a problem, with its
+        place, the reason and what to do. `look` is then given each sample, and may raise
+        `Unscorable` for what only a tokenizer can find: `rows.survey(look=encoder.encode)`.
+        `progress` is called with the number of rows read, now and then.
         """
+        raws, fingerprint = self._reader.hashed_rows()
         count = 0
-        for row in self:
+        for row in self._rows(raws):
             count += 1
-            problem = row.problem
-            if row.record is not None:
-                try:
-                    self.layout.samples(row.record)
-                except Unscorable as error:
-                    problem = error.problem
-            if problem is not None:
+            if check and (problem := self._problem(row, look)):
                 raise DataError(
                     f"{row.where}: {problem.status}: {problem.reason}; "
                     "repair it, or keep such rows unscored with --on-error keep"
                 )
-        return count
+            if progress is not None and count % 1000 == 0:
+                progress(count)
+        return Survey(count, fingerprint())
+
+    def _problem(self, row: Row, look: Callable[[Sample], object] | None) -> Problem | None:
+        if row.record is None:
+            return row.problem
+        try:
+            for sample in self.layout.samples(row.record):
+                if look is not None:
+                    look(sample)
+        except Unscorable as error:
+            return error.problem
+        return None
+
+    def check(self) -> int:
+        """Check every row by the layout and return their number, as `survey` does."""
+        return self.survey().rows
 
     def fingerprint(self) -> str:
         """SHA-256 of the content, 64 hex digits; for a hub data set of its commit."""
@@ -129,18 +158,19 @@ class RowFile:
         path: str | os.PathLike[str],
         indices: Iterable[int],
         *,
-        notes: Notes | None = None,
+        notes: Callable[[int], Note] | None = None,
         kind: type[Note] = RowNote,
         overwrite: bool = False,
     ) -> int:
         """Write the rows at `indices` (ascending) to `path` and return their number.
 
         The format is that of the source, the compression is the one that the
-        name of `path` states. Rows that have bytes keep them, exactly; a folder
-        becomes a folder; hub rows become JSON lines.
+        name of `path` states. Lines and CSV records keep their bytes, exactly; JSON
+        lists are written one element a line; a folder becomes a folder; hub rows
+        become JSON lines.
 
-        `notes` tells for the index of a row what to write beside it (score, rank,
-        status, reason); then rows are spelled anew, with the key `geofilter` in
+        `notes` gives for the index of a row what to write with it (score, rank,
+        status, reason); then rows are spelled again, with the key `geofilter` in
         JSON and columns `geofilter_score` and so on elsewhere. To look notes up
         in a dictionary, pass its `__getitem__`. `kind` is the kind of note that it gives.
 
@@ -154,7 +184,8 @@ class RowFile:
             and os.path.samefile(path, self.source)
         ):
             raise OutputError(f"{shown(path)}: is the file that is read; choose another output")
-        return self._reader.write(os.fspath(path), indices, notes, overwrite, kind)
+        noted = None if notes is None else Notes(notes, kind)
+        return self._reader.write(os.fspath(path), indices, noted, overwrite)
 
 
 def _where(name: str, kind: str, index: int, raw: RawRow) -> str:
@@ -184,19 +215,19 @@ def _detect(
     stated = reader.columns()
     if stated is not None:
         found = detect_layout(name, [stated], name=layout, columns=columns)
-        return _refuse_by_header(found, reader, stated)
+        return _refuse_by_header(found, stated)
     with closing(reader.rows()) as raws:
         records = (raw.record for raw in raws if raw.record is not None)
         first = [list(record) for record in islice(records, _FIRST)]
     return detect_layout(name, first, name=layout, columns=columns)
 
 
-def _refuse_by_header(layout: Layout, reader: Source, names: list[str]) -> Layout:
+def _refuse_by_header(layout: Layout, names: list[str]) -> Layout:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         reason = f"two columns are called '{shown(twice)}'; rename one"
         return Layout("unknown", {}, Problem("malformed", reason))
-    if layout.problem is not None and not reader.has_header() and len(names) == 1:
+    if layout.problem is not None and names == ["column_1"]:
         reason = (
             "the file has one column and no header, so it holds no response "
             "(to score its text as it is: --column text=column_1)"

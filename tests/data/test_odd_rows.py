@@ -88,7 +88,6 @@ def test_a_row_of_10_mb_is_read(file: str, before: bytes, after: bytes, tmp_path
     ("file", "before", "row", "between", "after"),
     [
         ("a.jsonl", b"", b'{"question": "x", "answer": "%s"}', b"\n", b"\n"),
-        ("a.json", b"[\n", b'{"question": "x", "answer": "%s"}', b",\n", b"\n]\n"),
         ("a.csv", b"question,answer\n", b'x,"%s"', b"\n", b"\n"),
     ],
 )
@@ -123,6 +122,34 @@ def test_a_row_above_the_limit_is_unreadable_and_still_copied(
     assert path.with_stem("kept").read_bytes() == content
     assert rows.write(path.with_stem("two"), [0, 2]) == 2
     assert path.with_stem("two").read_bytes() == content.replace(long + between, b"")
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(1000, 2), (2000, 3)])
+def test_a_list_element_above_the_limit_is_unreadable_and_still_copied(
+    limit: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that follows it, where its end was not found within twice the limit."""
+    from geofilter.data.formats import json_files
+
+    monkeypatch.setattr(json_files, "ROW_LIMIT", limit)
+    monkeypatch.setattr(json_files, "PIECE", 64)
+    element = b'{"question": "x", "answer": "%s"}'
+    content = b"[\n" + b",\n".join(element % text for text in (b"a", b"long, " * 400, b"b"))
+    path = tmp_path / "a.json"
+    path.write_bytes(content + b"\n]\n")
+    data = open_rows(path)
+    first, over, *more = data
+    assert first.record == {"question": "x", "answer": "a"}
+    assert len(more) == rows - 2
+    assert (over.raw, over.record) == (None, None)
+    assert over.problem is not None
+    assert over.problem.status == "unreadable"
+    assert "longer than 64 MiB" in over.problem.reason
+    assert len({row.row_hash for row in data}) == rows
+    assert data.write(tmp_path / "kept.json", range(rows)) == rows
+    assert (tmp_path / "kept.json").read_bytes().startswith(content)
+    assert data.write(tmp_path / "first.json", [0]) == 1
+    assert (tmp_path / "first.json").read_bytes() == b"[\n" + element % b"a" + b"\n]\n"
 
 
 def test_a_line_of_100_mb_does_not_fill_the_memory(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 By name: `.jsonl .ndjson .jl`, `.json`, `.csv`, `.tsv .tab`, `.parquet .pq`, each
 also with `.gz`, `.zst` or `.zstd` after it; a folder that `save_to_disk` wrote;
-`hf://datasets/...`. A file with another suffix is told by its first bytes. A
+`hf://datasets/...`. The first bytes decide on a file with another suffix. A
 `.json` file of JSON lines, as many hubs hold them, is read as JSON lines.
-
-This module knows nothing about layouts and scores.
 """
 
 import io
@@ -13,11 +11,15 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from geofilter.data.formats.columnar import PARQUET_SUFFIXES, FolderSource, ParquetSource
-from geofilter.data.formats.hub_sets import PREFIX, HubSource
 from geofilter.data.formats.json_files import rest_of_line
 from geofilter.data.formats.source import ROW_LIMIT, Source
-from geofilter.data.formats.streams import open_stream, shown, skip_bom, split_suffix
+from geofilter.data.formats.streams import (
+    PARQUET_SUFFIXES,
+    open_stream,
+    shown,
+    skip_bom,
+    split_suffix,
+)
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.data.formats.text_files import SUFFIXES, TextSource
 from geofilter.errors import DataError
@@ -75,12 +77,21 @@ def open_source(name: str | os.PathLike[str], known: Collection[str]) -> Source:
 
     `known`: the column names that tell the header of a CSV file from a row.
     """
-    if isinstance(name, str) and name.startswith(PREFIX):
+    # Arrow and what reads it take half a second to import, and text needs neither.
+    if isinstance(name, str) and name.startswith("hf://"):
+        from geofilter.data.formats.hub_sets import HubSource
+
         return HubSource(name)
     path = Path(name)
     if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
+        from geofilter.data.formats.columnar import FolderSource
+
         return FolderSource(path)
     # Opened for its checks: missing, not readable, UTF-16, compression and name differ.
     open_stream(path).close()
     kind = _kind(path)
-    return ParquetSource(path) if kind == "parquet" else TextSource(path, kind, known)
+    if kind == "parquet":
+        from geofilter.data.formats.columnar import ParquetSource
+
+        return ParquetSource(path)
+    return TextSource(path, kind, known)

@@ -1,7 +1,4 @@
-"""Rows of Arrow batches as Python objects, one by one where a value cannot be had.
-
-This module knows nothing about files, layouts and scores.
-"""
+"""Rows of Arrow batches as Python objects, one by one where a value cannot be read."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,13 +9,13 @@ from geofilter.data.formats.source import RawRow
 from geofilter.data.formats.strict_json import parse_json
 from geofilter.support.display import escape, quote
 
-# What Arrow raises for a value that Python cannot hold: text that is no UTF-8, a date out
+# What Arrow raises for a value that Python cannot hold: text that is not UTF-8, a date out
 # of range, an unknown time zone, a struct with a name twice.
 NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
 
 
 def no_value(error: Exception, field: pa.Field) -> str:
-    """Why a value of a column cannot be had, of what Arrow raised for it."""
+    """Why a value of a column cannot be read, from what Arrow raised for it."""
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: byte 0x{error.object[error.start]:02x}"
     return f"column {quote(field.name)} holds no {escape(str(field.type))} that can be read"

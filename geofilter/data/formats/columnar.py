@@ -1,10 +1,8 @@
 """Parquet files and saved `datasets` folders: rows without bytes of their own.
 
-Rows go from file to file as Arrow columns and are never spelled anew, so that
+Rows go from file to file as Arrow columns and are never rebuilt from Python objects, so that
 types and values survive. With notes columns are added: `geofilter_score`,
 `geofilter_rank` and so on.
-
-This module knows nothing about layouts and scores.
 """
 
 import contextlib
@@ -18,32 +16,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geofilter.data.formats.arrow_records import record_rows
-from geofilter.data.formats.source import (
-    NOTE_COLUMNS,
-    Note,
-    Notes,
-    RawRow,
-    RowNote,
-    Wanted,
-    columns_of,
-)
+from geofilter.data.formats.source import NOTE_COLUMNS, Notes, RawRow, Wanted
 from geofilter.data.formats.streams import (
-    compressing,
+    PARQUET_SUFFIXES,
     hash_files,
     open_file,
     open_stream,
     shown,
     split_suffix,
+    write_stream,
 )
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError, OutputError
-from geofilter.support.atomic import writing, writing_folder
+from geofilter.support.atomic import writing_folder
 from geofilter.support.display import escape, quote
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
 _BATCH = 512  # rows turned into Python objects at once
 _GROUP_BYTES = 64 * 2**20  # of Arrow data, for one row group of an output
 _NOTE_TYPES = {
@@ -60,50 +50,30 @@ def _take(table: pa.Table, places: list[int]) -> pa.Table:
         return pa.concat_tables([table.slice(place, 1) for place in places]).combine_chunks()
 
 
-def _with_notes(table: pa.Table, indices: list[int], notes: Notes, kind: type[Note]) -> pa.Table:
+def _with_notes(table: pa.Table, indices: Iterable[int], notes: Notes) -> pa.Table:
     """The table with the columns of notes at its end; older ones are replaced."""
-    told = [notes(index) for index in indices]
+    found = [notes.of(index) for index in indices]
     # By place: a name may occur twice.
     table = table.select(
         [place for place, name in enumerate(table.column_names) if name not in NOTE_COLUMNS]
     )
-    for name, field in zip(columns_of(kind), kind._fields, strict=True):
-        values = pa.array([getattr(note, field) for note in told], _NOTE_TYPES[name])
+    for name, field in zip(notes.columns, notes.kind._fields, strict=True):
+        values = pa.array([getattr(note, field) for note in found], _NOTE_TYPES[name])
         table = table.append_column(name, values)
     return table
 
 
-def _chosen(
-    batches: Iterable[Any],
-    wanted: Wanted,
-    notes: Notes | None,
-    kind: type[Note],
-    count: Callable[[], int],
-) -> Iterator[pa.Table]:
-    """The wanted rows of each batch, as tables; `count` rows lie before a batch."""
+def _chosen(batches: Iterable[Any], wanted: Wanted, notes: Notes | None) -> Iterator[pa.Table]:
+    """The wanted rows of each batch, as tables."""
     for batch in batches:
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        start = count()
-        places = [place for place in range(table.num_rows) if wanted.take(start + place)]
+        start = wanted.seen
+        places = [place for place in range(table.num_rows) if wanted.take()]
         if places:
             kept = _take(table, places)
             if notes is not None:
-                kept = _with_notes(kept, [start + place for place in places], notes, kind)
+                kept = _with_notes(kept, [start + place for place in places], notes)
             yield kept
-
-
-class _Counted:
-    """Passes batches on and knows how many rows came before the present one."""
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._batches = batches
-        self.before = 0
-        self.total = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._batches:
-            self.before, self.total = self.total, self.total + batch.num_rows
-            yield batch
 
 
 class ParquetSource:
@@ -159,44 +129,28 @@ class ParquetSource:
         with self._open() as file:
             return list(file.schema_arrow.names)
 
-    def has_header(self) -> bool:
-        return True
+    def hashed_rows(self) -> tuple[Generator[RawRow, None, None], Callable[[], str]]:
+        return self.rows(), self.fingerprint
 
     def fingerprint(self) -> str:
         return hash_files([self._path], [""])
 
-    def write(
-        self,
-        path: str,
-        indices: Iterable[int],
-        notes: Notes | None,
-        overwrite: bool,
-        kind: type[Note] = RowNote,
-    ) -> int:
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
         target = Path(path)
         if split_suffix(target)[0] not in PARQUET_SUFFIXES:
             raise OutputError(
                 f"{shown(target)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
             )
         wanted = Wanted(shown(self._path), indices)
-        with (
-            writing(target, overwrite=overwrite) as handle,
-            compressing(handle, target) as out,
-            self._open() as file,
-        ):
-            counted = _Counted(self._batches(file))
-            tables = _chosen(counted, wanted, notes, kind, lambda: counted.before)
-            _write_parquet(out, tables, file, kind if notes else None)
-            return wanted.finish(counted.total)
+        with write_stream(target, overwrite=overwrite) as out, self._open() as file:
+            _write_parquet(out, _chosen(self._batches(file), wanted, notes), file, notes)
+            return wanted.finish()
 
 
-def _write_parquet(
-    out: Any, tables: Iterator[pa.Table], file: Any, kind: type[Note] | None
-) -> None:
+def _write_parquet(out: Any, tables: Iterator[pa.Table], file: Any, notes: Notes | None) -> None:
     schema = file.schema_arrow
-    if kind is not None:
-        nothing: list[Note] = []
-        schema = _with_notes(schema.empty_table(), [], nothing.__getitem__, kind).schema
+    if notes is not None:
+        schema = _with_notes(schema.empty_table(), [], notes).schema
     metadata = file.metadata
     codec = "snappy"
     if metadata.num_row_groups and metadata.num_columns:
@@ -239,7 +193,6 @@ class FolderSource:
                 f"{shown(self._path)}: is a folder without a saved data set "
                 "(no state.json); name a file, or a folder made by save_to_disk"
             )
-
         self._check_names()
 
     def _check_names(self) -> None:
@@ -276,32 +229,24 @@ class FolderSource:
     def columns(self) -> list[str] | None:
         return list(self._dataset.column_names)
 
-    def has_header(self) -> bool:
-        return True
+    def hashed_rows(self) -> tuple[Generator[RawRow, None, None], Callable[[], str]]:
+        return self.rows(), self.fingerprint
 
     def fingerprint(self) -> str:
         files = sorted(path for path in self._path.rglob("*") if path.is_file())
         return hash_files(files, [path.relative_to(self._path).as_posix() for path in files])
 
-    def write(
-        self,
-        path: str,
-        indices: Iterable[int],
-        notes: Notes | None,
-        overwrite: bool,
-        kind: type[Note] = RowNote,
-    ) -> int:
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
         from datasets import Dataset
 
         wanted = Wanted(shown(self._path), indices)
         with writing_folder(path, overwrite=overwrite) as folder, _quiet():
-            # In a folder of its own: a data set refuses to be saved beside its file.
+            # In a folder of its own: a data set refuses to be saved next to its file.
             (folder / "work").mkdir()
             work = folder / "work" / "rows.arrow"
-            counted = _Counted(self._dataset.iter(_BATCH))
-            tables = _chosen(counted, wanted, notes, kind, lambda: counted.before)
-            _write_arrow(work, tables, self._features(kind if notes else None))
-            taken = wanted.finish(counted.total)
+            tables = _chosen(self._dataset.iter(_BATCH), wanted, notes)
+            _write_arrow(work, tables, self._features(notes))
+            taken = wanted.finish()
             kept = Dataset.from_file(str(work))
             kept.info.description = self._dataset.info.description
             # Left to itself the library saves no rows as no files, and cannot load that.
@@ -310,14 +255,14 @@ class FolderSource:
             shutil.rmtree(work.parent)
         return taken
 
-    def _features(self, kind: type[Note] | None) -> Any:
+    def _features(self, notes: Notes | None) -> Any:
         from datasets import Features, Value
 
         features = dict(self._dataset.features)
-        if kind is not None:
+        if notes is not None:
             for name in NOTE_COLUMNS:
                 features.pop(name, None)
-            for name in columns_of(kind):
+            for name in notes.columns:
                 features[name] = Value(str(_NOTE_TYPES[name]).replace("double", "float64"))
         return Features(features)
 

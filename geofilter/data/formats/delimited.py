@@ -3,22 +3,21 @@
 A record may span lines inside quotes. Quotes are read strictly: text after a
 closing quote, or a quote that nothing closes within the longest row, makes the
 line where the record begins unreadable, and reading goes on at the next line, so
-that one stray quote does not swallow the rows behind it. A record with too few or
-too many cells is unreadable: nobody can tell which cell belongs to which column.
-Blank lines are no rows.
+that one stray quote does not swallow the rows after it. A record with too few or
+too many cells is unreadable: which cell belongs to which column is unknown.
+Blank lines are not rows.
 
 The first record is the header when one of its cells is a column name that
 geofilter knows or the caller named, or when all of its cells look like names:
 one word each, letters, digits, `_`, `.` and `-`, no two alike. Otherwise the
 file has no header, every record is a row, and the columns are called `column_1`,
 `column_2` and so on, as is a column whose header cell is empty.
-
-This module knows nothing about compression or layouts.
 """
 
 import csv
 import io
 import re
+import threading
 from collections.abc import Collection, Iterable, Iterator
 
 from geofilter.data.formats.json_files import rest_of_line
@@ -57,8 +56,7 @@ class DelimitedRecords:
     """One pass over a stream of CSV or TSV.
 
     `preamble`: a byte order mark, or nothing. `header`: the bytes of the header
-    record, or nothing. `names`: the columns. `found_header`: False when the
-    first record is a row.
+    record, or nothing. `names`: the columns.
     """
 
     def __init__(
@@ -71,23 +69,20 @@ class DelimitedRecords:
         self._again = b""  # a line, or the start of one, that was taken and given back
         self._fault: str | None = None
         self._line = 0
-        # The csv module's own limit, 128 KiB for a cell, is less than a long answer.
-        csv.field_size_limit(max(csv.field_size_limit(), ROW_LIMIT))
         self.preamble = skip_bom(stream)
         self._records = self._read()
         first = next(self._records, None)
         self._first: RawRow | None = None
         self.header = b""
         self.names: list[str] = []
-        self.found_header = True
         if first is None:
             return
         cells, row = first
-        self.found_header = cells is not None and is_header(cells, known)
-        if cells is None or row.raw is None or (self.found_header and row.fault):
+        found_header = cells is not None and is_header(cells, known)
+        if cells is None or row.raw is None or (found_header and row.fault):
             raise DataError(f"{shown}:{row.line}: the first record is {row.fault}; repair it")
-        self.names = column_names(cells, self.found_header)
-        if self.found_header:
+        self.names = column_names(cells, found_header)
+        if found_header:
             self.header = row.raw
         else:
             self._first = self._complete(cells, row)
@@ -129,7 +124,7 @@ class DelimitedRecords:
             self._taken, self._room, self._fault = [], ROW_LIMIT, None
             start = self._line + 1
             try:
-                cells = next(parser)
+                cells = _record(parser)
             except StopIteration:
                 return
             except (csv.Error, _TooLong) as error:
@@ -140,12 +135,12 @@ class DelimitedRecords:
                     yield cells, RawRow(None, self._fault, start, raw=b"".join(self._taken))
 
     def _broken(self, start: int, error: Exception) -> Iterator[_Read]:
-        """The rows of the lines that were taken for a record which is none.
+        """The rows of the lines that were wrongly taken for a record.
 
         In all lines between the first and the last the first one's quote stayed open, as
-        would any that opens there: each is a record of its own or none. So reading again
-        takes one more look at each line. The last one is given back: a record may begin
-        there.
+        would any that opens there: each is a record of its own or unreadable. So reading
+        again takes one more look at each line. The last one is given back: a record may
+        begin there.
         """
         first, *between = self._taken
         if between:
@@ -162,10 +157,10 @@ class DelimitedRecords:
             yield from self._alone(line, number)
 
     def _alone(self, line: bytes, number: int) -> Iterator[_Read]:
-        """A line that is a record of its own or none."""
+        """A line that is a record of its own or unreadable."""
         text, fault = decode(line)
         try:
-            cells = next(self._parser([text]))
+            cells = _record(self._parser([text]))
         except csv.Error as error:
             yield None, RawRow(None, fault or _reason(error), number, raw=line)
         else:
@@ -174,6 +169,24 @@ class DelimitedRecords:
 
     def _parser(self, lines: Iterable[str]) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self._delimiter, strict=True)
+
+
+# One for the whole process, as is the limit.
+_LIMIT = threading.Lock()
+
+
+def _record(parser: Iterator[list[str]]) -> list[str]:
+    """The next record, of cells up to `ROW_LIMIT`.
+
+    The csv module's own limit, 128 KiB for a cell, is less than a long answer, and can be
+    changed for all parsers of the process only: so it is raised for one record at a time.
+    """
+    with _LIMIT:
+        before = csv.field_size_limit(ROW_LIMIT)
+        try:
+            return next(parser)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _reason(error: Exception) -> str:

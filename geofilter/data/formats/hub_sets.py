@@ -2,27 +2,23 @@
 
 Without a split the split `train` is read. Rows come as `datasets` gives them,
 without bytes of their own, so they are written as JSON lines.
-
-This module knows nothing about layouts and scores.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from geofilter.data.formats.arrow_records import json_read
-from geofilter.data.formats.source import Note, Notes, RawRow, RowNote, Wanted, annotated
-from geofilter.data.formats.streams import compressing, shown, split_suffix
+from geofilter.data.formats.source import Notes, RawRow, Wanted, annotated
+from geofilter.data.formats.streams import shown, split_suffix, write_stream
 from geofilter.data.formats.text_files import dump_json
 from geofilter.errors import DataError, OutputError
-from geofilter.support.atomic import writing
 from geofilter.support.display import escape, kind_of, quote
 from geofilter.support.hub import explain
 
-PREFIX = "hf://"
 _PATIENCE = 10.0  # seconds for the first answer of the hub
 _NAME = re.compile(
     r"hf://datasets/(?P<repo>[\w.\-]+/[\w.\-]+)(?:@(?P<revision>[^/#@]+))?"
@@ -64,8 +60,8 @@ class HubSource:
     def _failed(self, error: Exception) -> DataError:
         repo = self._name.repo
         if reason := explain(error, repo, "dataset"):
-            told = reason.removeprefix(f"{escape(repo, limit=200)}: ")
-            return DataError(f"{self._shown}: cannot be read from the hub: {told}")
+            why = reason.removeprefix(f"{escape(repo, limit=200)}: ")
+            return DataError(f"{self._shown}: cannot be read from the hub: {why}")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return DataError(
             f"{self._shown}: cannot be read from the hub ({escape(lines[0], limit=160)}); "
@@ -129,22 +125,15 @@ class HubSource:
         names = self._stream.column_names
         return None if names is None else list(names)
 
-    def has_header(self) -> bool:
-        return True
-
     def fingerprint(self) -> str:
         """A hash of the commit on the hub, which stands for the content."""
         parts = [self._name.repo, self._commit, self._name.file, self._name.split or "train"]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def write(
-        self,
-        path: str,
-        indices: Iterable[int],
-        notes: Notes | None,
-        overwrite: bool,
-        kind: type[Note] = RowNote,
-    ) -> int:
+    def hashed_rows(self) -> tuple[Generator[RawRow, None, None], Callable[[], str]]:
+        return self.rows(), self.fingerprint
+
+    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
         target = Path(path)
         if split_suffix(target)[0] != ".jsonl":
             raise OutputError(
@@ -152,18 +141,13 @@ class HubSource:
                 "name the output *.jsonl (or *.jsonl.gz, *.jsonl.zst)"
             )
         wanted = Wanted(self._shown, indices)
-        total = 0
-        with (
-            writing(target, overwrite=overwrite) as handle,
-            compressing(handle, target) as out,
-        ):
+        with write_stream(target, overwrite=overwrite) as out:
             for index, row in enumerate(self.rows()):
-                total = index + 1
-                if wanted.take(index):
+                if wanted.take():
                     record = row.record or {}
-                    told = annotated(record, notes(index)) if notes else record
-                    out.write(self._line(index, told))
-            return wanted.finish(total)
+                    noted = annotated(record, notes.of(index)) if notes else record
+                    out.write(self._line(index, noted))
+            return wanted.finish()
 
     def _line(self, index: int, record: dict[str, object]) -> bytes:
         try:

@@ -1,24 +1,26 @@
-"""JSON lines and JSON lists, row by row with the bytes of each row.
+"""JSON lines and JSON lists, row by row.
 
-A list is split into its elements by its brackets, commas and strings alone, so
-that one element with bad syntax is one unreadable row and the others are read.
-A `.json` file that is no list is one row: the object that it holds. Blank lines
-of JSON lines are no rows. Lines end at a line feed, at nothing else.
+Lines keep their bytes. They end at a line feed, at nothing else; blank lines are not rows.
 
-This module knows nothing about compression, layouts or writing.
+A list is read element by element, with the standard library's parser. (`ijson` refuses NaN and
+large integers, takes the last of two equal keys without a word, and knows no line numbers.)
+An element that is JSON but no row is one unreadable row. After bad syntax nobody can tell where
+the next element begins: what follows in the file is one unreadable row, with its bytes. A
+`.json` file that is no list is one row: the object that it holds.
 """
 
 import io
+import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from geofilter.data.formats.source import PIECE, ROW_LIMIT, TOO_LONG, RawRow
 from geofilter.data.formats.streams import skip_bom
-from geofilter.data.formats.strict_json import parse_object
+from geofilter.data.formats.strict_json import TOO_DEEP, parse_object, syntax_fault
 from geofilter.support.display import quote
 
 _SPACE = b" \t\r\n"
-_LEAD_LIMIT = 4096  # bytes of commas and white space that are copied as they are
 
 
 def rest_of_line(stream: io.BufferedReader, head: bytes) -> Iterator[bytes]:
@@ -55,199 +57,124 @@ class JsonLines:
                 yield RawRow(record, fault, number, raw=line)
 
 
-_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_SPACES = re.compile(rb"[ \t\r\n]*+")
-_TOP = re.compile(rb'["\[\]{,]')
-_NESTED = re.compile(rb'["\[\]{}]')
+_SPACES = re.compile(r"[ \t\r\n]*+")
+_AFTER = re.compile(r"[ \t\r\n]*+[,\]]")
+# Finds where an element ends, whatever it holds; `parse_object` then reads it strictly.
+_LENIENT = json.JSONDecoder(parse_int=float, strict=False)
 
 
 class JsonElements:
-    """One pass over a stream that holds a JSON list, or one JSON object.
-
-    `preamble`: a byte order mark, or nothing. `head`: from there to the first
-    element. `closing`: what follows the last element; complete after the pass.
-    """
+    """One pass over a stream that holds a JSON list, or one JSON object."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-        self.preamble = skip_bom(stream)
-        self.head = b""
-        self.closing = b""
-        self._buffer = b""
+        skip_bom(stream)
+        # Bytes that are not UTF-8 survive as surrogates, for `parse_object` to refuse.
+        self._stream = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        self._text = ""
         self._place = 0
         self._line = 1
 
-    def _more(self) -> bool:
-        """Have at least one unread byte in the buffer; False at the end of the file."""
-        if self._place < len(self._buffer):
-            return True
-        self._buffer, self._place = self._stream.read1(PIECE), 0
-        return bool(self._buffer)
-
-    def _advance(self, place: int) -> bytes:
-        passed = self._buffer[self._place : place]
-        self._line += passed.count(b"\n")
-        self._place = place
-        return passed
-
-    def _next(self) -> bytes:
-        """The next byte, not consumed; nothing at the end of the file."""
-        return self._buffer[self._place : self._place + 1] if self._more() else b""
-
-    def _space(self) -> bytes:
-        """Consume white space; return it, cut where it is absurdly long."""
-        found = b""
-        while self._more():
-            spaces = _SPACES.match(self._buffer, self._place)
-            assert spaces is not None  # it matches nothing, too
-            found = (found + self._advance(spaces.end()))[:_LEAD_LIMIT]
-            if self._place < len(self._buffer):
-                break
-        return found
-
-    def _element(self) -> Iterator[bytes]:
-        """Consume up to a comma or bracket that ends the element, or the end of the file."""
-        depth, in_string, escaped = 0, False, False
-        while self._more():
-            buffer, place, ended = self._buffer, self._place, False
-            while place < len(buffer):
-                if escaped:
-                    place, escaped = place + 1, False
-                elif in_string:
-                    whole = _IN_STRING.match(buffer, place)
-                    if whole is None:
-                        run = len(buffer) - max(place, len(buffer.rstrip(b"\\")))
-                        escaped = run % 2 == 1
-                    in_string = whole is None
-                    place = whole.end() if whole else len(buffer)
-                else:
-                    found = (_NESTED if depth else _TOP).search(buffer, place)
-                    place = found.end() if found else len(buffer)
-                    character = found[0] if found else b""
-                    if character == b'"':
-                        in_string = True
-                    elif character and character in b"[{":
-                        depth += 1
-                    elif character and depth:
-                        depth -= 1
-                    elif character:
-                        place, ended = place - 1, True
-                        break
-            yield self._advance(place)
-            if ended:
-                return
-
-    def _row(self, lead: bytes) -> RawRow:
-        """Consume one element. Its white space at the end becomes `closing` for now."""
-        line = self._line
-        parts: list[bytes] = []
-        size = 0
-        pieces = self._element()
-        for piece in pieces:
-            parts.append(piece)
-            size += len(piece)
-            if size > ROW_LIMIT:
-                self.closing = b""
-                return RawRow(
-                    None,
-                    f"a list element {TOO_LONG}",
-                    line,
-                    lead=lead,
-                    pieces=_chain(parts, pieces),
-                )
-        text = b"".join(parts)
-        raw = text.rstrip(_SPACE)
-        self.closing = text[len(raw) :][:_LEAD_LIMIT]
-        if not raw:
-            return RawRow(None, "nothing stands between two commas", line, raw=raw, lead=lead)
-        record, fault = parse_object(raw)
-        return RawRow(record, fault, line, raw=raw, lead=lead)
-
     def __iter__(self) -> Iterator[RawRow]:
-        before = self._space()
-        if self._next() == b"[":
-            self._advance(self._place + 1)
-            self.head = before + b"[" + self._space()
+        if self._next() == "[":
+            self._pass_to(self._place + 1)
             yield from self._list()
         elif self._next():
-            yield self._whole(before)
+            yield from self._rest(None)
 
-    def _whole(self, before: bytes) -> RawRow:
-        """All of a file that is no list, as one row."""
-        line = self._line
-        parts = [before]
-        while self._more() and sum(map(len, parts)) <= ROW_LIMIT:
-            parts.append(self._advance(len(self._buffer)))
-        if self._more():
-            rest = iter(lambda: self._stream.read(PIECE), b"")
-            pieces = _chain([*parts, self._advance(len(self._buffer))], rest)
-            return RawRow(None, f"a file without a list, {TOO_LONG}", line, pieces=pieces)
-        raw = b"".join(parts)
+    def _list(self) -> Iterator[RawRow]:
+        comma = False
+        while (character := self._next()) != "]":
+            if not character:
+                fault = "the file ends before the list does; is it cut off?"
+                yield RawRow(None, fault, self._line, raw=b"")
+                return
+            if character == ",":
+                yield RawRow(None, "nothing stands between two commas", self._line, raw=b"")
+            else:
+                size, fault = self._measure()
+                if fault:
+                    yield from self._rest(fault)
+                    return
+                yield self._element(size)
+            comma = self._next() == ","
+            if comma:
+                self._pass_to(self._place + 1)
+        if comma:
+            fault = "nothing stands between the last comma and the end of the list"
+            yield RawRow(None, fault, self._line, raw=b"")
+        self._pass_to(self._place + 1)
+        if self._next():
+            near = quote(self._text[self._place : self._place + 60])
+            yield from self._rest(f"text after the end of the list: {near}")
+
+    def _measure(self) -> tuple[int, str]:
+        """The length of the element that begins here, or why nobody can say."""
+        while True:
+            place, size = self._place, 0
+            try:
+                size = _LENIENT.raw_decode(self._text, place)[1] - place
+                if _AFTER.match(self._text, place + size):
+                    return size, ""
+                message, at = "Extra data", size
+            except json.JSONDecodeError as error:
+                message, at = error.msg, error.pos - place
+            except RecursionError:
+                return 0, TOO_DEEP
+            if len(self._text) - place > ROW_LIMIT:
+                return 0, f"a list element {TOO_LONG}"
+            if not self._more():
+                break
+        if at == size > 0 and not self._text[size:].strip(" \t\r\n"):
+            return size, ""  # the file ends here, before its list
+        fault = syntax_fault(self._text, message, at)
+        if self._text.rstrip().endswith("]"):
+            return 0, fault
+        return 0, f"the file ends inside this element; is it cut off? {fault}"
+
+    def _element(self, size: int) -> RawRow:
+        line, raw = self._line, _encoded(self._text[self._place : self._place + size])
+        self._pass_to(self._place + size)
+        if len(raw) > ROW_LIMIT:
+            return RawRow(None, f"a list element {TOO_LONG}", line, pieces=iter([raw]))
         record, fault = parse_object(raw)
         return RawRow(record, fault, line, raw=raw)
 
-    def _list(self) -> Iterator[RawRow]:
-        lead, first = self.head, True
+    def _rest(self, fault: str | None) -> Iterator[RawRow]:
+        """All that is left of the file as one row; without a `fault` it may be a record."""
+        while len(self._text) - self._place <= ROW_LIMIT and self._more():
+            pass
+        text, self._text = self._text[self._place :], ""
+        if len(text) > ROW_LIMIT:
+            pieces = map(_encoded, chain([text], iter(lambda: self._stream.read(PIECE), "")))
+            fault = fault or f"a file without a list, {TOO_LONG}"
+            yield RawRow(None, fault, self._line, pieces=pieces)
+            for _ in pieces:
+                pass
+        else:
+            raw = _encoded(text.rstrip(" \t\r\n"))
+            record, fault = (None, fault) if fault else parse_object(raw)
+            yield RawRow(record, fault, self._line, raw=raw)
+
+    def _more(self) -> bool:
+        """Read on, as much again as is held; False at the end of the file."""
+        held = self._text[self._place :]
+        piece = self._stream.read(max(PIECE, len(held)))
+        self._text, self._place = held + piece, 0
+        return bool(piece)
+
+    def _pass_to(self, place: int) -> None:
+        self._line += self._text.count("\n", self._place, place)
+        self._place = place
+
+    def _next(self) -> str:
+        """Pass over white space; the character that follows, nothing at the end of the file."""
         while True:
-            following = self._next()
-            if not following:
-                yield self._cut_off(lead)
-                return
-            if following == b"]":
-                if not first:
-                    fault = "nothing stands between the last comma and the end of the list"
-                    yield RawRow(None, fault, self._line, raw=b"", lead=lead)
-                self.closing = b""
-                break
-            row = self._row(lead)
-            if row.pieces is not None:
-                yield row
-                for _ in row.pieces:
-                    pass
-                following = self._next()
-            else:
-                following = self._next()
-                if not following and row.fault:
-                    row.fault = f"the file ends inside this element; is it cut off? {row.fault}"
-                    row.closes = True
-                yield row
-                if row.closes:
-                    return
-            first = False
-            if not following:
-                yield self._cut_off(self.closing)
-                return
-            if following == b"]":
-                break
-            self._advance(self._place + 1)
-            lead = self.closing + b"," + self._space()
-        self._advance(self._place + 1)
-        self.closing += b"]" + self._space()
-        if self._next():
-            yield self._after_the_list()
-
-    def _cut_off(self, lead: bytes) -> RawRow:
-        fault = "the file ends before the list does; is it cut off?"
-        return RawRow(None, fault, self._line, raw=b"", lead=lead, closes=True)
-
-    def _after_the_list(self) -> RawRow:
-        lead, line = self.closing, self._line
-        row = self._whole(b"")
-        near = (row.raw or b"")[:60].decode("utf-8", "replace")
-        return RawRow(
-            None,
-            f"text after the end of the list: {quote(near)}",
-            line,
-            raw=row.raw,
-            lead=lead,
-            pieces=row.pieces,
-            closes=True,
-        )
+            spaces = _SPACES.match(self._text, self._place)
+            assert spaces is not None  # it matches nothing, too
+            self._pass_to(spaces.end())
+            if self._place < len(self._text) or not self._more():
+                return self._text[self._place : self._place + 1]
 
 
-def _chain(parts: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
-    """The parts, then the rest; the parts are let go as they are passed on."""
-    parts.reverse()
-    while parts:
-        yield parts.pop()
-    yield from rest
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

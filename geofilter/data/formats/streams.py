@@ -2,8 +2,6 @@
 
 Reading tells the compression by the first bytes, not by the name; writing goes
 by the name. Damage and cut-off files become one `DataError`.
-
-This module knows nothing about rows.
 """
 
 import contextlib
@@ -12,15 +10,17 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
 from geofilter.errors import DataError
+from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 
+PARQUET_SUFFIXES = (".parquet", ".pq")
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -75,12 +75,36 @@ class _ZstdFrames:
         self._raw.close()
 
 
-class _Checked(io.RawIOBase):
-    """Turns every failure of a decompressor or of the disk into one `DataError`."""
+class _Observed(io.RawIOBase):
+    """A file whose bytes another reader is given, too."""
 
-    def __init__(self, name: str, inner: _Readable) -> None:
+    def __init__(self, raw: io.BufferedReader, observe: Callable[[Any], object]) -> None:
+        self._raw = raw
+        self._observe = observe
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        count = self._raw.readinto(buffer)
+        self._observe(buffer[:count])
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Checked(io.RawIOBase):
+    """Turns every failure of a decompressor or of the disk into one `DataError`.
+
+    At its end the file is read to its end, too: a decompressor may leave some of it.
+    """
+
+    def __init__(self, name: str, inner: _Readable, file: io.BufferedReader) -> None:
         self._name = name
         self._inner = inner
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -88,6 +112,8 @@ class _Checked(io.RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
         try:
             data = self._inner.read(len(buffer))
+            while not data and self._file.read(_BUFFER):
+                pass
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
             raise DataError(
                 f"{self._name}: the compressed file is cut off or damaged "
@@ -132,13 +158,18 @@ def split_suffix(path: Path) -> tuple[str, str | None]:
     return stem.suffix.lower(), compression
 
 
-def open_stream(path: Path) -> io.BufferedReader:
+def open_stream(path: Path, observe: Callable[[Any], object] | None = None) -> io.BufferedReader:
     """Open the content of `path`, decompressed; a byte order mark is still to come.
+
+    `observe` is given the bytes of the file as they are on the disk: all of them, once all of
+    the content is read.
 
     Raises `DataError` for a file that cannot be read, for UTF-16 text, and for a
     name that states a compression which the content does not have.
     """
     raw = open_file(path)
+    if observe is not None:
+        raw = io.BufferedReader(_Observed(raw, observe), _BUFFER)
     head = raw.peek(4)[:4]
     compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     stated = split_suffix(path)[1]
@@ -150,7 +181,7 @@ def open_stream(path: Path) -> io.BufferedReader:
         inner = cast(_Readable, gzip.GzipFile(fileobj=raw, mode="rb"))
     elif compression == "zstd":
         inner = _ZstdFrames(raw)
-    stream: io.BufferedReader = io.BufferedReader(_Checked(shown(path), inner), _BUFFER)
+    stream: io.BufferedReader = io.BufferedReader(_Checked(shown(path), inner, raw), _BUFFER)
     if stream.peek(2)[:2] in _UTF16:
         stream.close()
         raise DataError(f"{shown(path)}: is UTF-16 text; save it as UTF-8")
@@ -165,19 +196,20 @@ def skip_bom(stream: io.BufferedReader) -> bytes:
 
 
 @contextlib.contextmanager
-def compressing(out: BinaryIO, path: Path) -> Iterator[BinaryIO]:
-    """Yield a handle whose bytes reach `out` compressed as the name of `path` says.
+def write_stream(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Write to `path`, compressed as its name says; it appears whole or not at all.
 
     The same input gives the same bytes: no time and no name is stored.
     """
     compression = split_suffix(path)[1]
-    if compression == "gzip":
-        with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as handle:
-            yield cast(BinaryIO, handle)
-    elif compression == "zstd":
-        with zstandard.ZstdCompressor().stream_writer(out, closefd=False) as handle:
-            yield cast(BinaryIO, handle)
-    else:
+    with contextlib.ExitStack() as stack:
+        out: BinaryIO = stack.enter_context(writing(path, overwrite=overwrite))
+        if compression == "gzip":
+            packed = gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0)
+            out = cast(BinaryIO, stack.enter_context(packed))
+        elif compression == "zstd":
+            frames = zstandard.ZstdCompressor().stream_writer(out, closefd=False)
+            out = cast(BinaryIO, stack.enter_context(frames))
         yield out
 
 

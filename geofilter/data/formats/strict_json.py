@@ -4,8 +4,6 @@ What is refused beyond bad syntax, because trainers would stumble over it or eac
 take something else: a key that occurs twice, a lone surrogate (tokenizers reject
 it), nesting deeper than `MAX_DEPTH`. `NaN` and `Infinity` are read as Python and
 `datasets` read them: they occur in columns of numbers beside the text.
-
-This module knows nothing about files or layouts.
 """
 
 import json
@@ -14,6 +12,7 @@ import re
 from geofilter.support.display import escape, kind_of, quote
 
 MAX_DEPTH = 200  # levels of lists and objects; far below what Python's own recursion could follow
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
@@ -63,12 +62,13 @@ def decode(data: bytes) -> tuple[str, str | None]:
         return data.decode("utf-8", "replace"), reason
 
 
-def _syntax(text: str, error: json.JSONDecodeError) -> str:
-    near = text[max(0, error.pos - 20) : error.pos + 20].strip()
+def syntax_fault(text: str, message: str, place: int) -> str:
+    """What the parser says of `place` in the text, with what stands there."""
+    near = text[max(0, place - 20) : place + 20].strip()
     hint = ""
-    if error.pos == 0 and text.startswith("\ufeff"):
+    if place == 0 and text.startswith("\ufeff"):
         hint = " (a byte order mark inside the file)"
-    return f"not JSON: {error.msg} at character {error.pos + 1}{hint}: {quote(near)}"
+    return f"not JSON: {message} at character {place + 1}{hint}: {quote(near)}"
 
 
 def parse_json(data: bytes) -> tuple[object, str | None]:
@@ -77,11 +77,11 @@ def parse_json(data: bytes) -> tuple[object, str | None]:
     if fault is not None:
         return None, fault
     if _too_deep(data):
-        return None, f"nested deeper than {MAX_DEPTH} levels"
+        return None, TOO_DEEP
     try:
         value = _decoder.decode(text)
     except json.JSONDecodeError as error:
-        return None, _syntax(text, error)
+        return None, syntax_fault(text, error.msg, error.pos)
     except (ValueError, RecursionError) as error:  # _Refused, and numbers of too many digits
         return None, escape(str(error), limit=200)
     if _SURROGATE.search(text) is not None:
