@@ -1,9 +1,7 @@
-"""Rows that somebody has read and keeps, whatever they score: a file of their keys.
+"""Rows that someone has read and keeps, whatever they score: a file of their keys.
 
 Text for review: one key a line, and comments from `#` on, which count for nothing. No score
 is read from it. Lines may come in any order, and twice, so that git merges it line by line.
-
-This module knows nothing about models or scores, or how keys are made.
 """
 
 import re
@@ -28,7 +26,7 @@ _PLACE = re.compile(r"(.+):((?:row )?\d+(?: \(row \d+\))?)", re.DOTALL)
 def read_accepted(path: Path) -> frozenset[str]:
     """The keys in the file at `path`; none where there is no file.
 
-    Raises `PolicyError`, with the number of the line, for whatever else stands in it.
+    Raises `PolicyError`, with the number of the line, for anything else in it.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -37,7 +35,7 @@ def read_accepted(path: Path) -> frozenset[str]:
     except OSError as error:
         raise PolicyError(f"{_shown(path)}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{_shown(path)}: is no text in UTF-8; save it as such") from error
+        raise PolicyError(f"{_shown(path)}: is not text in UTF-8; save it as such") from error
     keys = set()
     for number, line in enumerate(text.split("\n"), start=1):
         key = line.partition("#")[0].strip()
@@ -45,7 +43,7 @@ def read_accepted(path: Path) -> frozenset[str]:
             keys.add(key)
         elif key:
             raise PolicyError(
-                f"{_shown(path)}:{number}: {escape(key)} is no key of a row (32 hexadecimal "
+                f"{_shown(path)}:{number}: {escape(key)} is not the key of a row (32 hexadecimal "
                 "digits, then a comment that begins with #); correct the line or remove it"
             )
     return frozenset(keys)
@@ -54,7 +52,7 @@ def read_accepted(path: Path) -> frozenset[str]:
 def add_accepted(path: Path, findings: Iterable[Finding]) -> None:
     """Append the rows of `findings` to the file at `path`, each with its finding as a comment.
 
-    What stands there stays, byte by byte. Raises `PolicyError` as `read_accepted` does, and
+    What is in it stays, byte by byte. Raises `PolicyError` as `read_accepted` does, and
     `OutputError` where it cannot be written.
     """
     with only_one(path.parent):
@@ -63,7 +61,7 @@ def add_accepted(path: Path, findings: Iterable[Finding]) -> None:
         if before and not before.endswith(b"\n"):
             before += b"\n"
         lines = {
-            finding.key: f"{finding.key}  # {inert(finding.place)}: {inert(finding.message)}\n"
+            finding.key: f"{finding.key}  # {inert(finding.text)}\n"
             for finding in findings
             if finding.key not in known
         }
@@ -79,7 +77,7 @@ def file_of(place: str) -> str:
 def refused_at(place: str, findings: Sequence[Finding]) -> Finding:
     """The finding about the score of the row at `place`, spelled as findings spell it.
 
-    Raises `DataError` where there is none, or where the place stands for several rows.
+    Raises `DataError` where there is no such finding, or several rows at the place.
     """
     file, where = _split(place)
     found = {
@@ -103,14 +101,14 @@ def _split(place: str) -> tuple[str, str]:
     parts = _PLACE.fullmatch(place)
     if parts is None:
         raise DataError(
-            f"{escape(place, limit=300)}: is no place of a row; name one as geofilter check does, "
-            "such as data.jsonl:17"
+            f"{escape(place, limit=300)}: is not the place of a row; name one as geofilter check "
+            "does, such as data.jsonl:17"
         )
     return parts[1], parts[2]
 
 
 def _names(finding: Finding) -> tuple[str, str]:
-    """What may stand behind the file's name: the row's place in it, or just the line."""
+    """What may follow the file's name: the row's place in it, or just the line."""
     return finding.place.rpartition(":")[2], str(finding.line)
 
 

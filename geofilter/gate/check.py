@@ -1,22 +1,21 @@
 """The gate: which rows of which files the policy refuses, by the scores in the lock.
 
-Rows that the lock knows are not scored again. The others are scored where the caller can
-load the model, and refused as not locked where it cannot; this module loads no model and
-imports no model library, so that a check without one takes no longer than reading the rows.
-
-This module knows nothing about how a score is made or how findings are worded and written.
+Rows that the lock knows are not scored again. The others are scored where the model can be
+loaded, and refused as not locked where it cannot. Its libraries are imported only to load it,
+so that a check without one takes no longer than reading the rows.
 """
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile, open_rows
-from geofilter.gate.accepted import read_accepted
+from geofilter.errors import PolicyError
+from geofilter.gate.accepted import add_accepted, file_of, read_accepted, refused_at
 from geofilter.gate.findings import (
     Finding,
     cut_of,
@@ -35,9 +34,11 @@ from geofilter.gate.lock import (
     row_key,
     update_lock,
 )
-from geofilter.gate.policy import Policy
+from geofilter.gate.policy import Policy, read_policy
 from geofilter.support.atomic import check_output
+from geofilter.support.display import escape
 from geofilter.support.manifest import difference
+from geofilter.support.progress import Progress, no_progress
 
 # Locked rows that are scored again whenever the model is loaded: a look at the lock's honesty.
 AUDITED = 20
@@ -49,9 +50,6 @@ _JOB_BYTES = 8 * 2**20
 # Seconds of scoring that a kill may cost.
 _SAVE_EVERY = 60.0
 
-# Called with the phase, the rows done in it, and the rows in all where that is known.
-Report = Callable[[str, int, int | None], None]
-
 
 class RowScorer(Protocol):
     """A loaded model as the gate sees it."""
@@ -59,6 +57,11 @@ class RowScorer(Protocol):
     @property
     def header(self) -> Header:
         """What its scores are made with."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was noticed while the model was loaded, one line each."""
         ...
 
     def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
@@ -78,23 +81,67 @@ class Verdict:
     `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
     `n_accepted` rows would be refused for their score, but for the policy's accepted ones.
     `judged`: the rows were held against the policy. False where the lock stood in the way:
-    then nothing is known of a row that has no finding.
+    then nothing is known of a row that has no finding. `notes`: those of the model.
     """
 
+    policy: Policy
     files: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
     n_rows: int = 0
     n_scored: int = 0
     n_audited: int = 0
     lock_changed: bool = False
     n_accepted: int = 0
     judged: bool = True
+    notes: tuple[str, ...] = ()
 
-    def without(self, accepted: Collection[str]) -> "Verdict":
+    def without(self, accepted: Collection[str | None]) -> "Verdict":
         """The verdict where rows of the keys in `accepted` may score what they do."""
         kept = tuple(finding for finding in self.findings if finding.key not in accepted)
         n_more = len(self.findings) - len(kept)
         return replace(self, findings=kept, n_accepted=self.n_accepted + n_more)
+
+
+def check_files(
+    files: Sequence[str] = (),
+    *,
+    accept: Sequence[str] = (),
+    no_model: bool = False,
+    device: str = "auto",
+    rescore: bool = False,
+    prune: bool = False,
+    progress: Progress = no_progress,
+) -> Verdict:
+    """Hold `files` against the policy above them; without any, the files that it lists.
+
+    With `no_model` nothing is scored; `device` is where the model runs otherwise. `accept`:
+    places such as `data.jsonl:17` of rows that are refused for their score and may pass from
+    now on, all or none; none where the lock does not fit. `rescore` and `prune` as in `check`.
+
+    Raises `PolicyError` where there is no policy or no file, `DataError` for a place where no
+    row is refused, and what `check` raises.
+    """
+    named = list(dict.fromkeys([*files, *map(file_of, accept)]))
+    policy = read_policy(named)
+    chosen = named or policy.listed()
+    if not chosen:
+        raise PolicyError(
+            f"{escape(str(policy.path), None)}: lists no files; "
+            "name a FILE, or add files to [tool.geofilter]"
+        )
+    load = None if no_model else partial(_load, policy, device)
+    verdict = check(chosen, policy, load=load, rescore=rescore, prune=prune, progress=progress)
+    if not accept or not verdict.judged:
+        return verdict
+    found = [refused_at(place, verdict.findings) for place in accept]
+    add_accepted(policy.accepted_path, found)
+    return verdict.without({finding.key for finding in found})
+
+
+def _load(policy: Policy, device: str, rows: RowFile) -> RowScorer:
+    from geofilter.gate.scorer import load_scorer
+
+    return load_scorer(policy, rows, device=device)
 
 
 def check(
@@ -104,7 +151,7 @@ def check(
     load: Load | None = None,
     rescore: bool = False,
     prune: bool = False,
-    report: Report = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> Verdict:
     """Hold every row of `files` against `policy` and bring its lock up to date.
 
@@ -114,7 +161,7 @@ def check(
     one; a lock of other settings is thrown away. `prune` leaves only rows of `files` in it.
 
     A lock that does not fit the policy, the model or its own checks is a finding, and then
-    nothing is written. Rows whose keys stand in the policy's file of accepted ones are not
+    nothing is written. Rows whose keys are in the policy's file of accepted ones are not
     refused for their score.
 
     Raises `PolicyError` for such a file with anything else in it, `DataError` for a file of
@@ -122,7 +169,7 @@ def check(
     could not be written, and what `load` raises.
     """
     accepted = read_accepted(policy.accepted_path)
-    gate = _Gate(policy, tuple(files), report)
+    gate = _Gate(policy, tuple(files), progress)
     return gate.check(load, rescore=rescore, prune=prune).without(accepted)
 
 
@@ -142,32 +189,44 @@ class _Seen:
         return self.locked | self.missing
 
 
+_Scored = tuple[RowFile, Row, str, Entry]
+
+
 class _Gate:
     """The files of one check, opened, and the policy that they are held against."""
 
-    def __init__(self, policy: Policy, files: tuple[str, ...], report: Report) -> None:
+    def __init__(self, policy: Policy, files: tuple[str, ...], progress: Progress) -> None:
         self.policy = policy
-        self.files = files
+        self.verdict = Verdict(policy, files)
         self.sources = [
             open_rows(file, layout=policy.layout, columns=policy.columns) for file in files
         ]
-        self._report = report
+        self._progress = progress
 
     def check(self, load: Load | None, *, rescore: bool, prune: bool) -> Verdict:
-        """The verdict, whichever rows are accepted; arguments and errors as of `check`."""
+        """The verdict before any row is accepted; arguments and errors as of `check`."""
         path = self.policy.lock_path
         old = read_replaceable(path) if rescore else read_lock(path)
         if old is not None and not rescore and (against := objections(self.policy, old)):
-            return Verdict(self.files, against, judged=False)
+            return self.unjudged(against)
         seen = self.judge({} if rescore or old is None else old.entries)
         if load is None or not seen.missing:
             changed = old is not None and prune and self.prune(old.header, seen.keys)
-            findings = (*seen.findings, *not_locked(seen.first_missing, self.policy))
-            return Verdict(self.files, findings, seen.n_rows, lock_changed=changed)
+            return replace(self.judged(seen), lock_changed=changed)
         # Before hours of scoring: is there a place for what comes out of it?
         check_output(path, overwrite=True)
         scorer = load(self.sources[0])
+        self.verdict = replace(self.verdict, n_rows=seen.n_rows, notes=tuple(scorer.notes))
         return self.score(scorer, old, seen, rescore=rescore, prune=prune)
+
+    def unjudged(self, findings: Iterable[Finding]) -> Verdict:
+        """The verdict where the lock stands in the way."""
+        return replace(self.verdict, findings=tuple(findings), judged=False)
+
+    def judged(self, seen: _Seen, others: Iterable[Finding] = ()) -> Verdict:
+        """The verdict on the rows that were seen."""
+        findings = (*others, *seen.findings, *not_locked(seen.first_missing, self.policy))
+        return replace(self.verdict, findings=findings, n_rows=seen.n_rows)
 
     def judge(self, known: Mapping[str, Entry]) -> _Seen:
         """Look at every row: is it known, and is it refused?"""
@@ -198,26 +257,19 @@ class _Gate:
         comparable = old
         if old is not None and (changed := difference(old.header.manifest, scorer.header.manifest)):
             if not rescore:
-                return Verdict(
-                    self.files, (stale(self.policy, changed),), seen.n_rows, judged=False
-                )
+                return self.unjudged([stale(self.policy, changed)])
             comparable = None
-        n_audited = 0
         if comparable is not None and not rescore:
-            audited = random.SystemRandom().sample(
-                sorted(seen.locked), min(AUDITED, len(seen.locked))
-            )
-            n_audited = len(audited)
-            others = list(self._others(comparable, self._scored(audited, scorer)))
-            if others:
-                return Verdict(
-                    self.files, tuple(others), seen.n_rows, n_audited=n_audited, judged=False
-                )
+            n_audited = min(AUDITED, len(seen.locked))
+            audited = random.SystemRandom().sample(sorted(seen.locked), n_audited)
+            self.verdict = replace(self.verdict, n_audited=n_audited)
+            if others := list(self._others(comparable, self._scored(audited, scorer))):
+                return self.unjudged(others)
         fresh: dict[str, Entry] = {}
         others = []
         saver = _Saver(self.policy, scorer.header, replace=rescore)
         with saver:
-            for source, row, key, entry in self._scored(seen.missing, scorer, self._report):
+            for source, row, key, entry in self._scored(seen.missing, scorer, self._progress):
                 fresh[key] = saver.entries[key] = entry
                 saver.save_now_and_then()
                 if comparable is not None and rescore:
@@ -225,14 +277,13 @@ class _Gate:
         if prune:
             saver.changed |= self.prune(scorer.header, seen.keys)
         known = {} if rescore or comparable is None else comparable.entries
-        again = self.judge({**known, **fresh})
         # A row that changed under our hands has no score yet.
-        findings = (*others, *again.findings, *not_locked(again.first_missing, self.policy))
-        return Verdict(self.files, findings, again.n_rows, len(fresh), n_audited, saver.changed)
+        verdict = self.judged(self.judge({**known, **fresh}), others)
+        return replace(verdict, n_scored=len(fresh), lock_changed=saver.changed)
 
     def _scored(
-        self, wanted: Collection[str], scorer: RowScorer, report: Report | None = None
-    ) -> Iterator[tuple[RowFile, Row, str, Entry]]:
+        self, wanted: Collection[str], scorer: RowScorer, progress: Progress = no_progress
+    ) -> Iterator[_Scored]:
         """The first row of each wanted key, with its score."""
         left, total = set(wanted), len(wanted)
         for source in self.sources:
@@ -240,17 +291,14 @@ class _Gate:
                 entries = scorer.score([row for row, _ in job], source.layout)
                 for (row, key), entry in zip(job, entries, strict=True):
                     yield source, row, key, entry
-                if report is not None:
-                    report("score", total - len(left), total)
+                progress("score", total - len(left), total)
             if not left:
                 return
 
-    def _others(
-        self, lock: Lock, scored: "Iterator[_Scored] | Sequence[_Scored]"
-    ) -> Iterator[Finding]:
+    def _others(self, lock: Lock, scored: Iterable[_Scored]) -> Iterator[Finding]:
         """Findings for rows whose locked score is another one than the model gives."""
-        decides = lock.header.decides
-        tolerance = TOLERANCE.get(str(decides.get("dtype")), max(TOLERANCE.values()))
+        dtype = str(lock.header.decides.get("dtype"))
+        tolerance = TOLERANCE.get(dtype, max(TOLERANCE.values()))
         for source, row, key, entry in scored:
             locked = lock.entries.get(key)
             if locked is None or _agree(locked, entry, tolerance, self.policy.threshold):
@@ -258,11 +306,8 @@ class _Gate:
             yield other_score(self.policy, source.source, row, locked, entry)
 
 
-_Scored = tuple[RowFile, Row, str, Entry]
-
-
 class _Saver:
-    """Keeps what is scored in the lock: now and then, and whatever ends the work."""
+    """Keeps what is scored in the lock: now and then, and however the work ends."""
 
     def __init__(self, policy: Policy, header: Header, *, replace: bool) -> None:
         self.entries: dict[str, Entry] = {}

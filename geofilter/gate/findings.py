@@ -47,6 +47,16 @@ class Finding:
     message: str
     key: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The place and the message, for a person."""
+        return f"{self.place}: {self.message}"
+
+    @property
+    def text_at_line(self) -> str:
+        """What a server shows at the line; the place is in it where there is no line."""
+        return self.text if self.line is None else self.message
+
 
 def cut_of(policy: Policy) -> float:
     """The threshold in the type of the scores, as `selection.threshold` takes it."""
@@ -61,15 +71,18 @@ def refusal(
     if entry.score is None:
         if policy.unscored == "pass":
             return None
-        return _finding("unscored", file, row, _told(entry), key)
+        return _of_row("unscored", file, row, _in_words(entry), key)
     if entry.score < cut:
         return None
     note = f"; {entry.reason}" if entry.reason else ""
-    message = f"{_told(entry)} is at or above the threshold {policy.threshold:.6g} ({policy.scorer}"
-    return _finding("near-harm", file, row, f"{message}{note})", key)
+    message = (
+        f"{_in_words(entry)} is at or above the threshold {policy.threshold:.6g} "
+        f"({policy.settings.scorer}{note})"
+    )
+    return _of_row("near-harm", file, row, message, key)
 
 
-def _told(entry: Entry) -> str:
+def _in_words(entry: Entry) -> str:
     """A score in words, or why there is none."""
     if entry.score is None:
         return f"no score ({entry.status}: {entry.reason})"
@@ -78,20 +91,20 @@ def _told(entry: Entry) -> str:
 
 def other_score(policy: Policy, file: str, row: Row, locked: Entry, entry: Entry) -> Finding:
     """The lock states `locked` of the row, and the model gives `entry`."""
-    return _finding(
+    return _of_row(
         "other-score",
         file,
         row,
-        f"{_name(policy)} states {_told(locked)}, and the model gives {_told(entry)}: the lock was "
-        "changed by hand, or made with other versions than these; score all rows again with "
-        "geofilter check --rescore where you trust the machine",
+        f"{_name(policy)} states {_in_words(locked)}, and the model gives {_in_words(entry)}: the "
+        "lock was changed by hand, or made with other versions than these; score all rows again "
+        "with geofilter check --rescore where you trust the machine",
     )
 
 
 _LINE = re.compile(r"(\d+)(?: \(row \d+\))?")
 
 
-def _finding(kind: Kind, file: str, row: Row, message: str, key: str | None = None) -> Finding:
+def _of_row(kind: Kind, file: str, row: Row, message: str, key: str | None = None) -> Finding:
     place = _LINE.fullmatch(row.where.removeprefix(f"{shown(file)}:"))
     return Finding(kind, file, int(place[1]) if place else None, row.where, message, key)
 
@@ -100,7 +113,7 @@ def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterat
     """One finding for each file: `missing` gives the first such row of it, and their number."""
     for file, (row, count) in missing.items():
         rows = "this row has" if count == 1 else f"{count:,} rows, this one first, have"
-        yield _finding(
+        yield _of_row(
             "not-locked",
             file,
             row,
@@ -110,7 +123,7 @@ def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterat
 
 
 def objections(policy: Policy, lock: Lock) -> tuple[Finding, ...]:
-    """What can be held against the lock without the model."""
+    """What is wrong with the lock, as far as it can be seen without the model."""
     asked = Manifest({"asked": policy.asked()})
     stated = Manifest({"asked": dict(lock.header.asked)})
     if changed := difference(stated, asked):

@@ -7,12 +7,12 @@ nothing else: one line, no escape sequence, no command of a build server, no lin
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
-from xml.sax.saxutils import escape as xml_text
-from xml.sax.saxutils import quoteattr
 
 from geofilter.gate.findings import RULES, Finding
 from geofilter.support.display import escape
@@ -20,6 +20,7 @@ from geofilter.support.manifest import library_versions
 
 Format = Literal["text", "github", "sarif", "junit"]
 
+_XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
@@ -30,7 +31,7 @@ def render(
 ) -> str:
     """The findings as one text; nothing for `text` and `github` where there are none.
 
-    `files` are all that were to be looked at: a JUnit report names those without findings
+    `files` are all that were to be checked: a JUnit report names those without findings
     too, as passed, or as skipped where their rows were not `judged`.
     """
     if style == "sarif":
@@ -41,12 +42,25 @@ def render(
     return "".join(write(finding) + "\n" for finding in findings)
 
 
-def as_seen_from(base: str, findings: Iterable[Finding]) -> list[Finding]:
-    """The findings with their files relative to the folder `base`, whichever is the current one.
+def for_server(findings: Sequence[Finding], style: Format) -> Sequence[Finding]:
+    """The findings with their files as the server that reads `style` looks for them.
 
-    What is no file on this disk (`hf://...`) stays as it is. Their places for people do, too.
+    GitHub takes paths from its checkout, a reader of SARIF from the repository. What is not
+    a file on this disk (`hf://...`) stays as it is, and so do the places for people.
     """
-    return [replace(finding, file=_from(base, finding.file)) for finding in findings]
+    if style not in ("github", "sarif"):
+        return findings
+    root = _root(style)
+    return [replace(finding, file=_from(root, finding.file)) for finding in findings]
+
+
+def _root(style: Format) -> str:
+    here = Path.cwd()
+    above = (here, *here.parents)
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if style == "github" and workspace and Path(os.path.realpath(workspace)) in above:
+        return workspace
+    return str(next((folder for folder in above if os.path.exists(folder / ".git")), here))
 
 
 def _from(base: str, file: str) -> str:
@@ -65,7 +79,7 @@ def inert(text: str) -> str:
 
 
 def _text_line(finding: Finding) -> str:
-    line = f"{inert(finding.place)}: {inert(finding.message)}"
+    line = inert(finding.text)
     # GitHub takes a line that begins so for a command.
     return f"./{line}" if line.lstrip().startswith("::") else line
 
@@ -77,8 +91,7 @@ def _github_line(finding: Finding) -> str:
         properties["line"] = str(finding.line)
     properties["title"] = f"geofilter: {finding.kind}"
     listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    message = finding.message if finding.line else f"{finding.place}: {finding.message}"
-    return f"::error {listed}::{_data(inert(message))}"
+    return f"::error {listed}::{_data(inert(finding.text_at_line))}"
 
 
 def _data(text: str) -> str:
@@ -116,16 +129,13 @@ def _sarif(findings: Sequence[Finding]) -> str:
 
 def _sarif_result(finding: Finding, rule: int) -> dict[str, object]:
     location: dict[str, object] = {"artifactLocation": {"uri": _uri(finding.file)}}
-    message = finding.message
     if finding.line is not None:
         location["region"] = {"startLine": finding.line}
-    else:
-        message = f"{finding.place}: {message}"
     return {
         "ruleId": finding.kind,
         "ruleIndex": rule,
         "level": "error",
-        "message": {"text": _sarif_text(inert(message))},
+        "message": {"text": _sarif_text(inert(finding.text_at_line))},
         "locations": [{"physicalLocation": location}],
     }
 
@@ -148,41 +158,26 @@ def _junit(findings: Sequence[Finding], files: Sequence[str], judged: bool) -> s
     """A JUnit report in ASCII: a suite with a test per finding, and one per file without any."""
     refused = {finding.file for finding in findings}
     others = [file for file in files if file not in refused]
-    count = len(findings) + len(others)
+    counts = {"tests": str(len(findings) + len(others)), "failures": str(len(findings))}
+    root = ET.Element("testsuites", counts)
     skipped = 0 if judged else len(others)
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites tests="{count}" failures="{len(findings)}">',
-        f'<testsuite name="geofilter" tests="{count}" failures="{len(findings)}" errors="0" '
-        f'skipped="{skipped}">',
-        *_junit_failures(findings),
-        *(_junit_other(file, judged) for file in others),
-        "</testsuite>",
-        "</testsuites>",
-    ]
-    # Right whatever the encoding that it is written in: the report states one.
-    return ("\n".join(lines) + "\n").encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-def _junit_failures(findings: Iterable[Finding]) -> Iterable[str]:
+    more = {"errors": "0", "skipped": str(skipped)}
+    suite = ET.SubElement(root, "testsuite", {"name": "geofilter", **counts, **more})
     for finding in findings:
-        text = f"{finding.place}: {finding.message}"
-        yield (
-            f"<testcase classname={_attribute(finding.file)} name={_attribute(finding.place)}>"
-            f"<failure type={_attribute(finding.kind)} message={_attribute(finding.message)}>"
-            f"{xml_text(_xml(text))}</failure></testcase>"
-        )
+        case = _case(suite, finding.file, finding.place)
+        about = {"type": finding.kind, "message": _xml(finding.message)}
+        ET.SubElement(case, "failure", about).text = _xml(finding.text)
+    for file in others:
+        case = _case(suite, file, file)
+        if not judged:
+            ET.SubElement(case, "skipped", message="the lock has to fit first")
+    ET.indent(root, "")
+    # ASCII is right in whatever encoding it is written; the report states one.
+    return f"{_XML_HEAD}{ET.tostring(root, 'us-ascii').decode('ascii')}\n"
 
 
-def _junit_other(file: str, judged: bool) -> str:
-    case = f"<testcase classname={_attribute(file)} name={_attribute(file)}"
-    if judged:
-        return f"{case}/>"
-    return f'{case}><skipped message="the lock has to fit first"/></testcase>'
-
-
-def _attribute(text: str) -> str:
-    return quoteattr(_xml(text))
+def _case(suite: ET.Element, file: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname=_xml(file), name=_xml(name))
 
 
 def _xml(text: str) -> str:

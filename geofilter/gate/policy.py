@@ -1,55 +1,51 @@
 """The gate's policy: `[tool.geofilter]` of the nearest pyproject.toml.
 
 It names what scores are made with and which of them are refused. It is data that may come
-from anywhere: a key or value that is not known is an error, and no path leads out of the
-folder that the pyproject.toml stands in.
-
-This module knows nothing about models, rows or locks.
+from anywhere: an unknown key or value is an error, and no path leads out of the folder that
+the pyproject.toml is in.
 """
 
 import difflib
 import hashlib
 import math
 import os
+import subprocess
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from geofilter.errors import PolicyError
 from geofilter.scoring.scorers import SCORERS
-from geofilter.settings import DTYPES, PROXIMITIES
+from geofilter.settings import Settings, fits, wanted
 from geofilter.support.display import escape
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")
+_NOT_STATED = {"device", "trust_remote_code"}
+# The fields of `Settings` that a policy states. Where the model runs, and whether it may run
+# code of its own, is for the person who runs the check.
+_STATED = tuple(one.name for one in fields(Settings) if one.name not in _NOT_STATED)
+# Those of them that decide nothing for other scorers.
+_OF_SCORERS = {name for scorer in SCORERS.values() for name in scorer.settings}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the gate refuses, and what scores are made with; None stands for the default.
+    """What the gate refuses, and what scores are made with.
 
-    `root`: the folder of the pyproject.toml; all paths are relative to it. `threshold`: a
-    row is refused when its score is this or more (higher = nearer to harm). `pack`: the
-    toxic features. `model`, `sae`, `block`, `dtype`, `scorer`, `proximity`, `max_length`,
-    `last_turn`: as in `Settings`. `unscored`: whether a row without a score is refused.
-    `files`: globs of the files that are checked when none is named. `lock`: the lock file.
-    `accepted`: the file of rows that may score what they do.
-    `layout`, `columns`: how rows are read, as in `rows.open_rows`.
+    `root`: the folder of the pyproject.toml; all paths are relative to it, those of `settings`
+    too. `threshold`: a row is refused when its score is this or more (higher = nearer to
+    harm). `unscored`: whether a row without a score is refused. `files`: globs of the files
+    that are checked when none is named. `lock`: the lock file. `accepted`: the file of rows
+    that may score what they do. `layout`, `columns`: how rows are read, as in `rows.open_rows`.
     """
 
     root: Path
-    model: str
-    pack: str
+    settings: Settings
     threshold: float
-    sae: str | None = None
-    block: int | None = None
-    dtype: str | None = None
-    scorer: str = "nearest"
-    proximity: str = "nearest"
-    max_length: int | None = None
-    last_turn: bool = False
     unscored: Literal["fail", "pass"] = "fail"
     files: tuple[str, ...] = ()
     lock: str = "geofilter.lock"
@@ -71,54 +67,60 @@ class Policy:
 
     @property
     def pack_path(self) -> Path:
-        return self.root / self.pack
+        return self.root / str(self.settings.pack)
 
     def wrong(self, key: str, what: str) -> PolicyError:
-        """An error that quotes the value of `key`; `what` says what is wrong with it."""
-        return _wrong(self.path, key, getattr(self, key), what)
+        """An error that quotes the setting `key`; `what` says what is wrong with it."""
+        return _wrong(self.path, key, getattr(self.settings, key), what)
 
     def asked(self) -> dict[str, object]:
         """What decides a score and can be known without the model.
 
         The pack counts by its bytes. Raises `PolicyError` when it cannot be read.
         """
-        return {
-            "model": self.model,
-            "sae": self.sae,
-            "block": self.block,
-            "dtype": self.dtype,
-            "scorer": self.scorer,
-            "proximity": self.proximity if "proximity" in SCORERS[self.scorer].settings else None,
-            "max_length": self.max_length,
-            "last_turn": self.last_turn,
-            "pack_sha256": _sha256(self.pack_path, self.path),
+        of_its_scorer = SCORERS[self.settings.scorer].settings
+        asked: dict[str, object] = {
+            name: None
+            if name in _OF_SCORERS and name not in of_its_scorer
+            else getattr(self.settings, name)
+            for name in _STATED
+            if name != "pack"
         }
+        return {**asked, "pack_sha256": _sha256(self.pack_path, self.path)}
 
     def listed(self) -> list[str]:
-        """The files that `files` stands for, as paths from the current folder, sorted.
+        """The files that `files` matches, as paths from the current folder, sorted.
 
-        Raises `PolicyError` for a glob that stands for nothing: a gate over no file at all
-        would say yes to everything.
+        Raises `PolicyError` for a glob that matches nothing: a gate over no file at all would
+        say yes to everything.
         """
         found: set[Path] = set()
         for pattern in self.files:
             try:
                 matches = [path for path in self.root.glob(pattern) if path.is_file()]
             except (ValueError, OSError) as error:
-                raise _wrong(self.path, "files", pattern, f"is no glob: {error}") from error
+                raise _wrong(self.path, "files", pattern, f"is not a glob: {error}") from error
             if not matches:
-                raise _wrong(self.path, "files", pattern, "stands for no file; correct it")
+                raise _wrong(self.path, "files", pattern, "matches no file; correct it")
             for path in matches:
                 _check_inside(self.path, "files", str(path.relative_to(self.root)))
             found.update(matches)
         return sorted(os.path.relpath(path) for path in found)
 
+    def unknown_to_git(self) -> list[str]:
+        """The files of the gate that a commit would lack: git's index does not know them.
+
+        A hook meets such a file at its second try, when it does not change any more.
+        """
+        places = [path for path in (self.lock_path, self.accepted_path) if path.exists()]
+        return [place for place in map(os.path.relpath, places) if _is_unknown_to_git(place)]
+
 
 def read_policy(files: Sequence[str | os.PathLike[str]] = ()) -> Policy:
     """The policy for `files`: of the nearest pyproject.toml above them that has one.
 
-    Without files, above the current folder. Raises `PolicyError`, one line, when there is
-    none, when the files have different ones, and for whatever is wrong in it.
+    Without files, above the current folder. Raises `PolicyError`, one line, when there is no
+    policy, when the files have different ones, and for anything wrong in it.
     """
     starts = [Path(file).parent for file in files] or [Path()]
     places = {start: _find(start) for start in dict.fromkeys(starts)}
@@ -135,7 +137,7 @@ def _find(start: Path) -> Path:
     try:
         folder = start.resolve()
     except _UNRESOLVED as error:
-        raise PolicyError(f"{_shown(start)}: cannot be followed: {_why(error)}") from error
+        raise PolicyError(f"{_shown(start)}: cannot be followed: {reason(error)}") from error
     for above in (folder, *folder.parents):
         place = above / _FILE
         if os.path.isfile(place) and _table(place) is not None:
@@ -153,11 +155,10 @@ def _table(place: Path) -> dict[str, Any] | None:
         with place.open("rb") as handle:
             tool = tomllib.load(handle).get("tool", {})
     except (OSError, ValueError, RecursionError) as error:
-        reason = escape(" ".join(str(error).split()), limit=200)
-        raise PolicyError(f"{_shown(place)}: cannot be read: {reason}") from error
+        raise PolicyError(f"{_shown(place)}: cannot be read: {reason(error)}") from error
     table = tool.get("geofilter") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise PolicyError(f"{_shown(place)}: tool.geofilter is no table; write [tool.geofilter]")
+        raise PolicyError(f"{_shown(place)}: tool.geofilter is not a table; write [tool.geofilter]")
     return table
 
 
@@ -175,14 +176,17 @@ def _policy(place: Path, table: Mapping[str, Any]) -> Policy:
             raise PolicyError(f"{_shown(place)}: [tool.geofilter] needs {key}; {_WHY[key]}")
     values: dict[str, Any] = {}
     for key, value in table.items():
-        wanted, is_right = _CHECKS[key]
+        right, is_right = _CHECKS[key]
         if not is_right(value):
-            raise _wrong(place, key, value, f"is not {wanted}")
-        values[key.replace("-", "_")] = tuple(value) if key == "files" else value
+            raise _wrong(place, key, value, f"is not {right}")
+        values[key.replace("-", "_")] = value
+    settings = Settings(**{name: values.pop(name) for name in _STATED if name in values})
     values["threshold"] = float(values["threshold"])
-    policy = Policy(place.parent, **values)
-    for key in ("lock", "accepted", "pack"):
-        _check_inside(place, key, getattr(policy, key))
+    values["files"] = tuple(values.get("files", ()))
+    policy = Policy(place.parent, settings, **values)
+    paths = {"lock": policy.lock, "accepted": policy.accepted, "pack": str(settings.pack)}
+    for key, path in paths.items():
+        _check_inside(place, key, path)
     return policy
 
 
@@ -191,13 +195,13 @@ def _check_inside(place: Path, key: str, path: str) -> None:
     try:
         target = (place.parent / path).resolve()
     except _UNRESOLVED as error:
-        raise _wrong(place, key, path, f"cannot be followed: {_why(error)}") from error
+        raise _wrong(place, key, path, f"cannot be followed: {reason(error)}") from error
     if not target.is_relative_to(place.parent.resolve()):
         raise _wrong(
             place,
             key,
             path,
-            f"is behind a link that leads out of the folder, to {_shown(target)}; move the file "
+            f"follows a link that leads out of the folder, to {_shown(target)}; move the file "
             "below the folder, or put a pyproject.toml with its policy where the file is",
         )
 
@@ -206,7 +210,8 @@ def _check_inside(place: Path, key: str, path: str) -> None:
 _UNRESOLVED = (OSError, RuntimeError, ValueError)
 
 
-def _why(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why something cannot be read or followed, in one line."""
     said = error.strerror if isinstance(error, OSError) else None
     return escape(said or " ".join(str(error).split()), limit=200)
 
@@ -225,6 +230,15 @@ def _spelled(value: object) -> str:
         return "a number of thousands of digits"
 
 
+def _is_unknown_to_git(place: str) -> bool:
+    words = ["git", "--literal-pathspecs", "ls-files", "--", place]
+    try:
+        known = subprocess.run(words, capture_output=True, check=False)
+    except OSError:  # no git, no commit
+        return False
+    return known.returncode == 0 and not known.stdout
+
+
 def _shown(path: Path) -> str:
     return escape(str(path), limit=200)
 
@@ -234,10 +248,9 @@ def _sha256(path: Path, place: Path) -> str:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise PolicyError(
             f"{_shown(path)}: the pack that {_shown(place)} names cannot be read "
-            f"({escape(reason or error)}); commit it, or make one with geofilter discover"
+            f"({reason(error)}); commit it, or make one with geofilter discover"
         ) from error
 
 
@@ -248,8 +261,9 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_count(least: int) -> Callable[[object], bool]:
-    return lambda value: type(value) is int and least <= value < 2**31
+def _is_setting(name: str, value: object) -> bool:
+    # A whole number of TOML may have any length.
+    return fits(name, value) and not (type(value) is int and value >= 2**31)
 
 
 def _is_number(value: object) -> bool:
@@ -263,7 +277,7 @@ def _is_below(value: object) -> bool:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         return False
     path = PurePosixPath(value)
-    # "." has no parts: the folder itself is none of its files.
+    # "." has no parts: the folder itself is not one of its files.
     usual = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
     return usual and "\\" not in value
 
@@ -281,17 +295,17 @@ def _one_of(*names: str) -> tuple[str, Callable[[object], bool]]:
 
 
 _PATH = ("a path below the folder of the pyproject.toml, with / and without ..", _is_below)
-_CHECKS: dict[str, tuple[str, Callable[[object], bool]]] = {
+_Check = tuple[str, Callable[[object], bool]]
+_OF_SETTINGS: dict[str, _Check] = {
+    name.replace("_", "-"): (wanted(name), partial(_is_setting, name)) for name in _STATED
+}
+# What `Settings` alone cannot say: that a text is more than blanks, a path, a scorer's name.
+_CHECKS: dict[str, _Check] = _OF_SETTINGS | {
     "model": ("the name of a model, its hub id, or a folder such as ./model", _is_text),
-    "pack": _PATH,
-    "threshold": ("a number, such as 0.4", _is_number),
     "sae": ("RELEASE/ID, or a folder such as ./sae", _is_text),
-    "block": ("a whole number from 0", _is_count(0)),
-    "dtype": _one_of(*DTYPES),
+    "pack": _PATH,
     "scorer": _one_of(*SCORERS),
-    "proximity": _one_of(*PROXIMITIES),
-    "max-length": ("a whole number from 1", _is_count(1)),
-    "last-turn": ("true or false", lambda value: isinstance(value, bool)),
+    "threshold": ("a number, such as 0.4", _is_number),
     "unscored": _one_of("fail", "pass"),
     "files": ("a list of globs below the folder of the pyproject.toml", _is_globs),
     "lock": _PATH,
@@ -305,4 +319,3 @@ _WHY = {
     "threshold": "a row with this score or more is refused; "
     "geofilter score and geofilter filter --fdr help to choose it",
 }
-assert {key.replace("-", "_") for key in _CHECKS} == {f.name for f in fields(Policy)} - {"root"}

@@ -1,27 +1,24 @@
-"""The gate's scorer: the model of a policy, loaded, and what its scores are made with.
-
-This module knows nothing about locks on the disk, thresholds or findings.
-"""
+"""The gate's scorer: the model of a policy, loaded, and what its scores are made with."""
 
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
-from geofilter.gate.policy import Policy
+from geofilter.gate.policy import Policy, reason
 from geofilter.model.loading import CATALOGUE
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.prepare import Run, prepare
-from geofilter.settings import Proximity, Settings
 from geofilter.support.display import escape
 
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
 _OF_THE_FILE = "data"
 _OF_ROUNDING = "versions"
-# How a folder begins. All else is a name, of the catalogue or of the hub.
+# How a folder begins. Everything else is a name, of the catalogue or of the hub.
 _FOLDER = (".", "/", "~")
 
 
@@ -51,17 +48,13 @@ def load_scorer(policy: Policy, rows: RowFile, *, device: str = "auto") -> Polic
     Raises `PolicyError` where a folder could pass for a name, `ModelError`, `PackError`.
     """
     _refuse_stand_ins(policy)
-    settings = Settings(
-        model=_place(policy, "model", policy.model),
-        sae=None if policy.sae is None else _place(policy, "sae", policy.sae),
-        block=policy.block,
-        device=device,
+    stated = policy.settings
+    settings = replace(
+        stated,
+        model=_place(policy, "model", stated.model),
+        sae=None if stated.sae is None else _place(policy, "sae", stated.sae),
         pack=str(policy.pack_path),
-        scorer=policy.scorer,
-        proximity=cast(Proximity, policy.proximity),
-        max_length=policy.max_length,
-        last_turn=policy.last_turn,
-        dtype=policy.dtype,
+        device=device,
     )
     return PolicyScorer(prepare(rows, settings), policy)
 
@@ -76,16 +69,16 @@ def _place(policy: Policy, key: _Key, name: str) -> str:
     try:
         folder = policy.root / Path(name).expanduser()
     except RuntimeError as error:
-        raise policy.wrong(key, "names the home of nobody on this machine") from error
+        raise policy.wrong(key, "names the home folder of no user of this machine") from error
     if not _is_folder(policy, key, folder):
-        raise policy.wrong(key, "is no folder; correct it")
+        raise policy.wrong(key, "is not a folder; correct it")
     return str(folder)
 
 
 def _refuse_stand_ins(policy: Policy) -> None:
     """Refuse a folder that has the name of what is to be fetched.
 
-    It would be loaded in its place, and whoever adds files to a repository can add one.
+    It would be loaded in its place, and anyone who adds files to a repository can add one.
     """
     for key, name in _fetched(policy):
         for place in dict.fromkeys((policy.root, Path.cwd())):
@@ -100,12 +93,13 @@ def _refuse_stand_ins(policy: Policy) -> None:
 
 def _fetched(policy: Policy) -> Iterator[tuple[_Key, str]]:
     """The names that may be looked for on the hub, each with the key that leads to it."""
-    entry = CATALOGUE.get(policy.model)
-    names: list[tuple[_Key, str]] = [("model", policy.model if entry is None else entry.model)]
-    if policy.sae is not None:
-        names.append(("sae", policy.sae))
+    model, sae = policy.settings.model, policy.settings.sae
+    entry = CATALOGUE.get(model)
+    names: list[tuple[_Key, str]] = [("model", model if entry is None else entry.model)]
+    if sae is not None:
+        names.append(("sae", sae))
     elif entry is not None:
-        names += (("model", sae) for sae in entry.sae.values())
+        names += (("model", of_entry) for of_entry in entry.sae.values())
     for key, name in names:
         bundled = entry is not None and entry.path(name) != name
         if not bundled and not name.startswith(_FOLDER):
@@ -118,5 +112,4 @@ def _is_folder(policy: Policy, key: _Key, path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise policy.wrong(key, f"cannot be looked for: {escape(reason or error)}") from error
+        raise policy.wrong(key, f"cannot be looked for: {reason(error)}") from error

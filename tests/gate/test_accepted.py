@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from geofilter.cli import check as command
 from geofilter.errors import PolicyError
 from geofilter.gate import check
 from geofilter.gate.accepted import add_accepted, read_accepted
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 @pytest.fixture(autouse=True)
 def _stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_load", lambda policy, device, rows: StubScorer(policy))
+    monkeypatch.setattr(check, "_load", lambda policy, device, rows: StubScorer(policy))
 
 
 @pytest.fixture
@@ -113,8 +112,8 @@ def test_no_format_tells_of_accepted_rows(policy: Policy, data: str, geofilter: 
         ("--accept data.jsonl:1", "data.jsonl:1: no row there is refused for its score"),
         ("--accept data.jsonl:2 --accept data.jsonl:3", "data.jsonl:3: no row there"),
         ("--accept data.jsonl:99", "data.jsonl:99: no row there"),
-        ("--accept data.jsonl", "data.jsonl: is no place of a row"),
-        ("--accept data.jsonl:two", "is no place of a row"),
+        ("--accept data.jsonl", "data.jsonl: is not the place of a row"),
+        ("--accept data.jsonl:two", "is not the place of a row"),
         ("--accept gone.jsonl:2", "gone.jsonl: no such file"),
         ("--rescore --accept data.jsonl:2", "leave --rescore out"),
         ("--prune --accept data.jsonl:2", "name none"),
@@ -197,12 +196,12 @@ def test_another_line_is_an_error_with_its_number(
         done = geofilter(f"check {words} data.jsonl")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert "geofilter.accepted:3: " in done.err
-        assert "is no key of a row" in done.err
+        assert "is not the key of a row" in done.err
 
 
 def test_a_file_of_bytes_is_told(policy: Policy) -> None:
     ACCEPTED.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PolicyError, match="no text in UTF-8"):
+    with pytest.raises(PolicyError, match="not text in UTF-8"):
         check.check([], policy)
 
 

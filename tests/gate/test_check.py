@@ -156,12 +156,12 @@ WRONG = {
     'model = "m"\npack = "p"\nthreshold = 1\nlock = "."': "is not a path below",
     f'model = "m"\npack = "p"\nthreshold = 1{"0" * 400}': "is not a number",
     f'model = "m"\npack = "p"\nthreshold = 0x{"f" * 9000}': "thousands of digits: is not a number",
-    f'model = "m"\npack = "p"\nthreshold = 1\nblock = 1{"0" * 400}': "is not a whole number from 0",
+    f'model = "m"\npack = "p"\nthreshold = 1\nblock = 1{"0" * 400}': "is not a whole number, 0",
     'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["."]': "is not a list of globs",
     'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["./"]': "is not a list of globs",
     'model = "m"\npack = "p"\nthreshold = 1\nscorer = "best"': "is not one of nearest, ",
-    'model = "m"\npack = "p"\nthreshold = 1\nblock = true': "is not a whole number from 0",
-    'model = "m"\npack = "p"\nthreshold = 1\nmax-length = 0': "is not a whole number from 1",
+    'model = "m"\npack = "p"\nthreshold = 1\nblock = true': "is not a whole number, 0 or more",
+    'model = "m"\npack = "p"\nthreshold = 1\nmax-length = 0': "is not a whole number, 1 or more",
     'model = "m"\npack = "p"\nthreshold = 1\nunscored = "keep"': "is not one of fail, pass",
     'model = "m"\npack = "p"\nthreshold = 1\nfiles = "*.jsonl"': "is not a list of globs",
     'model = "m"\npack = "p"\nthreshold = 1\nfiles = ["/etc/*"]': "is not a list of globs",
@@ -225,7 +225,7 @@ def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
     policy = make_folder(tmp_path, 'files = ["data/*.jsonl", "*.csv"]\n')
     write(tmp_path / "data" / "b.jsonl", [])
     write(tmp_path / "data" / "a.jsonl", [])
-    with pytest.raises(PolicyError, match="stands for no file"):
+    with pytest.raises(PolicyError, match="matches no file"):
         policy.listed()
     write(tmp_path / "c.csv", [])
     assert policy.listed() == ["c.csv", "data/a.jsonl", "data/b.jsonl"]
@@ -303,9 +303,7 @@ def test_a_wrong_command_is_told_in_one_line(
 def test_the_exit_code_tells_findings_and_a_written_lock(
     policy: Policy, geofilter: Geofilter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geofilter.cli import check as command
-
-    monkeypatch.setattr(command, "_load", lambda policy, device, rows: StubScorer(policy))
+    monkeypatch.setattr(check, "_load", lambda policy, device, rows: StubScorer(policy))
     write(Path("data.jsonl"), [record(0, 0.1)])
     done = geofilter("check --exit-non-zero-on-update data.jsonl")
     assert (done.code, done.out) == (1, "")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.cli import check as command
 from geofilter.gate import check
 from geofilter.gate.output import Format
 from geofilter.gate.policy import Policy
@@ -131,7 +130,7 @@ def test_a_file_that_nobody_looked_at_is_no_passed_test(
     assert states("--no-model")[f"{locked}:80"] == "failure"
     scorers = {"stale": StubScorer(policy, model="n"), "forged": StubScorer(policy, lies=0.1)}
     for scorer in scorers.values():
-        monkeypatch.setattr(command, "_load", lambda policy, device, rows, made=scorer: made)
+        monkeypatch.setattr(check, "_load", lambda policy, device, rows, made=scorer: made)
         assert states(changed)[changed] == "skipped"
     Path("toxic.pack").write_bytes(b"others")
     wanted = {"geofilter.lock:2": "failure", locked: "skipped", other: "skipped"}

@@ -111,8 +111,8 @@ STUBBED = """
 import sys
 sys.path.insert(0, {tests!r})
 from helpers.gate_folder import StubScorer
-from geofilter.cli import check
 from geofilter.cli.main import main
+from geofilter.gate import check
 check._load = lambda policy, device, rows: StubScorer(policy)
 sys.exit(main(sys.argv[1:]))
 """

@@ -98,9 +98,9 @@ def test_a_folder_is_spelled_as_one_and_lies_beside_the_policy(
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("~nosuchuser/x", "nobody on this machine"),
-        ("./gone", "is no folder"),
-        ("./data.jsonl", "is no folder"),
+        ("~nosuchuser/x", "no user of this machine"),
+        ("./gone", "is not a folder"),
+        ("./data.jsonl", "is not a folder"),
         ("m" * 300, "File name too long"),
         ("./" + "m" * 300, "File name too long"),
         ("./loop", "Too many levels"),

@@ -47,6 +47,8 @@ class StubScorer:
     `lies` moves every score.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, policy: Policy, *, model: str = "m", lies: float = 0.0) -> None:
         self.header = Header(policy.asked(), {"model": model, "dtype": "float32"}, {"torch": "1"})
         self.lies = lies
