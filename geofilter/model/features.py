@@ -136,13 +136,6 @@ def _pool_tokens(
     samples = len(per_sample)
     counts = torch.tensor(per_sample).to(hidden.device)
     owner = torch.repeat_interleave(torch.arange(samples, device=hidden.device), counts)
-    finite = torch.isfinite(hidden).all(dim=1)
-    usable = torch.ones(samples, dtype=torch.bool, device=hidden.device)
-    usable[owner[~finite]] = False
-    if not usable.all():
-        # A sample with such a token is dropped; the others must not notice.
-        hidden = torch.where(finite[:, None], hidden, 0.0)
-
     phi = torch.zeros(samples * model.d_sae, device=hidden.device)
     squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
     for part, latents in model.latent_encoder.encode(hidden):
@@ -163,7 +156,7 @@ def _pool_tokens(
     mean_hidden.index_add_(0, owner, hidden)
     mean_hidden /= counts[:, None]
     pooled = _Pooled(phi, phi @ model.decoder, mean_hidden, squared_error, squared_norm)
-    return _to_features(pooled, per_sample, usable)
+    return _to_features(pooled, per_sample)
 
 
 def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
@@ -182,12 +175,10 @@ class _Pooled(NamedTuple):
     squared_norm: torch.Tensor  # (samples,), float64
 
 
-def _to_features(
-    pooled: _Pooled, per_sample: list[int], usable: torch.Tensor
-) -> list[SampleFeatures | Problem]:
+def _to_features(pooled: _Pooled, per_sample: list[int]) -> list[SampleFeatures | Problem]:
     """Bring the pooled tensors off the device and make them sparse, one per sample."""
     phi = pooled.phi
-    finite = usable & torch.isfinite(pooled.squared_error) & torch.isfinite(pooled.squared_norm)
+    finite = torch.isfinite(pooled.squared_error) & torch.isfinite(pooled.squared_norm)
     for dense in (phi, pooled.decoded, pooled.mean_hidden):
         finite &= torch.isfinite(dense).all(dim=1)
     rows, columns = phi.nonzero(as_tuple=True)

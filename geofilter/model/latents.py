@@ -32,6 +32,7 @@ class Latents(NamedTuple):
 
     `token` (n,) int64 counts from 0 and ascends, `latent` (n,) int64, `value` (n,)
     float32 and positive. `reconstruction` (tokens, d_model) is the SAE's output ĥ.
+    A token that is not finite fires nowhere, and its reconstruction is NaN.
     """
 
     token: torch.Tensor
@@ -53,13 +54,18 @@ class LatentEncoder:
         self._step = max(1, at_once // per_token)
 
     def encode(self, hidden: torch.Tensor) -> Iterator[tuple[torch.Tensor, Latents]]:
-        """Yield parts of `hidden`, (tokens, d_model) and finite, and the latents of each.
+        """Yield parts of `hidden`, (tokens, d_model), and the latents of each.
 
         A part is the places (int64) of its tokens in `hidden`. The parts hold every token
         once; `Latents.token` counts within the part.
         """
-        # Like beside like: the bound of a part is that of its token of greatest norm.
+        # Sorted: the bound of a part is that of its token of greatest norm.
         order = hidden.float().norm(dim=-1).argsort(descending=True, stable=True)
+        # NaN in a bound would silence all tokens of a part.
+        finite = torch.isfinite(hidden).all(dim=-1)[order]
+        if not finite.all():
+            yield order[~finite], _silent(hidden[order[~finite]])
+            order = order[finite]
         for part in order.split(self._step) if len(order) else ():
             yield part, self._encode(hidden[part].to(self._sae.dtype))
 
@@ -76,6 +82,12 @@ class LatentEncoder:
         )
         rebuilt = self._sae.run_time_activation_norm_fn_out(rebuilt + self._sae.b_dec)
         return Latents(token, latent, value, rebuilt)
+
+
+def _silent(hidden: torch.Tensor) -> Latents:
+    """The latents of tokens, (tokens, d_model), that hold NaN or infinity."""
+    none = torch.zeros(0, dtype=torch.long, device=hidden.device)
+    return Latents(none, none, none.float(), torch.full_like(hidden.float(), torch.nan))
 
 
 _Firing = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

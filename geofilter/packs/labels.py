@@ -42,6 +42,8 @@ def label_features(
     for tokens, activations in in_batches(
         usable, lambda batch: token_activations(model, ids, batch), budget
     ):
+        if not np.isfinite(activations).all():
+            continue
         for token, place in np.argwhere(activations > 0):
             word, value = int(tokens[token]), float(activations[token, place])
             greatest[place][word] = max(value, greatest[place].get(word, 0.0))
@@ -53,7 +55,8 @@ def token_activations(
 ) -> list[tuple[NDArray[np.int32], Floats]]:
     """Per sample its pooled tokens, (n,), and the latents `ids` at each of them, (n, k).
 
-    `batch` is one batch of the model; every sample has a pooled token.
+    `batch` is one batch of the model; every sample has a pooled token. NaN throughout
+    where the model's activations in a sample are not finite.
     """
     place_of = torch.full((model.d_sae,), -1, device=model.device)
     place_of[torch.as_tensor(ids, dtype=torch.long)] = torch.arange(len(ids), device=model.device)
@@ -61,12 +64,15 @@ def token_activations(
     hidden = residuals(model, batch)
     for row, sample in enumerate(batch):
         pooled = np.flatnonzero(sample.pooled)
+        states = hidden[row, pooled.tolist()].float()
         activations = torch.zeros(len(pooled), len(ids), device=model.device)
         with torch.no_grad():
-            for part, latents in model.latent_encoder.encode(hidden[row, pooled.tolist()].float()):
+            for part, latents in model.latent_encoder.encode(states):
                 column = place_of[latents.latent]
                 known = column >= 0
                 activations[part[latents.token[known]], column[known]] = latents.value[known]
+        if not torch.isfinite(states).all():
+            activations.fill_(torch.nan)
         results.append((np.asarray(sample.ids)[pooled], activations.cpu().numpy()))
     return results
 

@@ -177,3 +177,18 @@ def test_token_without_any_latent_is_rebuilt_as_the_bias(screens):
 def test_no_tokens(screens):
     sae = random_sae()
     assert not list(LatentEncoder(sae, saes.decoder(sae)).encode(torch.zeros(0, D_MODEL)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_token_that_is_not_finite_fires_nowhere_and_silences_no_other(screens, value):
+    sae = random_sae()
+    hidden = torch.randn(12, D_MODEL, generator=torch.Generator().manual_seed(1))
+    expected = sae.encode(hidden)
+    hidden[5, 3] = value
+    latents, rebuilt = dense(LatentEncoder(sae, saes.decoder(sae)).encode(hidden), 12)
+    others = torch.arange(12) != 5
+    assert (expected[others] > 0).any()
+    torch.testing.assert_close(latents[others], expected[others], atol=3e-5, rtol=1e-5)
+    assert rebuilt[others].isfinite().all()
+    assert not latents[5].any()
+    assert rebuilt[5].isnan().all()

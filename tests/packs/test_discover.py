@@ -9,12 +9,13 @@ import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.errors import DataError, PackError
+from geofilter.model import latents
 from geofilter.model.activations import residuals
 from geofilter.model.features import sample_features
 from geofilter.packs import discover as discovery
 from geofilter.packs.contrast import read_contrast, split_halves
 from geofilter.packs.discover import discover
-from geofilter.packs.labels import label_features
+from geofilter.packs.labels import label_features, token_activations
 from helpers.tiny_models import (
     D_SAE,
     VOCABULARY,
@@ -169,7 +170,7 @@ def test_report_rows_change_no_part_of_the_pack_but_its_claims(model, halves):
         "benign report": random_samples(30, seed=9),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discover, "split_halves", lambda *_: (strange, {}))
+        patch.setattr(discovery, "split_halves", lambda *_: (strange, {}))
         other = discover(model, toxic, benign, top_k=12).pack
     for name in ("ids", "directions", "weights", "reference", "benign_std", "dense_direction"):
         np.testing.assert_array_equal(getattr(known, name), getattr(other, name))
@@ -315,6 +316,24 @@ def test_labels_are_the_tokens_at_which_a_feature_is_most_active(model):
         active = {word: value for (f, word), value in greatest.items() if f == feature and value}
         order = sorted(active, key=active.__getitem__, reverse=True)
         assert list(label) == [f"w{word - 4}" for word in order[:5]]
+
+
+@pytest.mark.parametrize("screened", [True, False])
+def test_a_row_that_is_not_finite_has_no_part_in_labels(monkeypatch, screened):
+    monkeypatch.setattr(latents, "_can_screen", lambda sae: screened)
+    model = tiny_model(sae="jumprelu")
+    rows = random_samples(20, words=range(4, 60))
+    ids = np.arange(6, dtype=np.int32)
+    expected = label_features(model, ids, rows)
+    assert any(expected)
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[63] = float("inf")
+    # Its first tokens are finite, and strange to the other rows.
+    odd = sample([1, 60, 61, 62, 63, 5])
+    assert label_features(model, ids, [odd, *rows]) == expected
+    (_, broken), (_, whole) = token_activations(model, ids, [odd, rows[0]])
+    assert np.isnan(broken).all()
+    assert np.isfinite(whole).all()
 
 
 def test_a_feature_that_never_fires_has_an_empty_label(model):

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geofilter.errors import DataError, PackError
+from geofilter.model import latents
 from geofilter.packs import falsify as module
 from geofilter.packs.contrast import split_halves
+from geofilter.packs.discover import discover
 from geofilter.packs.falsify import Given, falsify
 from geofilter.packs.labels import token_activations
 from geofilter.packs.pack import load_pack
@@ -29,6 +31,7 @@ from helpers.tiny_models import (
     random_samples,
     sample,
     tiny_contrast,
+    tiny_model,
     tiny_setting,
     tiny_tokenizer,
 )
@@ -358,6 +361,24 @@ def test_every_pooled_token_is_in_one_word_and_no_other_is() -> None:
     for one in random_samples(20):
         places = [n for _, place in finder.words(one) for n in range(place.start, place.stop)]
         assert places == np.flatnonzero(one.pooled).tolist()
+
+
+def test_rows_that_are_not_finite_are_left_out_and_silence_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(latents, "_can_screen", lambda sae: True)
+    model, sets = tiny_model(sae="standard"), tiny_contrast()
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[63] = float("nan")
+    trials = falsify(model, discover(model, *sets, top_k=5).pack, *sets).trials
+    held = split_halves(*sets)[0]
+    lost = sum(63 in row.ids for row in held["benign report"])
+    assert 0 < lost < len(held["benign report"])
+    for trial in trials:
+        # Words may have taken the token's place, or brought it along.
+        assert trial.words_rows < len(held["benign report"])
+        assert trial.toxic > 0
+        assert np.isfinite([trial.benign, trial.harm_alone, trial.words_alone, trial.auroc]).all()
 
 
 def test_too_few_rows_are_refused_before_anything_runs(setting: Any) -> None:
