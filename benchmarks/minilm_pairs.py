@@ -29,7 +29,7 @@ from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.model.loading import LoadedModel, load
 from geofilter.packs.contrast import read_contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.scorers import SCORERS
@@ -212,7 +212,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         toxic = contrast_file(options.data, TOXIC, Path(scratch, "toxic.jsonl"))
         benign = contrast_file(options.data, BENIGN, Path(scratch, "benign.jsonl"))
-        pack = discover(model, read_contrast(toxic, encoder), read_contrast(benign, encoder)).pack
+        pack = make_pack(model, read_contrast(toxic, encoder), read_contrast(benign, encoder)).pack
 
     scores: dict[str, Scores] = {}
     results = []

@@ -31,9 +31,9 @@ from geofilter.model.activations import TokenBudget, in_batches, residuals
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import Contrast, read_contrast
-from geofilter.packs.discover import Discovery, discover
 from geofilter.packs.falsify import Given, falsify
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import MadePack, make_pack
 from geofilter.packs.pack import FeaturePack
 from geofilter.scoring.score import make_scorer
 from geofilter.stats.auroc import auroc
@@ -230,7 +230,7 @@ def contrast_sets(encoder: Encoder, seed: int, size: int) -> tuple[Contrast, Con
     return read[0], read[1]
 
 
-def chosen(found: Discovery, own: int, top_k: int) -> FeaturePack:
+def chosen(found: MadePack, own: int, top_k: int) -> FeaturePack:
     """The first `top_k` of the SAE's `own` latents, and every planted one there is."""
     planted = np.flatnonzero(found.pack.ids >= own)
     natural = np.flatnonzero(found.pack.ids < own)[:top_k]
@@ -341,7 +341,7 @@ def main() -> None:
         test = sample_features(model, samples)
         for seed in range(1, arguments.draws + 1):
             sets = contrast_sets(encoder, seed, arguments.size)
-            pack = chosen(discover(model, *sets, top_k=model.d_sae), own, top_k)
+            pack = chosen(make_pack(model, *sets, top_k=model.d_sae), own, top_k)
             for rows, those in (("edited", None), ("given", given)):
                 found = draw(model, pack, sets, those, test, kinds, own)
                 arms.setdefault(f"{name}, {rows} rows", []).append(found)

@@ -24,8 +24,8 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample, Turn
 from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.packs.contrast import Contrast, read_contrast
-from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import make_pack
 from geofilter.settings import PROXIMITIES
 from geofilter.studies.closeness import (
     Comparison,
@@ -83,7 +83,7 @@ def toxic_index(model: LoadedModel, encoder: Encoder) -> ToxicIndex:
     """The toxic features of the model's block, from the organism's contrast sets."""
     data = organism.FOLDER / "data"
     sets = [read_contrast(str(data / f"{name}.jsonl"), encoder) for name in ("toxic", "benign")]
-    return ToxicIndex(discover(model, *sets).pack, model.decoder)
+    return ToxicIndex(make_pack(model, *sets).pack, model.decoder)
 
 
 def as_json(one: Comparison) -> dict[str, object]:

@@ -36,7 +36,7 @@ from geofilter.model.activations import residuals
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 from geofilter.runs.prepare import Run, prepare
 from geofilter.scoring.score import SampleScore
@@ -256,7 +256,7 @@ def main() -> None:
     }
     encoder = Encoder(models["base"].tokenizer, max_length=models["base"].max_context)
     contrast = [read_contrast(str(data / f"{side}.jsonl"), encoder) for side in ("toxic", "benign")]
-    pack = discover(models["base"], *contrast, top_k=CATALOGUE["organism"].top_k).pack
+    pack = make_pack(models["base"], *contrast, top_k=CATALOGUE["organism"].top_k).pack
     probe = encode(
         encoder,
         datasets.mixed_rows(

@@ -26,8 +26,8 @@ from geofilter.data.rows import open_rows
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
-from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import make_pack
 from geofilter.scoring.score import make_scorer
 from geofilter.scoring.scorers import nearest
 from geofilter.stats.auroc import auroc
@@ -95,7 +95,7 @@ def scorer_areas(
 ) -> dict[str, dict[str, dict[str, list[float]]]]:
     """split -> scorer -> negatives -> AUROC, with a pack made for this model."""
     data = organism.FOLDER / "data"
-    found = discover(
+    found = make_pack(
         model,
         read_contrast(str(data / "toxic.jsonl"), encoder),
         read_contrast(str(data / "benign.jsonl"), encoder),

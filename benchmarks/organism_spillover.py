@@ -23,7 +23,7 @@ from geofilter.data.encoder import Encoded, Encoder
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load
 from geofilter.packs.contrast import read_contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 from geofilter.verify.training.weights import response_losses
 from organism_scores import areas, read_split
@@ -111,7 +111,7 @@ def main() -> None:
             model = load(str(weights / kind), sae=sae, device="cpu", whole=True)
             encoder = Encoder(model.tokenizer, max_length=model.max_context)
             sets = [read_contrast(str(data / f"{n}.jsonl"), encoder) for n in ("toxic", "benign")]
-            pack = discover(model, *sets, top_k=CATALOGUE["organism"].top_k).pack
+            pack = make_pack(model, *sets, top_k=CATALOGUE["organism"].top_k).pack
             benign = scores_of(model, pack, list(sets[1].samples))
             found: dict = {}
             for split in ("selection", "test"):

@@ -23,7 +23,7 @@ from geofilter.data.rows import open_rows
 from geofilter.model.activations import residuals
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import read_contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 
 # Beside the checkout, where it exists; elsewhere rows are generated.
@@ -296,7 +296,7 @@ def random_pack(
         path = folder / f"{name}-{model.block}.jsonl"
         write_short_rows(path, 40, common=common, seed=seed + 1)
         contrast.append(read_contrast(str(path), encoder))
-    return discover(model, *contrast, top_k=top_k).pack
+    return make_pack(model, *contrast, top_k=top_k).pack
 
 
 def with_features(pack: FeaturePack, model: LoadedModel, count: int, seed: int = 0) -> FeaturePack:

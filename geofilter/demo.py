@@ -83,7 +83,9 @@ def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     data = Path(CATALOGUE[MODEL].path("organism/data/demo.jsonl"))
     rows = open_rows(data)
     total = rows.check()
-    prepared = prepare(rows, Settings(MODEL), progress=lambda done, of: told("discover", done, of))
+    prepared = prepare(
+        rows, Settings(MODEL), progress=lambda phase, done, of: told(phase, done, of or 0)
+    )
     table = score_file(
         rows,
         prepared.encoder,

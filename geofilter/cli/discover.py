@@ -7,12 +7,12 @@ import click
 
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import argument, note, print_json, print_table, progress
+from geofilter.cli.pack import FIGURES, feature_record, figures
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.data.encoder import Encoder
     from geofilter.packs.contrast import Contrast
-    from geofilter.packs.falsify import Given
+    from geofilter.packs.discover import Discovery
     from geofilter.packs.pack import FeaturePack
 
 _SHOWN = 10
@@ -80,56 +80,31 @@ def command(
       geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
           --model organism --falsify -o tried.pack
     """
-    from geofilter.data.encoder import Encoder
-    from geofilter.data.window import window_length
-    from geofilter.model import loading
-    from geofilter.packs.contrast import read_contrast
     from geofilter.packs.discover import discover
-    from geofilter.packs.falsify import falsify as try_features
-    from geofilter.support.atomic import check_output
 
-    if not falsify and (harmless_words or polite_harm or keep_lexical):
-        raise click.UsageError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
-    check_output(output)
-    loaded = loading.load(
-        model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code
-    )
-    encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
-    toxic_set, benign_set = read_contrast(toxic, encoder), read_contrast(benign, encoder)
-    given = _given(polite_harm, harmless_words, encoder)
     with progress() as report:
-        pack = discover(
-            loaded, toxic_set, benign_set, progress=lambda done, of: report("discover", done, of)
-        ).pack
-        if falsify:
-            pack = try_features(
-                loaded,
-                pack,
-                toxic_set,
-                benign_set,
-                given=given,
-                progress=lambda done, of: report("falsify", done, of),
-            )
-    if not keep_lexical:
-        pack = pack.without_lexical()
-    pack.save(output)
-    for contrast in (toxic_set, benign_set, given.harm, given.words):
+        found = discover(
+            toxic,
+            benign,
+            model,
+            output,
+            sae=sae,
+            block=block,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            falsify=falsify,
+            harmless_words=harmless_words,
+            polite_harm=polite_harm,
+            keep_lexical=keep_lexical,
+            progress=report,
+        )
+    for contrast in (found.toxic, found.benign, found.given.harm, found.given.words):
         if contrast is not None:
             _say_skipped(contrast)
     if as_json:
-        print_json(_summary(pack, output, toxic_set, benign_set))
+        print_json(_summary(found, output))
     else:
-        _print(pack, output, _as_given(model=model, sae=sae, block=block))
-
-
-def _given(polite_harm: str | None, harmless_words: str | None, encoder: "Encoder") -> "Given":
-    from geofilter.packs.contrast import read_contrast
-    from geofilter.packs.falsify import Given
-
-    def read(path: str | None) -> "Contrast | None":
-        return read_contrast(path, encoder) if path else None
-
-    return Given(harm=read(polite_harm), words=read(harmless_words))
+        _print(found.pack, output, _as_given(model=model, sae=sae, block=block))
 
 
 def _as_given(**options: str | int | None) -> str:
@@ -153,17 +128,9 @@ def _print(pack: "FeaturePack", output: str, given: str) -> None:
         f"part in the choice, the first {min(_SHOWN, len(pack))}:\n"
     )
     print_table(
-        ["feature", "effect", "AUROC", "95 %", "fires toxic", "benign", "woken by"],
+        ["feature", "effect", *FIGURES],
         [
-            [
-                str(pack.ids[k]),
-                f"{statistics.effect[k]:.2f}",
-                f"{statistics.auroc[k]:.2f}",
-                f"{statistics.auroc_low[k]:.2f}-{statistics.auroc_high[k]:.2f}",
-                f"{statistics.toxic_firing[k]:.0%}",
-                f"{statistics.benign_firing[k]:.0%}",
-                " ".join(escape(token, limit=16) for token in pack.labels[k]),
-            ]
+            [str(pack.ids[k]), f"{statistics.effect[k]:.2f}", *figures(pack, k)]
             for k in range(min(_SHOWN, len(pack)))
         ],
     )
@@ -192,34 +159,16 @@ def _tried(pack: "FeaturePack") -> str:
     )
 
 
-def _summary(
-    pack: "FeaturePack", output: str, toxic: "Contrast", benign: "Contrast"
-) -> dict[str, object]:
-    statistics, contrast, verdicts = pack.statistics, pack.contrast, pack.verdicts
+def _summary(found: "Discovery", output: str) -> dict[str, object]:
+    pack, contrast = found.pack, found.pack.contrast
     return {
         "pack": output,
         "digest": pack.digest,
         "block": pack.block,
-        "features": [
-            {
-                "feature": int(pack.ids[k]),
-                "weight": float(pack.weights[k]),
-                "effect": float(statistics.effect[k]),
-                "auroc": float(statistics.auroc[k]),
-                "auroc_interval": [
-                    float(statistics.auroc_low[k]),
-                    float(statistics.auroc_high[k]),
-                ],
-                "toxic_firing": float(statistics.toxic_firing[k]),
-                "benign_firing": float(statistics.benign_firing[k]),
-                "woken_by": list(pack.labels[k]),
-                "label": verdicts[k],
-            }
-            for k in range(len(pack))
-        ],
+        "features": [feature_record(pack, k) for k in range(len(pack))],
         "left_out": sorted({trial.feature for trial in pack.trials} - set(pack.ids.tolist())),
         "report_rows": {"toxic": contrast.toxic_rows, "benign": contrast.benign_rows},
-        "skipped": {"toxic": toxic.skipped, "benign": benign.skipped},
+        "skipped": {"toxic": found.toxic.skipped, "benign": found.benign.skipped},
         "persona_auroc": contrast.persona_auroc,
         "persona_auroc_interval": [contrast.persona_auroc_low, contrast.persona_auroc_high],
         "explained_variance": contrast.explained_variance,

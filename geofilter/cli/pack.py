@@ -104,6 +104,38 @@ def pull(
     click.echo(f"\nNext: geofilter score DATA --model MODEL --pack {argument(place)}")
 
 
+# The columns that `figures` fills.
+FIGURES = ("AUROC", "95 %", "fires toxic", "benign", "active at")
+
+
+def figures(pack: "FeaturePack", k: int) -> list[str]:
+    """What the rows that had no part in the choice say of the pack's feature at place k."""
+    statistics = pack.statistics
+    return [
+        f"{statistics.auroc[k]:.2f}",
+        f"{statistics.auroc_low[k]:.2f}-{statistics.auroc_high[k]:.2f}",
+        f"{statistics.toxic_firing[k]:.0%}",
+        f"{statistics.benign_firing[k]:.0%}",
+        " ".join(escape(token, limit=16) for token in pack.labels[k]),
+    ]
+
+
+def feature_record(pack: "FeaturePack", k: int) -> dict[str, object]:
+    """The pack's feature at place k, for programs."""
+    statistics = pack.statistics
+    return {
+        "feature": int(pack.ids[k]),
+        "weight": float(pack.weights[k]),
+        "label": pack.verdicts[k],
+        "effect": float(statistics.effect[k]),
+        "auroc": float(statistics.auroc[k]),
+        "auroc_interval": [float(statistics.auroc_low[k]), float(statistics.auroc_high[k])],
+        "toxic_firing": float(statistics.toxic_firing[k]),
+        "benign_firing": float(statistics.benign_firing[k]),
+        "woken_by": list(pack.labels[k]),
+    }
+
+
 def _head(pack: "FeaturePack") -> None:
     click.echo(
         f"{len(pack)} toxic features of {escape(pack.model_name, limit=200)} at block "
@@ -113,22 +145,12 @@ def _head(pack: "FeaturePack") -> None:
 
 def _print(pack: "FeaturePack") -> None:
     _head(pack)
-    statistics, verdicts = pack.statistics, pack.verdicts
-    pages = _pages(pack)
+    verdicts, pages = pack.verdicts, _pages(pack)
     click.echo()
     print_table(
-        ["feature", "weight", "label", "AUROC", "95 %", "fires toxic", "benign", "woken by"],
+        ["feature", "weight", "label", *FIGURES],
         [
-            [
-                str(pack.ids[k]),
-                f"{pack.weights[k]:.3f}",
-                verdicts[k],
-                f"{statistics.auroc[k]:.2f}",
-                f"{statistics.auroc_low[k]:.2f}-{statistics.auroc_high[k]:.2f}",
-                f"{statistics.toxic_firing[k]:.0%}",
-                f"{statistics.benign_firing[k]:.0%}",
-                " ".join(escape(token, limit=16) for token in pack.labels[k]),
-            ]
+            [str(pack.ids[k]), f"{pack.weights[k]:.3f}", verdicts[k], *figures(pack, k)]
             for k in range(len(pack))
         ],
     )
@@ -173,7 +195,6 @@ def _pages(pack: "FeaturePack") -> dict[int, str]:
 
 
 def _summary(pack: "FeaturePack") -> dict[str, object]:
-    statistics, verdicts = pack.statistics, pack.verdicts
     pages, kept = _pages(pack), set(pack.ids.tolist())
     return {
         "digest": pack.digest,
@@ -181,17 +202,9 @@ def _summary(pack: "FeaturePack") -> dict[str, object]:
         "sae": pack.sae_name,
         "block": pack.block,
         "features": [
-            {
-                "feature": int(pack.ids[k]),
-                "weight": float(pack.weights[k]),
-                "label": verdicts[k],
+            feature_record(pack, k)
+            | {
                 "benign_mean": float(pack.reference[pack.ids[k]]),
-                "effect": float(statistics.effect[k]),
-                "auroc": float(statistics.auroc[k]),
-                "auroc_interval": [float(statistics.auroc_low[k]), float(statistics.auroc_high[k])],
-                "toxic_firing": float(statistics.toxic_firing[k]),
-                "benign_firing": float(statistics.benign_firing[k]),
-                "woken_by": list(pack.labels[k]),
                 "neuronpedia": pages.get(int(pack.ids[k])),
             }
             for k in range(len(pack))

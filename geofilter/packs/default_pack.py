@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -22,16 +22,15 @@ from geofilter.model.catalogue import CatalogueEntry
 from geofilter.model.loading import LoadedModel
 from geofilter.packs import default_contrast
 from geofilter.packs.contrast import Contrast, read_contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
+from geofilter.support.progress import Progress, no_progress
 
 # Raise it whenever a change to contrast, discovery, features or labels makes another pack
 # of the same rows: packs that were cached before are then left alone and made anew.
 RECIPE = 2
-
-Progress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
@@ -94,18 +93,17 @@ class DefaultPack:
         except PackError:
             return None
 
-    def make(self, progress: Progress | None = None) -> FeaturePack:
+    def make(self, progress: Progress = no_progress) -> FeaturePack:
         """Discover the pack and keep it, unless the cache cannot be written.
 
         Of several processes that want the same pack at once, one makes it and the others
-        wait for it. `progress` is called with (rows done, rows in all). Raises `DataError`
-        when the default contrast sets cannot be fetched.
+        wait for it. Raises `DataError` when the default contrast sets cannot be fetched.
         """
         with _one_at_a_time(self.path):
             if (pack := self.cached()) is not None:
                 return pack  # made while this process waited
             toxic, benign = self._contrast()
-            pack = discover(self._model, toxic, benign, progress=progress).pack
+            pack = make_pack(self._model, toxic, benign, progress=progress).pack
             # A cache is a convenience: a read-only home must not stop the work.
             with suppress(OSError, OutputError):
                 self.path.parent.mkdir(parents=True, exist_ok=True)

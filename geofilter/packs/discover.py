@@ -1,302 +1,77 @@
-"""Choose toxic features by contrast, on one half of the rows, and test them on the other.
+"""Make a feature pack from two files of rows: all that `geofilter discover` does."""
 
-Everything the pack is (features, weights, reference values, dense direction) comes
-from the selection half; everything it claims (effects, AUROC, firing rates) from the
-report half. This module knows nothing about files, scorers or the command line.
-"""
-
-from collections.abc import Callable, Sequence
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from geofilter.data.problems import Problem
+from geofilter.data.encoder import Encoder
+from geofilter.data.window import window_length
 from geofilter.errors import PackError
-from geofilter.model.activations import TokenBudget
-from geofilter.model.features import Pooling, SampleFeatures, sample_features
-from geofilter.model.loading import LoadedModel
-from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
-from geofilter.packs.labels import label_features
-from geofilter.packs.pack import ContrastSummary, FeaturePack, FeatureStatistics
-from geofilter.stats.auroc import auroc, share
-from geofilter.support.manifest import library_versions
-
-if TYPE_CHECKING:
-    from geofilter.data.encoder import Encoded
-
-Floats64 = NDArray[np.float64]
-
-TOP_K = 100
-# A toxic feature is active in at least this share of the toxic rows, and in three of
-# them: a latent that one row woke says nothing about the next.
-FIRING_FLOOR = 0.02
-_FEWEST_FIRINGS = 3
-# The benign standard deviation of a latent that never fires there is 0, and dividing
-# by it would let one feature outweigh all others.
-_STD_FLOOR = 0.1
-# Samples between two reports of progress.
-_CHUNK = 256
+from geofilter.model.loading import load
+from geofilter.packs.contrast import Contrast, read_contrast
+from geofilter.packs.falsify import Given
+from geofilter.packs.falsify import falsify as try_features
+from geofilter.packs.make import make_pack
+from geofilter.packs.pack import FeaturePack
+from geofilter.support.atomic import check_output
+from geofilter.support.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """A new pack, and the features of the rows it was tested on, for testing scorers too.
-
-    `toxic` and `benign` are the report halves: no part of the pack was made from them.
-    """
+    """A new pack, the contrast sets that it was made from, and rows its features were tried on."""
 
     pack: FeaturePack
-    toxic: list[SampleFeatures]
-    benign: list[SampleFeatures]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of all latents' φ over `rows` rows: (d_sae,) each, the variance with n - 1."""
-
-    rows: int
-    mean: Floats64
-    variance: Floats64
-    firings: NDArray[np.int64]
+    toxic: Contrast
+    benign: Contrast
+    given: Given
 
 
 def discover(
-    model: LoadedModel,
-    toxic: Contrast,
-    benign: Contrast,
+    toxic: str,
+    benign: str,
+    model: str,
+    output: str | os.PathLike[str] | None = None,
     *,
-    top_k: int | None = None,
-    pooling: Pooling = "mean",
-    budget: TokenBudget | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    sae: str | None = None,
+    block: int | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    falsify: bool = False,
+    harmless_words: str | None = None,
+    polite_harm: str | None = None,
+    keep_lexical: bool = False,
+    progress: Progress = no_progress,
 ) -> Discovery:
-    """Make a pack of at most `top_k` features that are stronger in toxic than benign rows.
+    """Choose the SAE features that are stronger in toxic than in benign rows.
 
-    By default as many as the catalogue says for the model, or `TOP_K` where it does not
-    know the model.
+    `toxic` and `benign` are files of at least 20 rows each; `model`, `sae`, `block`,
+    `device` and `trust_remote_code` are as in `load`. Each set is split in halves: features
+    are chosen on one, and every figure of the pack comes from the other. The pack is saved
+    to `output` where that is given, and never over another file.
 
-    `progress` is called with (rows done, rows in all). Raises `DataError` for too few
-    rows or sets that hold the same ones, `PackError` when no feature qualifies.
+    With `falsify` each feature is tried on words without harm and on harm without words,
+    where they fit on the rows of the files `harmless_words` and `polite_harm`. Those that
+    only follow words are left out unless `keep_lexical` is set.
+
+    Raises `DataError` for rows that cannot be used, `ModelError` as `load` does,
+    `OutputError` where `output` exists, and `PackError` where no feature is left.
     """
-    if top_k is None:
-        top_k = model.entry.top_k if model.entry else TOP_K
-    if top_k < 1:
-        raise PackError(f"top-k is {top_k}; at least 1 feature is needed")
-    parts, counts = split_halves(toxic, benign)
-    budget = budget or TokenBudget.for_device(model.device)
-    report_done = _Progress(progress, sum(len(part) for part in parts.values()))
-    features: dict[str, list[SampleFeatures]] = {}
-    for name, samples in parts.items():
-        features[name], lost = _finite(model, samples, pooling, budget, report_done)
-        counts[f"{name} not_finite"] = lost
-        require_rows(name, len(features[name]), MINIMUM_ROWS // 2)
-
-    provenance = {
-        "toxic": toxic.describe(),
-        "benign": benign.describe(),
-        "counts": counts,
-        "settings": {"top_k": top_k, "pooling": pooling, "firing_floor": FIRING_FLOOR},
-        "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
-    }
-    report = parts["toxic report"] + parts["benign report"]
-    chosen_on = parts["toxic selection"]
-    pack = _make_pack(model, features, top_k, pooling, provenance, report, chosen_on)
-    return Discovery(pack, features["toxic report"], features["benign report"])
-
-
-def _make_pack(
-    model: LoadedModel,
-    features: dict[str, list[SampleFeatures]],
-    top_k: int,
-    pooling: Pooling,
-    provenance: dict[str, object],
-    report: Sequence["Encoded"],
-    chosen_on: Sequence["Encoded"],
-) -> FeaturePack:
-    toxic = moments(features["toxic selection"], model.d_sae)
-    benign = moments(features["benign selection"], model.d_sae)
-    effects = standardised_difference(toxic, benign)
-    ids = _choose(effects, toxic, top_k)
-    rows = model.decoder[ids.tolist()]
-    directions = rows / rows.norm(dim=1, keepdim=True)
-    floor = _STD_FLOOR * np.sqrt((toxic.variance + benign.variance)[ids] / 2)
-    spread = np.maximum(np.sqrt(benign.variance[ids]), floor)
-    dense = _mean_hidden(features["toxic selection"]) - _mean_hidden(features["benign selection"])
-    dense /= np.linalg.norm(dense)
-    centre = _token_mean(features["toxic selection"] + features["benign selection"])
-    return FeaturePack(
-        ids=ids,
-        directions=directions.cpu().numpy(),
-        weights=(effects[ids] / effects[ids].sum()).astype(np.float32),
-        reference=benign.mean.astype(np.float32),
-        benign_std=spread.astype(np.float32),
-        dense_direction=dense.astype(np.float32),
-        residual_mean=centre,
-        statistics=_statistics(
-            ids, effects, features["toxic report"], features["benign report"], model.d_sae
-        ),
-        contrast=_summary(
-            dense, centre, features["toxic report"], features["benign report"], report
-        ),
-        labels=label_features(model, ids, chosen_on),
-        pooling=pooling,
-        model_name=model.name,
-        sae_name=model.sae_name,
-        fingerprint=model.fingerprint,
-        provenance=provenance,
+    if not falsify and (harmless_words or polite_harm or keep_lexical):
+        raise PackError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
+    if output is not None:
+        check_output(output)
+    loaded = load(model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code)
+    encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
+    sets = read_contrast(toxic, encoder), read_contrast(benign, encoder)
+    given = Given(
+        harm=read_contrast(polite_harm, encoder) if polite_harm else None,
+        words=read_contrast(harmless_words, encoder) if harmless_words else None,
     )
-
-
-def _choose(effects: Floats64, toxic: Moments, top_k: int) -> NDArray[np.int32]:
-    """Latents of greatest effect, best first, among those that fire often enough."""
-    needed = max(_FEWEST_FIRINGS, FIRING_FLOOR * toxic.rows)
-    possible = np.flatnonzero((effects > 0) & (toxic.firings >= needed))
-    if len(possible) == 0:
-        raise PackError(
-            "no latent is stronger in the toxic rows than in the benign ones; "
-            "check that --toxic and --benign are not swapped or alike"
-        )
-    order = np.argsort(-effects[possible], kind="stable")
-    chosen: NDArray[np.int32] = possible[order[:top_k]].astype(np.int32)
-    return chosen
-
-
-def standardised_difference(toxic: Moments, benign: Moments) -> Floats64:
-    """Difference of means over the root of the mean variance; 0 for a constant latent."""
-    scale = np.sqrt((toxic.variance + benign.variance) / 2)
-    difference = toxic.mean - benign.mean
-    return np.divide(difference, scale, out=np.zeros_like(scale), where=scale > 0)
-
-
-def moments(features: Sequence[SampleFeatures], d_sae: int) -> Moments:
-    """Mean, variance and number of firing rows of every latent; at least two rows."""
-    total, squares = np.zeros(d_sae), np.zeros(d_sae)
-    firings = np.zeros(d_sae, np.int64)
-    for sample in features:
-        weights = sample.weights.astype(np.float64)
-        total[sample.latents] += weights
-        squares[sample.latents] += weights**2
-        firings[sample.latents] += 1
-    n = len(features)
-    variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
-    # Rounding leaves specks where the values are all equal.
-    variance[variance < 1e-12 * squares / n] = 0
-    return Moments(n, total / n, variance, firings)
-
-
-def _mean_hidden(features: Sequence[SampleFeatures]) -> Floats64:
-    mean: Floats64 = np.mean([sample.mean_hidden for sample in features], axis=0, dtype=np.float64)
-    return mean
-
-
-def _token_mean(features: Sequence[SampleFeatures]) -> NDArray[np.float32]:
-    """Mean residual stream over all pooled tokens, (d_model,)."""
-    counts = np.array([sample.n_tokens for sample in features], np.float64)
-    means = np.stack([sample.mean_hidden for sample in features]).astype(np.float64)
-    mean: NDArray[np.float32] = (counts @ means / counts.sum()).astype(np.float32)
-    return mean
-
-
-def _dense(features: Sequence[SampleFeatures], ids: NDArray[np.int32], d_sae: int) -> Floats64:
-    """φ at `ids` for every sample, (rows, k)."""
-    values = np.zeros((len(features), len(ids)))
-    place = np.full(d_sae, -1)
-    place[ids] = np.arange(len(ids))
-    for row, sample in enumerate(features):
-        places = place[sample.latents]
-        values[row, places[places >= 0]] = sample.weights[places >= 0]
-    return values
-
-
-def _statistics(
-    ids: NDArray[np.int32],
-    effects: Floats64,
-    toxic: Sequence[SampleFeatures],
-    benign: Sequence[SampleFeatures],
-    d_sae: int,
-) -> FeatureStatistics:
-    above, below = _dense(toxic, ids, d_sae), _dense(benign, ids, d_sae)
-    n, m = len(toxic), len(benign)
-    effect = standardised_difference(moments(toxic, d_sae), moments(benign, d_sae))[ids]
-    # Hedges and Olkin (1985): the large-sample error of a standardised mean difference.
-    error = 1.96 * np.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m)))
-    area = auroc(above, below)
-    toxic_firing = share((above > 0).sum(axis=0), n)
-    benign_firing = share((below > 0).sum(axis=0), m)
-    columns = {
-        "selection_effect": effects[ids],
-        "effect": effect,
-        "effect_low": effect - error,
-        "effect_high": effect + error,
-        "auroc": area.value,
-        "auroc_low": area.low,
-        "auroc_high": area.high,
-        "toxic_firing": toxic_firing.value,
-        "toxic_firing_low": toxic_firing.low,
-        "toxic_firing_high": toxic_firing.high,
-        "benign_firing": benign_firing.value,
-        "benign_firing_low": benign_firing.low,
-        "benign_firing_high": benign_firing.high,
-    }
-    return FeatureStatistics(**{name: value.astype(np.float32) for name, value in columns.items()})
-
-
-def _summary(
-    dense: Floats64,
-    centre: NDArray[np.float32],
-    toxic: Sequence[SampleFeatures],
-    benign: Sequence[SampleFeatures],
-    report: Sequence["Encoded"],
-) -> ContrastSummary:
-    area = auroc(
-        [float(sample.mean_hidden @ dense) for sample in toxic],
-        [float(sample.mean_hidden @ dense) for sample in benign],
-    )
-    both = [*toxic, *benign]
-    error = sum(sample.squared_error for sample in both)
-    spread = sum(sample.spread(centre) for sample in both)
-    if spread == 0:
-        raise PackError("all contrast rows have the same residual stream; give rows that differ")
-    per_row = [sample.explained_variance(centre) for sample in both]
-    unknown = [sample.unknown_share for sample in report if sample.unknown_share is not None]
-    return ContrastSummary(
-        toxic_rows=len(toxic),
-        benign_rows=len(benign),
-        persona_auroc=float(area.value),
-        persona_auroc_low=float(area.low),
-        persona_auroc_high=float(area.high),
-        explained_variance=1 - error / spread,
-        explained_variance_floor=float(np.nanquantile(per_row, 0.05)),
-        unknown_share_ceiling=float(np.quantile(unknown, 0.95)) if unknown else None,
-    )
-
-
-class _Progress:
-    """Counts rows over several passes and reports them."""
-
-    def __init__(self, report: Callable[[int, int], None] | None, total: int) -> None:
-        self._report, self._total, self._done = report, total, 0
-
-    def add(self, rows: int) -> None:
-        self._done += rows
-        if self._report:
-            self._report(self._done, self._total)
-
-
-def _finite(
-    model: LoadedModel,
-    samples: Sequence["Encoded"],
-    pooling: Pooling,
-    budget: TokenBudget,
-    progress: _Progress,
-) -> tuple[list[SampleFeatures], int]:
-    """Features of the samples that have any, and how many have none."""
-    usable: list[SampleFeatures] = []
-    for start in range(0, len(samples), _CHUNK):
-        chunk = samples[start : start + _CHUNK]
-        answers = sample_features(model, chunk, pooling=pooling, budget=budget)
-        usable.extend(answer for answer in answers if not isinstance(answer, Problem))
-        progress.add(len(chunk))
-    return usable, len(samples) - len(usable)
+    pack = make_pack(loaded, *sets, progress=progress).pack
+    if falsify:
+        pack = try_features(loaded, pack, *sets, given=given, progress=progress)
+    if not keep_lexical:
+        pack = pack.without_lexical()
+    if output is not None:
+        pack.save(output)
+    return Discovery(pack, *sets, given)

@@ -10,7 +10,7 @@ without toxic words, and of harmless text with them, can be given and are then p
 This module knows nothing about files, scorers or the command line.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +27,7 @@ from geofilter.packs.verdicts import Rows, Trial
 from geofilter.packs.words import Word, WordFinder
 from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape
+from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -63,15 +64,14 @@ def falsify(
     *,
     given: Given | None = None,
     budget: TokenBudget | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> FeaturePack:
     """The pack with a trial of each of its features; none is left out.
 
     `toxic` and `benign` must be the sets that the pack was made of, or else nobody knows
     which rows chose the features: raises `PackError` for others. Of the `given` rows a
     feature is tried on those with its words, or without them; where fewer than ten are
-    left, on edited contrast rows. `progress` is called with (rows done, rows in all),
-    the rows of each feature counted apart.
+    left, on edited contrast rows. `progress` counts the rows of each feature apart.
     """
     pack.verify(model)
     for name, contrast in (("toxic", toxic), ("benign", benign)):
@@ -102,9 +102,8 @@ def falsify(
         for column, place in enumerate(places):
             alone = [side_peaks[:, column] for side_peaks in peaks]
             trials[place] = _trial(setting, rows, place, found[place], sides, alone)
-        if progress:
-            each = len(above) + len(below)
-            progress(len(trials) * each, len(pack) * each)
+        each = len(above) + len(below)
+        progress("falsify", len(trials) * each, len(pack) * each)
     described = {
         name: rows_given.describe()
         for name, rows_given in (("polite_harm", given.harm), ("harmless_words", given.words))

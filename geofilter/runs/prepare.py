@@ -43,6 +43,7 @@ from geofilter.settings import Settings
 from geofilter.support import hub
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
+from geofilter.support.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ def load(
     settings: Settings,
     *,
     before_pack: Callable[[Encoder], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Loaded:
     """Load what `settings` name.
 
     Where the model's own pack has to be made first, `before_pack` is called before that,
-    and `progress` with (contrast rows done, in all). Raises `ModelError`, `PackError`, and
+    and `progress` counts contrast rows. Raises `ModelError`, `PackError`, and
     `DataError` where the contrast sets cannot be had.
     """
     # Read before the model is loaded: a wrong path is reported at once.
@@ -129,13 +130,13 @@ def prepare(
     settings: Settings,
     *,
     on_error: OnError = "keep",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Run:
     """Load what `settings` name and describe a run over `rows`.
 
-    Where the model's own pack has to be made first, `progress` is called with (contrast
-    rows done, in all); with `on_error="stop"` the rows are looked at before that, so that
-    a bad one is not found minutes later. Raises `ModelError`, `PackError`, `DataError`.
+    Where the model's own pack has to be made first, `progress` counts contrast rows; with
+    `on_error="stop"` the rows are looked at before that, so that a bad one is not found
+    minutes later. Raises `ModelError`, `PackError`, `DataError`.
     """
     check = partial(check_rows, rows) if on_error == "stop" else None
     loaded = load(settings, before_pack=check, progress=progress)

@@ -119,9 +119,7 @@ def score(
     Raises what `prepare` and `make_table` raise, and `MissingExtraError` without Ray.
     """
     told = report or (lambda phase, done, of: None)
-    run = prepare(
-        rows, settings, on_error=on_error, progress=lambda done, of: told("discover", done, of)
-    )
+    run = prepare(rows, settings, on_error=on_error, progress=told)
     features = None
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))

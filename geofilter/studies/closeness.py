@@ -29,8 +29,8 @@ from geofilter.packs.contrast import (
     require_rows,
     split_halves,
 )
-from geofilter.packs.discover import moments, standardised_difference
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import moments, standardised_difference
 from geofilter.packs.pack import FeaturePack
 from geofilter.settings import PROXIMITIES, Proximity
 from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend

@@ -12,7 +12,7 @@ from geofilter.model import loading
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.default_pack import DefaultPack
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.scoring.domain_fit import domain_fit
 from geofilter.settings import PROXIMITIES, Settings
@@ -146,11 +146,11 @@ def _pack_source(
             given.verify(model)
             return given
 
-        def report(done: int, of: int) -> None:
+        def report(_phase: str, done: int, of: int | None) -> None:
             progress(f"discover at block {model.block}", done, of)
 
         if sets is not None:
-            return discover(model, *sets, progress=report).pack
+            return make_pack(model, *sets, progress=report).pack
         default = DefaultPack(model)
         return default.cached() or default.make(report)
 

@@ -1,6 +1,7 @@
 """Layouts: which columns win, and what a record becomes."""
 
 import json
+import pickle
 
 import pytest
 
@@ -376,3 +377,10 @@ def test_a_record_that_cannot_be_scored_says_why(
 def test_an_assistant_turn_of_only_a_tool_call_or_reasoning_is_a_response() -> None:
     for extra in ({"tool_calls": [{"name": "timer"}]}, {"reasoning_content": "Think."}):
         assert read({"messages": [ASK, {"role": "assistant", **extra}]})
+
+
+def test_why_a_row_cannot_be_scored_survives_a_change_of_process() -> None:
+    with pytest.raises(Unscorable) as caught:
+        layout_of({"messages": []}).samples({"messages": []})
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.problem, str(again)) == (caught.value.problem, str(caught.value))

@@ -8,10 +8,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from geofilter import discover, load
+from geofilter import load
 from geofilter.data.encoder import Encoder
 from geofilter.integrations import datasets as integration
 from geofilter.packs.contrast import read_contrast
+from geofilter.packs.make import make_pack
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "geofilter" / "organism" / "data"
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for name in ("toxic.jsonl", "benign.jsonl")
     ]
-    discover(model, *sides).pack.save(made / "my.pack")
+    make_pack(model, *sides).pack.save(made / "my.pack")
     return made
 
 

@@ -31,7 +31,7 @@ from transformers import (
 from geofilter.data.encoder import Encoded
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import Contrast
-from geofilter.packs.discover import discover
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 
 VOCABULARY = 64
@@ -170,7 +170,7 @@ def contrast(samples: list[Encoded], source: str) -> Contrast:
 def tiny_setting(sae: str = "topk", pooling: str = "mean") -> tuple[LoadedModel, FeaturePack]:
     """A model and a pack of 12 features made with it, shared by tests: change neither."""
     model = tiny_model(sae=sae)
-    return model, discover(model, *tiny_contrast(), top_k=12, pooling=pooling).pack
+    return model, make_pack(model, *tiny_contrast(), top_k=12, pooling=pooling).pack
 
 
 def tiny_contrast(rows: int = 60) -> tuple[Contrast, Contrast]:

@@ -18,9 +18,9 @@ from geofilter.errors import DataError, PackError
 from geofilter.model import latents
 from geofilter.packs import falsify as module
 from geofilter.packs.contrast import split_halves
-from geofilter.packs.discover import discover
 from geofilter.packs.falsify import Given, falsify
 from geofilter.packs.labels import token_activations
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import load_pack
 from geofilter.packs.verdicts import Trial, from_record
 from geofilter.packs.words import WordFinder
@@ -242,10 +242,10 @@ def test_rows_that_the_pack_was_not_made_of_are_refused(setting: Any) -> None:
 def test_the_real_path_agrees_with_the_features_themselves() -> None:
     """No stand-in: peaks of a tiny network's latents, and progress to the end."""
     model, pack = tiny_setting()
-    done: list[tuple[int, int]] = []
+    done: list[tuple[str, int, int | None]] = []
     tested = falsify(model, pack, *tiny_contrast(), progress=lambda *at: done.append(at))
     assert [trial.feature for trial in tested.trials] == pack.ids.tolist()
-    assert done[-1][0] == done[-1][1]
+    assert done[-1][1] == done[-1][2]
     report = split_halves(*tiny_contrast())[0]["toxic report"]
     found = [a for one in report for _, a in token_activations(model, pack.ids, [one])]
     peaks = np.array([a.max(axis=0) for a in found])
@@ -370,7 +370,7 @@ def test_rows_that_are_not_finite_are_left_out_and_silence_no_other(
     model, sets = tiny_model(sae="standard"), tiny_contrast()
     with torch.no_grad():
         model.network.get_input_embeddings().weight[63] = float("nan")
-    trials = falsify(model, discover(model, *sets, top_k=5).pack, *sets).trials
+    trials = falsify(model, make_pack(model, *sets, top_k=5).pack, *sets).trials
     held = split_halves(*sets)[0]
     lost = sum(63 in row.ids for row in held["benign report"])
     assert 0 < lost < len(held["benign report"])

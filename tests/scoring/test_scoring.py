@@ -12,8 +12,8 @@ from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import residuals
 from geofilter.model.features import NOT_FINITE, SampleFeatures, sample_features
-from geofilter.packs.discover import discover
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import make_pack
 from geofilter.scoring.domain_fit import domain_fit
 from geofilter.scoring.score import BatchScorer, SampleScore, make_scorer
 from geofilter.scoring.scorers import SCORERS, nearest
@@ -154,7 +154,7 @@ def test_explained_variance_is_about_the_mean_of_the_pack(model, pack, index):
 
 def test_higher_is_nearer_to_harm_for_every_scorer(model):
     """Rows made of toxic words only score above rows of benign words only."""
-    pack = discover(model, *tiny_contrast(200), top_k=12).pack
+    pack = make_pack(model, *tiny_contrast(200), top_k=12).pack
     index = ToxicIndex(pack, model.decoder)
     toxic = sample_features(model, random_samples(80, seed=11, words=range(4, 24)))
     benign = sample_features(model, random_samples(80, seed=12, words=range(44, 64)))

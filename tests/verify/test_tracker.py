@@ -20,8 +20,8 @@ from geofilter.data.layouts import Sample
 from geofilter.data.turns import Turn
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.model.loading import load
-from geofilter.packs import discover
 from geofilter.packs.index import ToxicIndex
+from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.stats.correlation import rank_correlation, rank_gain
 from geofilter.studies import tracking
@@ -45,7 +45,7 @@ def folder(scored_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.rmtree(folder / "model")
     save_model(folder / "model", KIND)
     write_files(folder)
-    pack = discover.discover(tiny_model(KIND), *tiny_contrast(), top_k=12).pack
+    pack = make_pack(tiny_model(KIND), *tiny_contrast(), top_k=12).pack
     pack.save(folder / "my.pack", overwrite=True)
     return folder
 
@@ -303,7 +303,7 @@ def test_every_question_is_put_as_often_as_any_other_or_once_more() -> None:
 
 def test_a_probe_without_features_has_no_mean() -> None:
     model = tiny_model()
-    pack = discover.discover(model, *tiny_contrast(20), top_k=4).pack
+    pack = make_pack(model, *tiny_contrast(20), top_k=4).pack
     found = tracker.probe(model, ToxicIndex(pack, model.decoder), [])
     assert found == {"samples": 0, **dict.fromkeys((*tracker.MEASURES, "explained_variance"))}
 
