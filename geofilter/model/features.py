@@ -7,7 +7,7 @@ forward pass serves them all. This module knows nothing about packs or scores.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from geofilter.data.problems import Problem
 from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.model.gradients import pushes, total_pushes
 from geofilter.model.loading import LoadedModel
+from geofilter.settings import Pooling
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
-
-Pooling = Literal["mean", "max"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "max")
 
 # Pooled latents of a group of samples, (samples, d_sae): 256 MB in float32.
 _POOLED_AT_ONCE = 2**26

@@ -17,6 +17,7 @@ import torch
 from geofilter.errors import ModelError
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import tensor_names
+from geofilter.model.releases import releases
 from geofilter.support import hub
 from geofilter.support.display import escape
 
@@ -215,21 +216,16 @@ def _refuse_unrestricted_pickles(name: str) -> None:
 
 def repository(source: str) -> str:
     """The hub repository of `RELEASE/ID`."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     release, _ = _release_and_id(source)
-    listed = get_pretrained_saes_directory().get(release)
-    return str(listed.repo_id) if listed is not None else release
+    return releases()[release].repository if release in releases() else release
 
 
 def _conversion(source: str) -> str | None:
     """How sae-lens reads the release of `RELEASE/ID`; None for its own format."""
     if os.path.isdir(Path(source).expanduser()):
-        return None  # the directory takes a second to read
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    listed = get_pretrained_saes_directory().get(source.partition("/")[0])
-    return listed.conversion_func if listed is not None else None
+        return None
+    listed = releases().get(source.partition("/")[0])
+    return listed.conversion if listed is not None else None
 
 
 def revision(source: str) -> str | None:
@@ -277,10 +273,8 @@ def _puts_bos(tokenizer: Any) -> bool:
 
 def _release_and_id(source: str) -> tuple[str, str]:
     """Split `RELEASE/ID`; a release that sae-lens does not list is a hub repository ORG/NAME."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     release, _, sae_id = source.partition("/")
-    if release in get_pretrained_saes_directory():
+    if release in releases():
         return release, sae_id
     organisation, repository, *rest = source.split("/")
     if not rest:

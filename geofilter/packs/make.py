@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from geofilter.data.problems import Problem
 from geofilter.errors import PackError
 from geofilter.model.activations import TokenBudget
-from geofilter.model.features import Pooling, SampleFeatures, sample_features
+from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
 from geofilter.packs.labels import label_features
 from geofilter.packs.pack import ContrastSummary, FeaturePack, FeatureStatistics
+from geofilter.settings import Pooling
 from geofilter.stats.auroc import auroc, share
 from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from geofilter.errors import PackError
-from geofilter.model.features import POOLINGS, Pooling
-from geofilter.model.loading import LoadedModel
 from geofilter.packs.verdicts import Label, Trial, from_record
+from geofilter.settings import POOLINGS, Pooling
 from geofilter.support import hub
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
+
+if TYPE_CHECKING:
+    from geofilter.model.loading import LoadedModel
 
 Floats = NDArray[np.float32]
 
@@ -216,7 +218,7 @@ class FeaturePack:
         with writing(path, overwrite=overwrite) as handle:
             handle.write(content)
 
-    def verify(self, model: LoadedModel) -> None:
+    def verify(self, model: "LoadedModel") -> None:
         """Raise `PackError` naming the difference unless the pack was made with `model`."""
         loaded = model.fingerprint
         differing = [part for part in _PARTS if self.fingerprint.get(part) != loaded[part]]
@@ -313,7 +315,7 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     """Build a pack from a file's content; any exception means that it is damaged."""
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {FORMAT}")
-    if header["pooling"] not in get_args(Pooling):
+    if header["pooling"] not in POOLINGS:
         raise ValueError(f"pooling {header['pooling']!r} is none of {', '.join(POOLINGS)}")
     _check_arrays(arrays)
     if len(header["labels"]) != len(arrays["ids"]):

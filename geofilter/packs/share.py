@@ -15,6 +15,7 @@ from typing import Any
 
 from geofilter.errors import PackError
 from geofilter.model.catalogue import AXES, CATALOGUE
+from geofilter.model.releases import releases
 from geofilter.packs.pack import (
     FILE,
     FeaturePack,
@@ -138,11 +139,8 @@ def _is_public_sae(name: str) -> bool:
     listed = {place for entry in CATALOGUE.values() for place in entry.sae.values()}
     if name in listed or re.fullmatch(rf"{AXES}\d+", name):
         return True
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     release, _, sae_id = name.partition("/")
-    known = get_pretrained_saes_directory().get(release)
-    return known is not None and sae_id in known.saes_map
+    return release in releases() and sae_id in releases()[release].pages
 
 
 def _last(path: str) -> str:
@@ -153,11 +151,9 @@ def neuronpedia(sae_name: str, feature: int) -> str | None:
     """The page of an SAE's latent on Neuronpedia, where sae-lens lists one for its release."""
     release, _, sae_id = sae_name.partition("/")
     if not sae_id or Path(sae_name).exists():
-        return None  # the list takes seconds to read
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    listed = get_pretrained_saes_directory().get(release)
-    place = listed.neuronpedia_id.get(sae_id) if listed is not None else None
+        return None
+    listed = releases().get(release)
+    place = listed.pages.get(sae_id) if listed is not None else None
     return f"https://neuronpedia.org/{place}/{feature}" if place else None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geofilter.errors import DataError
 from geofilter.model.activations import TokenBudget
-from geofilter.model.features import Pooling, SampleFeatures, sample_features
+from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import (
     MINIMUM_ROWS,
@@ -32,7 +32,7 @@ from geofilter.packs.contrast import (
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.make import moments, standardised_difference
 from geofilter.packs.pack import FeaturePack
-from geofilter.settings import PROXIMITIES, Proximity
+from geofilter.settings import PROXIMITIES, Pooling, Proximity
 from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress, no_progress

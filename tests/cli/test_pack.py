@@ -10,6 +10,7 @@ from geofilter.packs import share
 from geofilter.packs.pack import load_pack
 from geofilter.packs.verdicts import Trial
 from helpers.cli_folder import Geofilter
+from helpers.fresh_process import type_command
 
 DISCOVER = "discover --toxic toxic.jsonl --benign benign.jsonl --model model --sae sae"
 HOSTILE = "<b>\x1b[2J\u202e\u200b\n"
@@ -144,3 +145,19 @@ def test_what_is_no_pack_is_told_in_one_line(work: Path, geofilter: Geofilter, w
     assert done.out == ""
     (line,) = done.err.splitlines()
     assert line.startswith("geofilter: error: ")
+
+
+@pytest.mark.parametrize("words", ["models", "models --json", "pack show my.pack"])
+def test_what_only_shows_loads_no_heavy_library(work: Path, words: str) -> None:
+    # An SAE of a release, so that its pages on Neuronpedia are looked up.
+    sae = "gemma-scope-9b-pt-res-canonical/layer_20/width_16k/canonical"
+    dataclasses.replace(load_pack("my.pack"), sae_name=sae).save("my.pack", overwrite=True)
+    heavy = {"torch", "transformers", "faiss", "sae_lens", "huggingface_hub"}
+    program = (
+        "import sys; from geofilter.cli.main import main; code = main(sys.argv[1:])\n"
+        f"print(code, sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = type_command(words, work, {}, ("-c", program))
+    assert done.err.splitlines()[-1] == "0 []"
+    if words.startswith("pack"):
+        assert "https://neuronpedia.org/gemma-2-9b/" in done.out
