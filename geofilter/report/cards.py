@@ -1,15 +1,12 @@
-"""One row as it is shown: its place, its score, what it says, and what it woke.
-
-This module knows nothing about where on the page a row stands.
-"""
+"""One row as it is shown: its place, its score, what it says, and what it activated."""
 
 import math
 from collections.abc import Sequence
 
 from geofilter.data.problems import Problem
 from geofilter.report.contents import Contents
-from geofilter.report.explained import Explained, Token, Woken
-from geofilter.report.html import EMPTY, Html, join, prose, scrolling, tag, text
+from geofilter.report.explained import Activated, Explained, Token
+from geofilter.report.html import EMPTY, Html, bdi, join, note, prose, table, tag, text
 from geofilter.report.row_texts import RowText, TurnText
 from geofilter.report.svg import number
 from geofilter.scoring.table import ScoreRow
@@ -65,22 +62,22 @@ def _fate(contents: Contents, row: int) -> str:
 def _snippet(contents: Contents, row: int) -> Html:
     turns = contents.read.texts[row].turns
     said = next((turn.text for turn in reversed(turns) if turn.response), "")
-    return tag("bdi", text(" ".join(said.split()), _SNIPPET))
+    return bdi(" ".join(said.split()), _SNIPPET)
 
 
 def _body(contents: Contents, row: int) -> Html:
     line = contents.lines[row]
     explained = contents.explained.get(row)
+    shown = contents.read.texts[row]
     parts = [_facts(line)]
     if isinstance(explained, Explained):
-        parts += [
-            _conversation(contents.read.texts[row], _marked(explained.tokens)),
-            _woken(explained.woken) if explained.woken else EMPTY,
-        ]
+        parts.append(_conversation(shown, _marked(explained.tokens)))
+        if explained.activated:
+            parts.append(_activated(explained.activated))
     else:
-        parts.append(_conversation(contents.read.texts[row], None))
+        parts.append(_conversation(shown, None))
         if isinstance(explained, Problem):
-            parts.append(tag("p", f"No token can be named: {explained.reason}.", class_="note"))
+            parts.append(note(f"No token can be named: {explained.reason}."))
         if line.top_features:
             parts.append(_features(contents, line))
     return tag("div", *parts, class_="body")
@@ -92,26 +89,23 @@ def _facts(line: ScoreRow) -> Html:
         words.append(f"{line.n_tokens:,} response tokens")
     if line.rejected_score is not None:
         words.append(f"the rejected side scores {number(line.rejected_score, 4)}")
-    told = [tag("p", " · ".join(words), class_="note")]
-    if line.reason:
-        told.append(tag("p", text(line.reason, 300), class_="note"))
-    return join(*told)
+    return join(note(" · ".join(words)), note(text(line.reason, 300)) if line.reason else None)
 
 
 def _conversation(row: RowText, marked: Html | None) -> Html:
-    """The turns; `marked`, where there is any, stands for all that is response."""
+    """The turns; `marked`, where it is given, replaces all that is response."""
     turns: list[Html] = []
-    told = False
+    is_shown = False
     for turn in row.turns:
         if marked is None or not turn.response:
             turns.append(_turn(turn.role, prose(turn.text), turn, turn.cut))
-        elif not told:
+        elif not is_shown:
             turns.append(_turn("response, by tokens", marked, turn, False))
-            told = True
-    if marked is not None and not told:
+            is_shown = True
+    if marked is not None and not is_shown:
         turns.append(tag("div", marked, class_="said", dir="auto"))
     if row.left_out_turns:
-        turns.append(tag("p", f"{row.left_out_turns:,} more turns are not shown.", class_="note"))
+        turns.append(note(f"{row.left_out_turns:,} more turns are not shown."))
     return join(*turns)
 
 
@@ -151,41 +145,36 @@ def _token(token: Token, greatest: float) -> Html:
 
 
 def _words(label: Sequence[str]) -> Html:
-    words = [tag("bdi", text(word, _WORD)) for word in label]
-    return join(*(part for word in words for part in (word, " "))) if words else EMPTY
+    return join(*(part for word in label for part in (bdi(word, _WORD), " ")))
 
 
-def _woken(woken: Sequence[Woken]) -> Html:
+def _activated(activated: Sequence[Activated]) -> Html:
     rows = [
-        tag(
-            "tr",
-            tag("th", str(one.feature), scope="row"),
-            tag("td", _words(one.label) or "no words", class_="words"),
-            tag("td", _words(one.tokens), class_="words"),
-            tag("td", number(one.part), class_="n"),
-            tag("td", f"{one.similarity:.2f}", class_="n"),
+        (
+            str(one.feature),
+            _words(one.label) or "no words",
+            _words(one.tokens),
+            number(one.part),
+            f"{one.similarity:.2f}",
         )
-        for one in woken
+        for one in activated
     ]
     caption = "The toxic features that this row's strongest latents lie nearest to"
-    head = ("toxic feature", "usually wakes at", "here by", "part", "cosine")
-    return scrolling(caption, head, rows, figures=2)
+    head = ("toxic feature", "usually activated by", "here by", "part", "cosine")
+    return table(caption, head, rows, figures=2)
 
 
 def _features(contents: Contents, line: ScoreRow) -> Html:
-    named = bool(contents.labels)
+    labels = contents.labels
     rows = [
-        tag(
-            "tr",
-            tag("th", str(one.feature), scope="row"),
-            tag("td", _words(contents.labels.get(one.feature, ())), class_="words")
-            if named
-            else EMPTY,
-            tag("td", number(one.weight), class_="n"),
-            tag("td", number(one.proximity), class_="n"),
+        (
+            str(one.feature),
+            *((_words(labels.get(one.feature, ())),) if labels else ()),
+            number(one.weight),
+            number(one.proximity),
         )
         for one in line.top_features
     ]
-    words = ("words, if toxic",) if named else ()
+    words = ("words, if toxic",) if labels else ()
     head = ("feature", *words, "above benign by", "proximity to harm")
-    return scrolling("The features that raised this row's score most", head, rows, figures=2)
+    return table("The features that raised this row's score most", head, rows, figures=2)

@@ -1,7 +1,4 @@
-"""All that a report says, gathered: columns of the table, one pass over the rows, the facts.
-
-This module decides nothing and draws nothing.
-"""
+"""All that a report says, gathered: columns of the table, one pass over the rows, the facts."""
 
 import os
 from collections import Counter
@@ -14,11 +11,12 @@ import numpy as np
 
 from geofilter.data.problems import Problem
 from geofilter.errors import PackError, TableError
-from geofilter.packs.pack import load_pack
+from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
-from geofilter.report.explained import Explained, explain_rows, labels_of
+from geofilter.report.explained import Explained, explain_rows
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
+from geofilter.stats.auroc import Range
 from geofilter.stats.correlation import spearman
 from geofilter.support.display import escape
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from geofilter.selection.choose import Selection
 
 # Rows shown of each kind: nearest, at the cut, at random; and of those without a score.
-MOST_SHOWN = 100
+_MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Contents:
     read: row_texts.Read
     explained: Mapping[int, Explained | Problem]
     labels: Mapping[int, Sequence[str]]
-    length: numbers.Range | None
+    length: Range | None
     baseline: Baseline | None
     warning: str | None
     why_no_tokens: str | None
@@ -79,7 +77,6 @@ def gather(
     explain: int = 0,
     why_no_tokens: str | None = None,
     promise: str | None = None,
-    most_shown: int = MOST_SHOWN,
 ) -> Contents:
     """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
 
@@ -88,7 +85,7 @@ def gather(
     """
     columns = read_columns(table)
     choice = numbers.choice_of(chosen, columns)
-    shown = numbers.shown(columns, choice, most_shown)
+    shown = numbers.shown(columns, choice, _MOST_SHOWN)
     read = row_texts.read(rows, shown.all, by)
     if read.n_rows != len(table):
         raise TableError(
@@ -177,12 +174,17 @@ def _lines(table: ScoreTable, wanted: Sequence[int]) -> dict[int, ScoreRow]:
 
 def _labels(table: ScoreTable, run: "Run | None") -> dict[int, tuple[str, ...]]:
     """Words for the toxic features: of the run's pack, else of the file that the table names."""
-    if run is not None:
-        return labels_of(table, run.pack)
+    pack = run.pack if run is not None else _pack_of(table)
+    if pack is None or pack.digest != table.manifest.decides.get("pack"):
+        return {}
+    return {int(feature): label for feature, label in zip(pack.ids, pack.labels, strict=True)}
+
+
+def _pack_of(table: ScoreTable) -> FeaturePack | None:
     settings = table.manifest.facts.get("settings")
     path = settings.get("pack") if isinstance(settings, dict) else None
     # Nothing is fetched because a table says so.
     if isinstance(path, str) and os.path.isfile(path):
-        with suppress(PackError):  # it is another by now: the numbers stay
-            return labels_of(table, load_pack(path))
-    return {}
+        with suppress(PackError):  # it has changed since: the numbers stay
+            return load_pack(path)
+    return None

@@ -1,13 +1,11 @@
-"""For a few rows: which tokens made the score, and which toxic features they woke.
+"""For a few rows: which tokens made the score, and which toxic features they activated.
 
-The numbers are those of `geofilter explain`; here they are gathered per toxic feature. With
-the model; without it only the features of the score table are known. Token texts and labels
-are as the tokenizer and the pack give them: hostile, and not escaped here.
-
-This module knows nothing about pages.
+The numbers are those of `geofilter explain`; here they are summed per toxic feature. They
+need the model; without it only the features in the score table are known. Token texts and
+labels are as the tokenizer and the pack give them: hostile, and not escaped here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,11 +13,9 @@ from typing import TYPE_CHECKING
 from geofilter.data.problems import Problem
 
 if TYPE_CHECKING:
-    from geofilter.data.rows import Row, RowFile
-    from geofilter.packs.pack import FeaturePack
+    from geofilter.data.rows import RowFile
     from geofilter.runs.prepare import Run
-    from geofilter.scoring.explanation import ExplainedToken, Explanation
-    from geofilter.scoring.table import ScoreTable
+    from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 
 _FEATURES = 4
 _TOKENS_PER_FEATURE = 5
@@ -35,7 +31,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Woken:
+class Activated:
     """A toxic feature, and the part of the score that came by the latents nearest to it.
 
     `tokens` are those that contributed most by it, `similarity` the greatest cosine between
@@ -51,71 +47,53 @@ class Woken:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A row's tokens in their order; `woken` is empty for scorers that work without features."""
+    """A row's tokens in their order; `activated` is empty for scorers without features."""
 
     score: float
     tokens: tuple[Token, ...]
-    woken: tuple[Woken, ...]
+    activated: tuple[Activated, ...]
 
 
 def explain_rows(
     rows: "RowFile", run: "Run", wanted: Iterable[int]
 ) -> Mapping[int, Explained | Problem]:
     """Divide the scores of the `wanted` rows among their tokens, with the model of `run`."""
+    from geofilter.runs.prepare import explain_row
+
     left = set(wanted)
     found: dict[int, Explained | Problem] = {}
     for row in islice(rows, max(left, default=-1) + 1):
         if row.index in left:
-            found[row.index] = _explain(rows, row, run)
+            why = explain_row(run, rows.layout, row)
+            found[row.index] = why if isinstance(why, Problem) else gather(why)
     return found
 
 
-def _explain(rows: "RowFile", row: "Row", run: "Run") -> Explained | Problem:
-    from geofilter.runs.prepare import explain_row
-
-    explanation = explain_row(run, rows.layout, row)
-    return explanation if isinstance(explanation, Problem) else gather(explanation)
-
-
 def gather(explanation: "Explanation") -> Explained:
-    """The tokens of an explanation, and what they woke, the greatest part first."""
+    """The tokens of an explanation, and what they activated, the greatest part first."""
     tokens = []
     before = explanation.tokens[0].position - 1 if explanation.tokens else 0
+    by_feature: dict[int, list[tuple[ExplainedToken, TokenLatent]]] = {}
     for token in explanation.tokens:
         tokens.append(Token(token.text, token.contribution, token.position > before + 1))
         before = token.position
-    return Explained(explanation.score, tuple(tokens), _woken(explanation.tokens))
-
-
-def _woken(tokens: "tuple[ExplainedToken, ...]") -> tuple[Woken, ...]:
-    parts: dict[int, float] = {}
-    labels: dict[int, tuple[str, ...]] = {}
-    similarities: dict[int, float] = {}
-    words: dict[int, dict[str, float]] = {}
-    for token in tokens:
         for latent in token.latents:
-            feature, part = latent.toxic_feature, latent.contribution
-            parts[feature] = parts.get(feature, 0.0) + part
-            labels[feature] = latent.label
-            similarities[feature] = max(similarities.get(feature, -1.0), latent.similarity)
-            by_word = words.setdefault(feature, {})
-            word = token.text.strip() or token.text
-            by_word[word] = by_word.get(word, 0.0) + part
-    order = sorted(parts, key=lambda feature: (-parts[feature], feature))[:_FEATURES]
-    return tuple(
-        Woken(
-            feature, labels[feature], parts[feature], similarities[feature], _best(words[feature])
-        )
-        for feature in order
+            by_feature.setdefault(latent.toxic_feature, []).append((token, latent))
+    activated = [_activated(feature, pairs) for feature, pairs in by_feature.items()]
+    activated.sort(key=lambda one: (-one.part, one.feature))
+    return Explained(explanation.score, tuple(tokens), tuple(activated[:_FEATURES]))
+
+
+def _activated(feature: int, pairs: "Sequence[tuple[ExplainedToken, TokenLatent]]") -> Activated:
+    words: dict[str, float] = {}
+    for token, latent in pairs:
+        word = token.text.strip() or token.text
+        words[word] = words.get(word, 0.0) + latent.contribution
+    latents = [latent for _, latent in pairs]
+    return Activated(
+        feature,
+        latents[-1].label,
+        sum(latent.contribution for latent in latents),
+        max(latent.similarity for latent in latents),
+        tuple(sorted(words, key=lambda word: -words[word])[:_TOKENS_PER_FEATURE]),
     )
-
-
-def _best(words: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(sorted(words, key=lambda word: -words[word])[:_TOKENS_PER_FEATURE])
-
-
-def labels_of(table: "ScoreTable", pack: "FeaturePack | None") -> dict[int, tuple[str, ...]]:
-    """The words of each toxic feature; none where `pack` is not the one that made the table."""
-    if pack is None or pack.digest != table.manifest.decides.get("pack"):
-        return {}
-    return {int(feature): label for feature, label in zip(pack.ids, pack.labels, strict=True)}

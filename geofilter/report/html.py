@@ -1,18 +1,17 @@
 """Markup that escapes by construction: whatever is not `Html` becomes visible text.
 
 `tag` is the only way from text to markup. Hidden, control and bidirectional characters
-become backslash escapes first, so that a row can neither act nor reorder what stands beside
-it. No address but an anchor of the page can be linked to, and a style holds words and
-numbers only, so that nothing in the page can ask for anything elsewhere.
-
-What every section is built of stands below it: headings, tables, folded details.
+become backslash escapes first, so that a row can neither act nor reorder what is next to it.
+Only anchors of the page can be linked to, and a style holds words and numbers only, so that
+nothing in the page can ask for anything elsewhere. Headings, tables and folded details, of
+which every section is built, follow.
 """
 
 import html
 import re
 from collections.abc import Iterable, Sequence
 
-from geofilter.report.numbers import Range
+from geofilter.stats.auroc import Range
 from geofilter.support.display import escape
 
 _TAG = re.compile(r"[a-z][a-z0-9]*")
@@ -50,6 +49,16 @@ def join(*parts: object) -> Html:
     return Html("".join(p if isinstance(p, Html) else text(p) for p in parts if p is not None))
 
 
+def bdi(value: object, limit: int) -> Html:
+    """Foreign text as in `text`, whose direction moves nothing around it."""
+    return tag("bdi", text(value, limit))
+
+
+def note(*children: object) -> Html:
+    """A sentence in small print."""
+    return tag("p", *children, class_="note")
+
+
 def tag(name: str, *children: object, **attributes: object) -> Html:
     """An element. `class_` is spelled so for Python's sake; `aria_label` is `aria-label`.
 
@@ -58,7 +67,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     but words and numbers.
     """
     if not _TAG.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of an element")
+        raise ValueError(f"{name!r} is not the name of an element")
     spelled = "".join(
         _attribute(key.rstrip("_").replace("_", "-"), value)
         for key, value in attributes.items()
@@ -73,7 +82,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
 
 def _attribute(name: str, value: object) -> str:
     if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name in ("src", "srcdoc"):
-        raise ValueError(f"{name!r} is no attribute of the report")
+        raise ValueError(f"{name!r} is not an attribute of the report")
     if value is True:
         return f" {name}"
     if name == "href" and not _ANCHOR.fullmatch(str(value)):
@@ -102,7 +111,7 @@ def between(found: Range | None) -> str:
 
 
 def section(name: str, title: str, lead: object, *body: object) -> Html:
-    """A section with its heading and a sentence that says what is to be seen."""
+    """A section with its heading and a sentence that says what it shows."""
     return tag(
         "section",
         tag("h2", title, id=f"{name}-title"),
@@ -114,28 +123,37 @@ def section(name: str, title: str, lead: object, *body: object) -> Html:
 
 
 def folded(words: str, *body: object) -> Html:
-    """What is there for those who want to know it exactly."""
+    """Details for those who want to know exactly."""
     return tag("details", tag("summary", words), tag("div", *body, class_="body"), class_="more")
 
 
-def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
-    """A table of figures; the first cell names its row."""
-    lines = [
-        tag("tr", tag("th", first, scope="row"), *(tag("td", cell, class_="n") for cell in rest))
-        for first, *rest in rows
-    ]
-    return scrolling(caption, head, lines, figures=len(head) - 1)
-
-
-def scrolling(caption: str, head: Sequence[object], lines: Sequence[Html], *, figures: int) -> Html:
+def table(
+    caption: str,
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    figures: int | None = None,
+) -> Html:
     """A table that scrolls by itself, by keyboard too, where it is too wide.
 
-    The last `figures` columns hold numbers.
+    The first cell names its row, and the last `figures` columns hold numbers: by default all
+    others.
     """
-    first = len(head) - figures
+    first = 1 if figures is None else len(head) - figures
     heads = [
         tag("th", words, scope="col", class_="n" if place >= first else None)
         for place, words in enumerate(head)
+    ]
+    lines = [
+        tag(
+            "tr",
+            tag("th", name, scope="row"),
+            *(
+                tag("td", cell, class_="n" if place >= first else "words")
+                for place, cell in enumerate(cells, start=1)
+            ),
+        )
+        for name, *cells in rows
     ]
     return tag(
         "div",

@@ -1,7 +1,6 @@
 """The sections that are read: what the run cannot tell, and what it measured on what.
 
-Every sentence that can be driven by a figure is. Nothing here calls anything safe. This
-module draws nothing.
+Every sentence that a figure can drive is driven by one. Nothing here calls anything safe.
 """
 
 import json
@@ -13,7 +12,7 @@ import numpy as np
 from geofilter.data.problems import SCORED
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
-from geofilter.report.html import Html, percent, section, tag, text
+from geofilter.report.html import Html, bdi, folded, percent, section, tag
 from geofilter.report.svg import number
 from geofilter.scoring.scorers import BASELINE
 
@@ -25,19 +24,19 @@ _ABSENT = "not recorded"
 
 def limits(contents: Contents) -> Html:
     """What the run cannot tell, in words that its figures choose."""
-    items = [tag("li", *item) for item in _limits(contents)]
+    items = [tag("li", tag("strong", what, " "), why) for what, why in _limits(contents)]
     return section("limits", "What this run cannot tell", None, tag("ul", *items, class_="limits"))
 
 
-def _limits(contents: Contents) -> Iterator[tuple[object, ...]]:
+def _limits(contents: Contents) -> Iterator[tuple[str, str]]:
     yield (
-        tag("strong", "Whether a row is harmful. "),
+        "Whether a row is harmful.",
         "A score is proximity in one model's features. Harm without a feature, or of a kind that "
         "was not in the contrast sets, is invisible to it; text that quotes or warns of harm can "
         "lie near it.",
     )
     yield (
-        tag("strong", "Whether what is kept is harmless. "),
+        "Whether what is kept is harmless.",
         "A low score is no clearance. The random sample of kept rows is there to be read.",
     )
     yield from _about_unscored(contents)
@@ -46,7 +45,7 @@ def _limits(contents: Contents) -> Iterator[tuple[object, ...]]:
     yield from _about_choice(contents)
 
 
-def _about_unscored(contents: Contents) -> Iterator[tuple[object, ...]]:
+def _about_unscored(contents: Contents) -> Iterator[tuple[str, str]]:
     statuses = contents.columns.statuses
     total = sum(statuses.values())
     unscored = {status: n for status, n in statuses.items() if status not in SCORED}
@@ -56,89 +55,89 @@ def _about_unscored(contents: Contents) -> Iterator[tuple[object, ...]]:
             f"{count:,} {status.replace('_', ' ')}" for status, count in unscored.items()
         )
         yield (
-            tag("strong", f"Anything about {n:,} of {total:,} rows. "),
+            f"Anything about {n:,} of {total:,} rows.",
             f"They have no score ({percent(n / total)}): {kinds}. No threshold drops them.",
         )
     cut = statuses.get("truncated", 0)
     if cut:
         window = _get(contents.table.manifest.decides, "window", "max_length")
-        behind = f" of {window:,} tokens" if isinstance(window, int) else ""
+        width = f" of {window:,} tokens" if isinstance(window, int) else ""
         yield (
-            tag("strong", f"What {cut:,} rows go on to say. "),
-            f"They are longer than the window{behind} ({percent(cut / total)} of all rows); what "
+            f"What {cut:,} rows go on to say.",
+            f"They are longer than the window{width} ({percent(cut / total)} of all rows); what "
             "lies beyond it was not read.",
         )
 
 
-def _about_fit(contents: Contents) -> Iterator[tuple[object, ...]]:
+def _about_fit(contents: Contents) -> Iterator[tuple[str, str]]:
     columns = contents.columns
     contrast = _get(contents.table.manifest.facts, "contrast")
     explained = numbers.quantiles(columns.explained_variance, (0.05, 0.5))
     if explained:
         usual = _get(contrast, "explained_variance")
-        beside = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""
+        there = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""
         left = max(0.0, 1 - explained[0.5])
         yield (
-            tag("strong", "What the SAE does not see. "),
+            "What the SAE does not see.",
             f"It explains {percent(_clip(explained[0.5]))} of the variance of a typical response"
-            f"{beside}. The other {percent(_clip(left))} enters no SAE feature.",
+            f"{there}. The other {percent(_clip(left))} enters no SAE feature.",
         )
     unknown = columns.unknown_share[~np.isnan(columns.unknown_share)]
     if len(unknown) and unknown.max() > 0:
         yield (
-            tag("strong", "What words unknown to the model mean. "),
+            "What words unknown to the model mean.",
             f"{int((unknown > 0).sum()):,} rows hold such words; in a typical row they are "
             f"{percent(_clip(float(np.median(unknown))))} of the tokens, at most "
             f"{percent(_clip(float(unknown.max())))}.",
         )
 
 
-def _about_length(contents: Contents) -> Iterator[tuple[object, ...]]:
+def _about_length(contents: Contents) -> Iterator[tuple[str, str]]:
     found = contents.length
     if found and abs(found.value) >= _LENGTHY and not found.low <= 0 <= found.high:
         yield (
-            tag("strong", "Content apart from length. "),
+            "Content apart from length.",
             f"Score and length go together (rank correlation {number(found.value, 2)}); random "
             "rows of the same lengths are the comparison to make.",
         )
 
 
-def _about_choice(contents: Contents) -> Iterator[tuple[object, ...]]:
+def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:
     if contents.promise:
         yield (
-            tag("strong", "How many of the dropped rows are clean in this draw. "),
+            "How many of the dropped rows are clean in this draw.",
             contents.promise,
         )
     if contents.choice.made:
         yield (
-            tag("strong", "Whether dropping these rows helps. "),
+            "Whether dropping these rows helps.",
             "Only fine-tuning with and without them does: geofilter verify.",
         )
     if contents.baseline is None and contents.scorer != BASELINE:
         yield (
-            tag("strong", "What the SAE adds. "),
+            "What the SAE adds.",
             "No dense baseline was given to compare with.",
         )
 
 
 def run(contents: Contents) -> Html:
     """What this run measured, and on what, as the table's manifest says it."""
-    decides, told = contents.table.manifest.decides, contents.table.manifest.facts
+    decides, facts = contents.table.manifest.decides, contents.table.manifest.facts
     rows: list[tuple[str, object]] = [
         ("data", contents.source),
         ("rows", f"{len(contents.table):,}"),
         ("layout", _get(decides, "data", "layout")),
-        ("model", _get(told, "settings", "model")),
+        ("model", _get(facts, "settings", "model")),
         ("block", _get(decides, "model", "block")),
-        ("SAE", _get(told, "settings", "sae") or "the model's own"),
+        ("SAE", _get(facts, "settings", "sae") or "the model's own"),
         ("scorer", _scorer(decides.get("scorer"))),
-        ("feature pack", _get(told, "settings", "pack") or "the model's own"),
+        ("feature pack", _get(facts, "settings", "pack") or "the model's own"),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
-        ("scored", told.get("started")),
+        ("scored", facts.get("started")),
         ("versions", _pairs(decides.get("versions"))),
-        ("revisions", _pairs(told.get("revisions"))),
-        ("contrast rows", _contrast(told.get("contrast"))),
+        ("revisions", _pairs(facts.get("revisions"))),
+        ("contrast rows", _contrast(facts.get("contrast"))),
     ]
     hashes: list[tuple[str, object]] = [
         ("data, SHA-256", _get(decides, "data", "sha256")),
@@ -154,19 +153,13 @@ def run(contents: Contents) -> Html:
         "Closeness of each row's response to the model's toxic features, by the scorer below, "
         "under this model and this pack. A score of another model says nothing beside these.",
         _list(rows),
-        tag(
-            "details",
-            tag("summary", "Fingerprints"),
-            tag("div", _list(hashes), class_="body"),
-            class_="more",
-        ),
+        folded("Fingerprints", _list(hashes)),
     )
 
 
 def _list(rows: list[tuple[str, object]]) -> Html:
     pairs = [
-        tag("div", tag("dt", name), tag("dd", tag("bdi", text(_plain(value), _VALUE))))
-        for name, value in rows
+        tag("div", tag("dt", name), tag("dd", bdi(_plain(value), _VALUE))) for name, value in rows
     ]
     return tag("dl", *pairs)
 
@@ -213,7 +206,7 @@ def _contrast(value: object) -> str | None:
 
 
 def _get(value: Any, *path: str) -> Any:
-    """What lies at `path` in a table's record, which may be anybody's; None where nothing does."""
+    """What is at `path` in a table's record, which may be foreign; None where nothing is."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

@@ -1,8 +1,7 @@
 """The numbers of a report, apart from how they are shown.
 
 Arrays of one entry per row come in, figures go out; every share has Wilson's interval and
-every rank correlation one by Bonett and Wright. This module knows nothing about files,
-pages or models, and nothing about what a row says.
+every rank correlation one by Bonett and Wright.
 """
 
 import math
@@ -14,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.selection.choose import Selection
-from geofilter.stats.auroc import Range as Range
-from geofilter.stats.auroc import share
+from geofilter.stats.auroc import Range, share
 from geofilter.stats.correlation import spearman
 
 Floats64 = NDArray[np.float64]
@@ -32,7 +30,7 @@ class Columns:
     """What the report needs of a score table, one entry per row of the input.
 
     `scores` hold NaN where `scored` is false; `ranks` are 1 for the row nearest to harm and 0
-    where there is none. `unknown_share` and `explained_variance` hold NaN where unknown.
+    for rows without one. `unknown_share` and `explained_variance` hold NaN where unknown.
     `statuses` counts the rows by status.
     """
 
@@ -53,7 +51,7 @@ class Choice:
     """Which rows the report sets apart: the dropped, or, where nothing is, the nearest tenth.
 
     `dropped` (rows,) holds scored rows only. `cut`: every scored row above it is set apart,
-    every one below it is not; None where none is. `made` says that somebody chose.
+    every one below it is not; None where no row is. `made` says that the user chose.
     """
 
     dropped: Bools
@@ -121,7 +119,7 @@ def histogram(scores: Floats64, cut: float | None = None, bins: int = BINS) -> H
     width = (high - low) / bins
     aim = cut if cut is not None and low < cut <= high else None
     start = low if aim is None else aim - math.ceil((aim - low) / width) * width
-    n = max(1, math.ceil((high - start) / width - 1e-9))  # no bin more for want of a rounding
+    n = max(1, math.ceil((high - start) / width - 1e-9))  # rounding adds no bin
     if aim is not None and start + width * n <= aim + width / 2:
         n += 1  # the last bin is closed: a cut at the highest score needs one of its own
     edges: Floats64 = start + width * np.arange(n + 1, dtype=np.float64)
@@ -148,7 +146,7 @@ def groups(codes: Indices, names: Sequence[str], scored: Bools, dropped: Bools) 
 
 
 def rate(count: Any, total: Any) -> Range | None:
-    """`count` of `total` with Wilson's interval; None of nothing."""
+    """`count` of `total` with Wilson's interval; None for a total of 0."""
     if not total:
         return None
     value, low, high = share(count, int(total))

@@ -1,7 +1,6 @@
 """The whole page: head, summary, the sections in their order, and the rows.
 
-It opens from a disk, holds no script, and its policy lets it ask for nothing. This module
-knows nothing about how the facts came about.
+It opens from a disk, holds no script, and its policy lets it ask for nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
-from geofilter.report.html import EMPTY, Html, join, percent, section, tag, text
+from geofilter.report.html import EMPTY, Html, bdi, join, note, percent, section, tag, text
 from geofilter.report.svg import number
 from geofilter.scoring.explain import explained_by
 
@@ -39,7 +38,7 @@ _SECTIONS = (
     ("run", "The run"),
 )
 _AT_RANDOM = "What the rest looks like. Read them for what the scores miss."
-_OPEN = 3  # rows of each kind that stand open where none is explained
+_OPEN = 3  # rows of each kind that are open where none is explained
 
 
 def render(contents: Contents) -> Iterator[str]:
@@ -63,15 +62,15 @@ def render(contents: Contents) -> Iterator[str]:
         "footer",
         tag(
             "p",
-            "Made by geofilter. Whatever comes from the data is shown as text: hidden and control "
-            "characters stand as \\u escapes.",
+            "Made by geofilter. Everything from the data is shown as text: hidden and control "
+            "characters are \\u escapes.",
         ),
     )
     yield "\n</body>\n</html>\n"
 
 
 def _name(contents: Contents) -> str:
-    """The last part of the data's path; the whole of it stands among what was measured."""
+    """The last part of the data's path; the section on the run has the whole of it."""
     return contents.source.rstrip("/").rpartition("/")[2] or contents.source
 
 
@@ -85,7 +84,7 @@ def _top(contents: Contents) -> Html:
     return tag(
         "header",
         tag("p", "geofilter report", class_="kicker"),
-        tag("h1", tag("bdi", text(_name(contents), 120))),
+        tag("h1", bdi(_name(contents), 120)),
         tag("p", _what(contents), class_="what"),
         warning,
         _tiles(contents),
@@ -99,9 +98,9 @@ def _what(contents: Contents) -> Html:
     model = settings.get("model") if isinstance(settings, dict) else None
     return join(
         "How near its rows lie to the toxic features of ",
-        tag("bdi", text(model if isinstance(model, str) else "the model", 80)),
+        bdi(model if isinstance(model, str) else "the model", 80),
         ", by ",
-        tag("bdi", text(contents.scorer, 40)),
+        bdi(contents.scorer, 40),
         ".",
     )
 
@@ -168,46 +167,42 @@ def _how_marked(contents: Contents) -> Html:
         return join(
             tag(
                 "p",
-                "In the rows that stand open the tokens that raised the score are marked, the "
+                "In the rows that are open the tokens that raised the score are marked, the "
                 "stronger the more, measured within each row: ",
                 tag("span", scale, class_="scale"),
                 class_="lead",
             ),
             _divided(contents),
         )
-    return tag(
-        "p",
-        "No tokens are marked",
-        f": {contents.why_no_tokens}" if contents.why_no_tokens else "",
-        ". Features are those of the score table.",
-        class_="note",
-    )
+    why = f": {contents.why_no_tokens}" if contents.why_no_tokens else ""
+    return note(f"No tokens are marked{why}. Features are those of the score table.")
 
 
 def _divided(contents: Contents) -> Html:
     if explained_by(contents.scorer).name == contents.scorer:
         return EMPTY
-    note = f"{contents.scorer} is no sum over tokens; the marks divide the row's nearest score."
-    return tag("p", note, class_="note")
+    return note(
+        f"{contents.scorer} is not a sum over tokens; the marks divide the row's nearest score."
+    )
 
 
 def _kind(contents: Contents, title: str, lead: str | None, rows: Sequence[int]) -> Html:
     if not rows:
         return EMPTY
-    stand_open = [row for row in rows if row in contents.explained]
-    if not stand_open and contents.lines[rows[0]].score is not None:
-        stand_open = list(rows[:_OPEN])
-    taken = set(stand_open)
+    opened = [row for row in rows if row in contents.explained]
+    if not opened and contents.lines[rows[0]].score is not None:
+        opened = list(rows[:_OPEN])
+    taken = set(opened)
     folded = [cards.folded_card(contents, row) for row in rows if row not in taken]
     more = EMPTY
     if folded:
-        count = f"{len(folded):,} more" if stand_open else f"{len(folded):,} rows"
+        count = f"{len(folded):,} more" if opened else f"{len(folded):,} rows"
         more = tag("details", tag("summary", count), *folded, class_="list")
     return tag(
         "div",
         tag("h3", title),
         tag("p", lead, class_="lead") if lead else EMPTY,
-        tag("div", *(cards.open_card(contents, row) for row in stand_open), class_="cards"),
+        tag("div", *(cards.open_card(contents, row) for row in opened), class_="cards"),
         more,
         class_="kind",
     )

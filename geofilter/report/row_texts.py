@@ -2,9 +2,7 @@
 
 Memory holds the shown texts, cut short, and a number per row and column. A group is the
 value of a column of the rows, or the script that most letters of the response belong to.
-Values are as they stand in the data: hostile, and not escaped here.
-
-This module knows nothing about scores or pages.
+Values are as they are in the data: hostile, and not escaped here.
 """
 
 import json
@@ -33,8 +31,8 @@ ROW_CHARACTERS = 2000  # of one row's text, over all its turns
 _TURNS = 12
 _VALUE_CHARACTERS = 80
 _MOST_VALUES = 10_000  # of one column; what comes later shares a group
-_LETTERS_FROM = 600  # characters of a response that tell its script
-_FIRST = 100  # rows that tell which usual columns there are
+_LETTERS_FROM = 600  # characters of a response that show its script
+_FIRST = 100  # rows that show which usual columns there are
 
 MISSING, OTHER = "(none)", "(other values)"
 NO_LETTERS = "no letters"
@@ -221,7 +219,7 @@ def _raw(row: "Row") -> str:
         return _json({name: _short(value) for name, value in row.record.items()})
     if row.raw is not None:
         # The start of it: a line may be as long as the file. One character more than is
-        # shown tells that there is more.
+        # shown says that there is more.
         return (
             row.raw[: 4 * (ROW_CHARACTERS + 1)].decode("utf-8", "backslashreplace").rstrip("\r\n")
         )

@@ -1,7 +1,4 @@
-"""The sections that are seen first: scores, where rows are from, length, the dense baseline.
-
-This module knows how figures are worded, not how they are drawn or where they come from.
-"""
+"""The sections that are seen first: scores, where rows are from, length, the dense baseline."""
 
 import math
 from collections.abc import Sequence
@@ -15,18 +12,20 @@ from geofilter.report.contents import Baseline, Contents
 from geofilter.report.html import (
     EMPTY,
     Html,
+    bdi,
     between,
     folded,
     join,
+    note,
     percent,
     section,
     table,
     tag,
     text,
 )
-from geofilter.report.row_texts import Grouping
 from geofilter.report.svg import Mark, number
 from geofilter.scoring.scorers import BASELINE
+from geofilter.stats.auroc import Range
 from geofilter.stats.correlation import mean_ranks
 
 _MOST_GROUPS = 12  # seen at once; the others are in a table below
@@ -34,6 +33,7 @@ _MOST_LISTED = 200
 _FEW_DOTS = 3000  # with more, cells
 _COLUMNS = 48
 _LOG_FROM = 20.0  # greatest length over least, from which lengths are shown by their logarithm
+_BASELINE = "Compared with the dense baseline"
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
@@ -56,21 +56,21 @@ def scores(contents: Contents) -> Html:
         for share, words in ((0.5, "median"), (0.9, "90 %"), (0.99, "99 %")):
             at = float(np.quantile(known, share))
             marks.append(Mark((at - low) / span, f"{words} {number(at)}", strong=share == 0.9))
-    told = (
+    said = (
         f"Histogram of {len(known):,} scores from {number(float(known.min()))} to "
         f"{number(float(known.max()))}, median {number(float(np.median(known)))}."
     )
     ticks = [((tick - low) / span, number(tick)) for tick in svg.ticks(low, high)]
     drawn = tag(
         "figure",
-        svg.bars(counts.tolist(), strong, marks, told),
+        svg.bars(counts.tolist(), strong, marks, said),
         svg.axis(ticks, "score, higher = nearer to harm →"),
         class_="many" if len(marks) > 1 else None,
     )
     values = numbers.quantiles(known, _QUANTILES)
     rows = [(_quantile_name(share), number(value, 4)) for share, value in values.items()]
     exact = folded(
-        "The figures behind it",
+        "The exact figures",
         table("Quantiles of the scores", ("quantile", "score"), rows),
         table(
             "Rows per bin of the histogram",
@@ -119,7 +119,10 @@ def origins(contents: Contents) -> Html:
     codes, names = numbers.length_groups(columns.n_tokens, scored)
     lengths = numbers.groups(codes, names, scored, dropped)
     lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
-    found = [(g.column, _groups(contents, g)) for g in contents.read.groupings]
+    found = [
+        (g.column, numbers.groups(g.codes, g.names, scored, dropped))
+        for g in contents.read.groupings
+    ]
     blocks = [(column, groups) for column, groups in found if sum(g.scored > 0 for g in groups) > 1]
     alike = [(column, groups) for column, groups in found if (column, groups) not in blocks]
     blocks.append(("response tokens", lengths))
@@ -132,13 +135,7 @@ def origins(contents: Contents) -> Html:
         if any(g.rate for g in groups)
     ]
     notes = [
-        join(
-            "All scored rows have the same ",
-            tag("bdi", text(column, 40)),
-            ": ",
-            tag("bdi", text(g.name, 60)),
-            ".",
-        )
+        note("All scored rows have the same ", bdi(column, 40), ": ", bdi(g.name, 60), ".")
         for column, groups in alike
         for g in groups
         if g.scored
@@ -149,23 +146,11 @@ def origins(contents: Contents) -> Html:
         "The dashed line is the share of all scored rows. A group far from it is one that the "
         "scores single out: for its harm, or for its way of writing."
     )
-    told = [tag("p", note, class_="note") for note in notes]
     title = "Where the dropped rows are from" if choice.made else "Where the nearest rows are from"
-    return section("origins", title, lead, tag("div", *drawn, class_="pair"), *told)
+    return section("origins", title, lead, tag("div", *drawn, class_="pair"), *notes)
 
 
-def _groups(contents: Contents, grouping: Grouping) -> list[numbers.Group]:
-    columns, choice = contents.columns, contents.choice
-    return numbers.groups(grouping.codes, grouping.names, columns.scored, choice.dropped)
-
-
-def _bdi(value: str, limit: int) -> Html:
-    return tag("bdi", text(value, limit))
-
-
-def _rates(
-    column: str, groups: Sequence[numbers.Group], usual: numbers.Range | None, top: float
-) -> Html:
+def _rates(column: str, groups: Sequence[numbers.Group], usual: Range | None, top: float) -> Html:
     seen, others = groups[:_MOST_GROUPS], groups[_MOST_GROUPS:]
     middle = usual.value if usual else 0.0
     ticks = [(tick / top, percent(tick)) for tick in svg.ticks(0, top, 3)]
@@ -179,7 +164,7 @@ def _rates(
     rows = [_rate_row(group, middle, top) for group in seen]
     listed = tag(
         "table",
-        tag("caption", "By ", _bdi(column, 40)),
+        tag("caption", "By ", bdi(column, 40)),
         tag("thead", head),
         tag("tbody", *rows),
         class_="rates",
@@ -188,7 +173,7 @@ def _rates(
     if others:
         lines = [
             (
-                _bdi(g.name, 60),
+                bdi(g.name, 60),
                 percent(g.rate.value) if g.rate else "–",
                 between(g.rate),
                 f"{g.rows:,}",
@@ -199,28 +184,24 @@ def _rates(
         more = folded(
             f"{len(others):,} smaller groups",
             table("The other groups", (text(column, 40), "rate", "95 % interval", "rows"), lines),
-            tag("p", f"{rest:,} more are not listed.", class_="note") if rest else EMPTY,
+            note(f"{rest:,} more are not listed.") if rest else EMPTY,
         )
     return tag("div", listed, more, class_="rates-block")
 
 
 def _rate_row(group: numbers.Group, usual: float, top: float) -> Html:
-    name = tag("th", _bdi(group.name, 60), scope="row")
-    if group.rate is None:
-        return tag(
-            "tr",
-            name,
-            tag("td", "no scores", class_="plot note"),
-            tag("td", "–", class_="n"),
-            tag("td", f"{group.rows:,}", class_="n"),
-        )
-    value, low, high = (min(1.0, end / top) for end in group.rate)
-    told = f"{percent(group.rate.value)}, 95 % interval {between(group.rate)}"
+    shown, plot = "–", tag("td", "no scores", class_="plot note")
+    if group.rate is not None:
+        shown = percent(group.rate.value)
+        value, low, high = (min(1.0, end / top) for end in group.rate)
+        said = f"{shown}, 95 % interval {between(group.rate)}"
+        drawn = svg.interval(low, value, high, min(1.0, usual / top), said)
+        plot = tag("td", drawn, class_="plot")
     return tag(
         "tr",
-        name,
-        tag("td", svg.interval(low, value, high, min(1.0, usual / top), told), class_="plot"),
-        tag("td", percent(group.rate.value), class_="n"),
+        tag("th", bdi(group.name, 60), scope="row"),
+        plot,
+        tag("td", shown, class_="n"),
         tag("td", f"{group.rows:,}", class_="n"),
     )
 
@@ -237,22 +218,19 @@ def length(contents: Contents) -> Html:
     scale = _scale(x)
     fy = (y - low) / (high - low)
     points = [(float(scale.place(a)), (b - low) / (high - low)) for a, b in numbers.trend(x, y)]
-    told = f"Score against response tokens for {len(x):,} rows" + (
-        f"; rank correlation {found.value:+.2f}." if found else "."
-    )
+    said = f"Score against response tokens for {len(x):,} rows{_correlated(found)}"
+    upwards = [((tick - low) / (high - low), number(tick)) for tick in svg.ticks(low, high, 4)]
     drawn = tag(
         "figure",
         _cloud(
             scale.place(x),
             fy,
             contents.choice.dropped[scored],
-            told,
+            said,
             svg.line(points),
             scale.columns,
         ),
-        svg.side_axis(
-            [((tick - low) / (high - low), number(tick)) for tick in svg.ticks(low, high, 4)]
-        ),
+        svg.side_axis(upwards),
         svg.axis(
             [(float(scale.place(tick)), number(tick)) for tick in scale.ticks],
             "response tokens →  (score upwards; the line is the median)",
@@ -295,25 +273,23 @@ def _cloud(
     x: numbers.Floats64,
     y: numbers.Floats64,
     strong: numbers.Bools,
-    told: str,
+    said: str,
     extra: Html = EMPTY,
     columns: int | None = None,
 ) -> Html:
     if len(x) <= _FEW_DOTS:
-        return svg.dots(x, y, strong, told, extra)
+        return svg.dots(x, y, strong, said, extra)
     fine = min(_COLUMNS, max(16, math.isqrt(len(x) // 12)))
     counts = numbers.density(x, y, columns or fine, max(12, fine * 3 // 5))
-    return svg.cells(counts, told, extra)
+    return svg.cells(counts, said, extra)
 
 
-def _length_lead(found: numbers.Range | None) -> Html:
+def _length_lead(found: Range | None) -> Html:
     if found is None:
         return join("The rows are too few, or too much alike, for a correlation.")
     value = tag("em", _rho(found), class_="key")
     if found.low <= 0 <= found.high:
-        return join(
-            "Rank correlation of score and length: ", value, ". No trend can be told from none."
-        )
+        return join("Rank correlation of score and length: ", value, ". It may be no trend at all.")
     way = "longer" if found.value > 0 else "shorter"
     return join(
         "Rank correlation of score and length: ",
@@ -323,31 +299,34 @@ def _length_lead(found: numbers.Range | None) -> Html:
     )
 
 
-def _rho(found: numbers.Range) -> str:
+def _correlated(found: Range | None) -> str:
+    return f"; rank correlation {found.value:+.2f}." if found else "."
+
+
+def _rho(found: Range) -> str:
     shown = f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
     return shown.replace("-", "−")
 
 
 def baseline(contents: Contents) -> Html:
-    """The dense baseline beside the scores, or how to get it."""
+    """The scores next to the dense baseline, or how to get it."""
     other = contents.baseline
     if other is None:
-        return section("baseline", "The dense baseline beside", None, _how_to_compare(contents))
+        return section("baseline", _BASELINE, None, _how_to_compare(contents))
     found = other.overlap
-    title = f"Beside {other.name}"
-    if other.name == BASELINE:
-        title = "The dense baseline beside"
+    title = _BASELINE if other.name == BASELINE else f"Compared with {other.name}"
     if found.both < 2:
         return section("baseline", title, f"Hardly a row has both scores: {found.both:,}.")
     both = contents.columns.scored & other.columns.scored
     x = _from_far_to_near(other.columns.scores[both])
     y = _from_far_to_near(contents.columns.scores[both])
-    told = f"Ranks by {contents.scorer} against ranks by {other.name} for {found.both:,} rows" + (
-        f"; rank correlation {found.correlation.value:+.2f}." if found.correlation else "."
+    said = (
+        f"Ranks by {contents.scorer} against ranks by {other.name} for {found.both:,} rows"
+        f"{_correlated(found.correlation)}"
     )
     drawn = tag(
         "figure",
-        _cloud(x, y, contents.choice.dropped[both], told),
+        _cloud(x, y, contents.choice.dropped[both], said),
         svg.side_axis([(0.06, "far"), (0.94, "near")]),
         svg.axis(
             [(0.0, "far"), (1.0, "near")],
@@ -375,7 +354,7 @@ def _baseline_lead(contents: Contents, other: Baseline) -> Html:
             f"among the {found.dropped:,} nearest by {other.name} too; unrelated scores would "
             f"share {percent(found.by_chance)}. Where the two agree, "
             f"{contents.scorer} says little that {other.name} does not; which of them is right "
-            "where they differ, neither tells."
+            "where they differ, neither says."
         )
     return join(*parts)
 
@@ -387,7 +366,7 @@ def _how_to_compare(contents: Contents) -> Html:
         tag(
             "p",
             "No baseline was given. The projection on one dense direction, persona, often does as "
-            "well as SAE features; without it nobody can say what the SAE adds. To see both:",
+            "well as SAE features; without it no one can say what the SAE adds. To see both:",
         ),
         tag(
             "pre",
@@ -397,5 +376,5 @@ def _how_to_compare(contents: Contents) -> Html:
             ),
             tabindex="0",
         ),
-        tag("p", "and give this command --baseline persona.parquet.", class_="note"),
+        note("and give this command --baseline persona.parquet."),
     )

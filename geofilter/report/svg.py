@@ -1,10 +1,8 @@
-"""Figures in SVG and HTML that fit any width, take their colours from the page, and are told.
+"""Figures in SVG and HTML that fit any width and take their colours from the page.
 
-The drawing stretches with the page; its words are HTML beside it, so that they stay as large
-on a phone as anywhere. A figure has one sentence that says what is seen (`aria-label`).
+The drawing stretches with the page; its words are HTML around it, so that they stay as large
+on a phone as anywhere. A figure has one sentence `said` of what it shows (`aria-label`).
 Fractions of the width or height are in [0, 1], from the left and from the bottom.
-
-This module knows nothing about rows, scores or features.
 """
 
 import math
@@ -26,7 +24,7 @@ _FAINTEST = 0.14
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across the figure at `place`, with its words. `strong` is the accent's."""
+    """A line across the figure at `place`, with its words. `strong` has the accent."""
 
     place: float
     words: str
@@ -65,7 +63,7 @@ def number(value: float, digits: int = 3) -> str:
     return shown.replace("-", "−")
 
 
-def bars(counts: Sequence[int], strong: Sequence[bool], marks: Sequence[Mark], told: str) -> Html:
+def bars(counts: Sequence[int], strong: Sequence[bool], marks: Sequence[Mark], said: str) -> Html:
     """Bars side by side over the whole width; those that are `strong` have the accent."""
     top = max(max(counts, default=0), 1)
     width = _WIDE / max(len(counts), 1)
@@ -84,11 +82,11 @@ def bars(counts: Sequence[int], strong: Sequence[bool], marks: Sequence[Mark], t
         for name, drawn in (("bar", outline(False)), ("bar strong", outline(True)))
         if drawn
     ]
-    return _canvas(shapes, marks, told)
+    return _canvas(shapes, marks, said)
 
 
 def dots(
-    x: Floats64, y: Floats64, strong: NDArray[np.bool_], told: str, extra: Html = EMPTY
+    x: Floats64, y: Floats64, strong: NDArray[np.bool_], said: str, extra: Html = EMPTY
 ) -> Html:
     """A dot for each pair of fractions; the strong ones have the accent and are drawn last."""
 
@@ -104,17 +102,17 @@ def dots(
         for name, path in (("dot", drawn(~strong)), ("dot strong", drawn(strong)))
         if path
     ]
-    return _canvas([*shapes, extra], (), told)
+    return _canvas([*shapes, extra], (), said)
 
 
-def cells(counts: NDArray[np.int64], told: str, extra: Html = EMPTY) -> Html:
+def cells(counts: NDArray[np.int64], said: str, extra: Html = EMPTY) -> Html:
     """How many items fall in each cell, (columns, rows) from the left and the bottom."""
     columns, rows = counts.shape
     width, height = _WIDE / columns, _HIGH / rows
     most = max(int(counts.max()), 1)
     by_shade: dict[int, list[str]] = {}
     for column, row in np.argwhere(counts > 0):
-        # The root of the share: single rows are seen beside thousands.
+        # The root of the share: single rows are seen next to thousands.
         shade = math.ceil(8 * math.sqrt(counts[column, row] / most))
         by_shade.setdefault(shade, []).append(
             f"M{_n(column * width)} {_n(_HIGH - row * height)}h{_n(width)}v{_n(-height)}"
@@ -124,7 +122,7 @@ def cells(counts: NDArray[np.int64], told: str, extra: Html = EMPTY) -> Html:
         tag("path", class_="cell", d="".join(drawn), opacity=_n(max(_FAINTEST, shade / 8)))
         for shade, drawn in sorted(by_shade.items())
     ]
-    return _canvas([*shapes, extra], (), told)
+    return _canvas([*shapes, extra], (), said)
 
 
 def line(points: Iterable[tuple[float, float]], class_: str = "trend") -> Html:
@@ -133,7 +131,7 @@ def line(points: Iterable[tuple[float, float]], class_: str = "trend") -> Html:
     return tag("path", class_=class_, d=f"M{drawn}") if drawn else EMPTY
 
 
-def interval(low: float, value: float, high: float, usual: float, told: str) -> Html:
+def interval(low: float, value: float, high: float, usual: float, said: str) -> Html:
     """One value with its interval on a line from 0 to 1, and where the whole lies."""
     y = 50
     shapes = [
@@ -148,7 +146,7 @@ def interval(low: float, value: float, high: float, usual: float, told: str) -> 
         viewBox=f"0 0 {_WIDE} 100",
         preserveAspectRatio="none",
         role="img",
-        aria_label=told,
+        aria_label=said,
     )
 
 
@@ -173,7 +171,7 @@ def _side(place: float) -> str | None:
     return "first" if place < 0.04 else "last" if place > 0.96 else None
 
 
-def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], told: str) -> Html:
+def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str) -> Html:
     lines = [
         tag(
             "path",
@@ -186,12 +184,9 @@ def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], told: str) -> Html:
         tag(
             "span",
             mark.words,
-            class_=" ".join(
-                filter(
-                    None,
-                    ["flag", "strong" if mark.strong else "", "left" if mark.place > 0.5 else ""],
-                )
-            ),
+            class_="flag"
+            + (" strong" if mark.strong else "")
+            + (" left" if mark.place > 0.5 else ""),
             style=(
                 f"right:{_n(100 - 100 * mark.place)}%"
                 if mark.place > 0.5
@@ -209,7 +204,7 @@ def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], told: str) -> Html:
         viewBox=f"0 0 {_WIDE} {_HIGH}",
         preserveAspectRatio="none",
         role="img",
-        aria_label=told,
+        aria_label=said,
     )
     return tag("div", drawing, *words, class_="canvas")
 

@@ -8,7 +8,7 @@ import pytest
 
 from geofilter import report
 from geofilter.report.contents import gather
-from geofilter.report.explained import Explained, Token, Woken
+from geofilter.report.explained import Activated, Explained, Token
 from geofilter.selection.choose import drop_fraction
 from helpers.chromium import PROGRAM, Page, chromium
 from helpers.report_payloads import HERE, PAYLOADS
@@ -57,10 +57,12 @@ def hostile(folder: Path) -> Path:
     )
     assert set(contents.read.texts) == set(range(2 * n))
     tokens = tuple(Token(payload, row / n, row % 5 == 0) for row, payload in enumerate(PAYLOADS))
-    woken = tuple(Woken(row, PAYLOADS[row::4], 0.5, 0.5, PAYLOADS[row::3]) for row in range(4))
+    activated = tuple(
+        Activated(row, PAYLOADS[row::4], 0.5, 0.5, PAYLOADS[row::3]) for row in range(4)
+    )
     contents = replace(
         contents,
-        explained={contents.shown.nearest[0]: Explained(1.0, tokens, woken)},
+        explained={contents.shown.nearest[0]: Explained(1.0, tokens, activated)},
         labels={7: PAYLOADS},
         warning=PAYLOADS[6],
         promise=PAYLOADS[7],

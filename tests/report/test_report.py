@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from geofilter import report
 from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, row_texts
-from geofilter.report.explained import Explained, Woken, gather
+from geofilter.report.explained import Activated, Explained, gather
 from geofilter.report.page import POLICY, render
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
@@ -93,7 +93,7 @@ def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
 # Tokens
 
 
-def test_what_a_row_woke_is_gathered_by_toxic_feature_and_a_gap_is_kept():
+def test_what_a_row_activated_is_gathered_by_toxic_feature_and_a_gap_is_kept():
     def token(position, text, *latents):
         woken = tuple(
             TokenLatent(1, 2.0, 0.9, feature, similarity, ("word",), part)
@@ -111,9 +111,9 @@ def test_what_a_row_woke_is_gathered_by_toxic_feature_and_a_gap_is_kept():
     )
     found = gather(explanation)
     assert [token.after_gap for token in found.tokens] == [False, False, True]
-    assert found.woken == (
-        Woken(6, ("word",), 1.0, 0.25, ("a",)),
-        Woken(5, ("word",), 0.75, 0.75, ("b", "a")),
+    assert found.activated == (
+        Activated(6, ("word",), 1.0, 0.25, ("a",)),
+        Activated(5, ("word",), 0.75, 0.75, ("b", "a")),
     )
 
 
