@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from geofilter.data.problems import Problem
 from geofilter.errors import ModelError
-from geofilter.model.loading import LoadedModel
-from geofilter.packs.index import ToxicIndex
 from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.scorers import SCORERS, nearest, scorer_named
 from geofilter.scoring.scorers.base import Scorer
