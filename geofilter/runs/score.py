@@ -7,42 +7,32 @@ stored, nor about the command line.
 import gc
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
-from geofilter.data.problems import MODEL_UNSCORED
 from geofilter.data.rows import RowFile
-from geofilter.errors import DataError, ModelError, PackError, TableError
-from geofilter.model import fingerprint, loading, saes
-from geofilter.packs.index import ToxicIndex
-from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.model import loading
+from geofilter.packs.pack import FeaturePack
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.feature_parts import FeaturesFile
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
-from geofilter.runs.engines.worker import SavedWorker, TwoSteps, Worker
+from geofilter.runs.engines.worker import TwoSteps, Worker
 from geofilter.runs.prepare import Run, block_of, prepare
 from geofilter.runs.provenance import (
-    ABOVE,
-    describe_contrast,
-    describe_contrast_sets,
-    describe_scorer,
     lasting,
-    settings_from,
 )
-from geofilter.scoring.features_file import SavedFeatures
 from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
-from geofilter.settings import Proximity, Settings
-from geofilter.support.display import escape
-from geofilter.support.manifest import Manifest, library_versions
+from geofilter.settings import Settings
+from geofilter.support.manifest import Manifest
 
 EngineName = Literal["local", "ray"]
 # Called with the phase, the rows done in it, and the rows in all where that is known.
@@ -199,167 +189,3 @@ def _describe_features(run: Run) -> Manifest:
         "d_sae": run.model.d_sae,
     }
     return Manifest({**decides, "pooling": run.pack.pooling}, facts)
-
-
-def score_again(
-    rows: RowFile,
-    features: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    pack: str | None = None,
-    scorer: str = "nearest",
-    proximity: Proximity = "nearest",
-    sae: str | None = None,
-    on_error: OnError = "stop",
-    restart: bool = False,
-    total: int | None = None,
-    report: Report | None = None,
-) -> Outcome:
-    """Score `rows` from their saved features: the scores that the model would give.
-
-    Neither model nor tokenizer is loaded, only the SAE: that of the features, from `sae`
-    where it has moved. `pack` is by default the one that the features were saved with.
-    Raises `TableError` for features that are damaged or of other data, `PackError` for a
-    pack of another model, SAE or pooling, `ModelError` for another SAE.
-    """
-    saved = SavedFeatures.read(features)
-    _refuse_other_data(rows, saved)
-    chosen = _pack_for(saved, pack)
-    settings = _settings_for(saved, pack, scorer, proximity, sae)
-    decoder = saes.decoder(_sae_for(saved, sae))
-    rule = make_scorer(scorer, ToxicIndex(chosen, decoder), proximity=proximity)
-    pushed = scorer_named(scorer).needs_push
-    if pushed and ABOVE not in saved.manifest.decides:
-        raise TableError(
-            f"{escape(saved.source, limit=200)}: were saved without what {scorer} needs; save "
-            f"them with --scorer {scorer} --save-features"
-        )
-    left_out = {"pooling"} if pushed else {"pooling", ABOVE}
-    decides = {k: v for k, v in saved.manifest.decides.items() if k not in left_out}
-    decides |= {"pack": chosen.digest, "scorer": describe_scorer(settings)}
-    decides["versions"] = _versions_for(saved)
-    facts = {
-        "source": rows.source,
-        "settings": asdict(settings),
-        "contrast": describe_contrast(chosen),
-        "contrast_sets": describe_contrast_sets(chosen),
-        "features": os.path.abspath(saved.source),
-        "started": saved.manifest.facts.get("started"),
-    }
-    told = report or (lambda phase, done, of: None)
-    plan = TablePlan(
-        Manifest(decides, facts),
-        partial(_check_saved, saved) if on_error == "stop" else None,
-        restart,
-        progress=lambda phase, done: told(phase, done, total),
-    )
-    return Outcome(make_table(saved, ThreadEngine(SavedWorker(rule)), out, plan))
-
-
-def _fact(saved: SavedFeatures, name: str) -> str | None:
-    value = saved.manifest.facts.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _refuse_other_data(rows: RowFile, saved: SavedFeatures) -> None:
-    data = saved.manifest.decides.get("data")
-    if not isinstance(data, dict) or rows.fingerprint() != data.get("sha256"):
-        origin = escape(_fact(saved, "source") or "other data", limit=200)
-        raise TableError(
-            f"{escape(saved.source, limit=200)}: holds the features of {origin}, and "
-            f"{escape(rows.source, limit=200)} is other data or has changed since; give the "
-            "data they were made from, or score with --model"
-        )
-
-
-def _pack_for(saved: SavedFeatures, pack: str | None) -> FeaturePack:
-    """The pack that was asked for, or the one that the features were saved with."""
-    shown = escape(saved.source, limit=200)
-    place = pack or _fact(saved, "pack")
-    if place is None:
-        raise PackError(f"{shown}: the pack they were saved with was not kept; give --pack")
-    chosen = load_pack(place)
-    if pack is None and chosen.digest != saved.manifest.facts.get("pack_digest"):
-        raise PackError(
-            f"{escape(place, limit=200)}: is not the pack any more that the features in {shown} "
-            "were saved with; give --pack"
-        )
-    model = saved.manifest.decides.get("model")
-    if dict(chosen.fingerprint) != model:
-        raise PackError(
-            f"{escape(place, limit=200)}: was made with {escape(chosen.model_name)} and SAE "
-            f"{escape(chosen.sae_name)}, other than the features in {shown}; "
-            "give a pack of their model and SAE"
-        )
-    pooling = saved.manifest.decides.get("pooling")
-    if chosen.pooling != pooling:
-        raise PackError(
-            f"{escape(place, limit=200)}: pools by {chosen.pooling}, and the features in {shown} "
-            f"by {escape(str(pooling))}; score with --model, or give a pack of their pooling"
-        )
-    return chosen
-
-
-def _sae_for(saved: SavedFeatures, sae: str | None) -> Any:
-    """The SAE of the features, on the CPU."""
-    place = sae or _fact(saved, "sae")
-    if place is None:
-        raise TableError(f"{escape(saved.source, limit=200)}: names no SAE; give --sae")
-    loaded = saes.load_sae(place, "cpu")
-    model = saved.manifest.decides.get("model")
-    if not isinstance(model, dict) or fingerprint.of_sae(loaded) != model.get("sae"):
-        raise ModelError(
-            f"SAE {escape(place, limit=200)}: is not the one that the features in "
-            f"{escape(saved.source, limit=200)} were made with; give that one with --sae"
-        )
-    if (loaded.cfg.d_in, loaded.cfg.d_sae) != (saved.d_model, saved.d_sae):
-        raise TableError(
-            f"{escape(saved.source, limit=200)}: states sizes that its SAE does not have; "
-            "save the features again with --save-features"
-        )
-    return loaded
-
-
-def _settings_for(
-    saved: SavedFeatures,
-    pack: str | None,
-    scorer: str,
-    proximity: Proximity,
-    sae: str | None,
-) -> Settings:
-    """The settings with which the model would give the same table."""
-    known = saved.manifest.facts.get("settings")
-    try:
-        settings = settings_from(known)
-    except TypeError:
-        raise TableError(
-            f"{escape(saved.source, limit=200)}: does not say how it was made; "
-            "save the features again with --save-features"
-        ) from None
-    return replace(
-        settings,
-        # The features' own: another scorer may have another default.
-        block=block_of(settings),
-        scorer=scorer,
-        proximity=proximity,
-        pack=lasting(pack) if pack else settings.pack,
-        sae=lasting(sae) if sae else settings.sae,
-    )
-
-
-def _versions_for(saved: SavedFeatures) -> dict[str, object]:
-    """Those that made the features, and the geofilter that makes the scores."""
-    known = saved.manifest.decides.get("versions")
-    return {**(known if isinstance(known, dict) else {}), **library_versions(["geofilter"])}
-
-
-def _check_saved(saved: SavedFeatures) -> None:
-    """Raise `DataError` at the first row that had a problem before the model saw it."""
-    for row in saved:
-        for side in row.sides:
-            if side.problem is not None and side.problem.status not in MODEL_UNSCORED:
-                raise DataError(
-                    f"row {row.index} of {escape(saved.source, limit=200)}: "
-                    f"{side.problem.status}: {escape(side.problem.reason, limit=300)}; "
-                    "keep such rows unscored with --on-error keep"
-                )
