@@ -30,7 +30,7 @@ import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.partition import partition
 from geofilter.data.rows import open_rows
-from geofilter.runs import score
+from geofilter.runs.score import score
 from geofilter.selection.reference_check import MEASURES, clean_share, compare
 from geofilter.settings import Settings
 from organism import datasets
@@ -111,7 +111,7 @@ def score_pool(path: Path, scorer: str, places: dict[str, list[int]], splits: in
     """The pool under one scorer, as `geofilter score` scores it."""
     settings = Settings("organism", scorer=scorer, device="cpu")
     out = path.with_suffix(f".{scorer}.parquet")
-    table = score.score(open_rows(path), settings, out).table
+    table = score(open_rows(path), settings, out).table
     kinds = {kind: np.array(found) for kind, found in places.items()}
     hashes = table.column("row_hash")[kinds["clean"]].tolist()
     parted = (partition(hashes, {"calibrate": 0.5, "test": 0.5}, seed=s) for s in range(splits))

@@ -88,8 +88,8 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
 def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     """Do what the command line does with `--action`; what it affected."""
     from geofilter.data.rows import open_rows
-    from geofilter.runs import score
     from geofilter.runs.prepare import prepare_again
+    from geofilter.runs.score import score
     from geofilter.scoring.explain import token_scorer
     from geofilter.selection import actions
     from geofilter.selection.choose import drop_fraction
@@ -97,7 +97,7 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
 
     rows = open_rows(data)
     scorer = "nearest" if arm.scorer == "random" else arm.scorer
-    table = score.score(
+    table = score(
         rows, Settings("organism", scorer=scorer, device="cpu"), out.with_suffix(".parquet")
     ).table
     chosen = drop_fraction(table.scores, arm.fraction)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from geofilter.model.loading import load
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
-    from geofilter.runs.engines.threads import score_file
-    from geofilter.runs.prepare import prepare
+    from geofilter.runs.rescore import rescore
+    from geofilter.runs.score import score
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.choose import drop_fraction, threshold
     from geofilter.selection.fdr import fdr
@@ -34,22 +34,23 @@ __all__ = [
     "load",
     "load_pack",
     "open_rows",
-    "prepare",
-    "score_file",
+    "rescore",
+    "score",
     "threshold",
     "write_split",
 ]
 
-_HOME = {
+# The module below geofilter that each name comes from.
+_MODULES = {
     "GeofilterError": "errors",
+    "Settings": "settings",
     "open_rows": "data.rows",
     "load": "model.loading",
+    "discover": "packs.discover",
     "FeaturePack": "packs.pack",
     "load_pack": "packs.pack",
-    "discover": "packs.discover",
-    "Settings": "settings",
-    "prepare": "runs.prepare",
-    "score_file": "runs.engines.threads",
+    "score": "runs.score",
+    "rescore": "runs.rescore",
     "ScoreTable": "scoring.table",
     "drop_fraction": "selection.choose",
     "threshold": "selection.choose",
@@ -60,6 +61,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

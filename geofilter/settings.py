@@ -96,7 +96,7 @@ def _settings() -> Mapping[str, Field[Any]]:
 
 
 @cache
-def _types(name: str) -> tuple[type, ...]:
+def types(name: str) -> tuple[type, ...]:
     """The types that a field may hold."""
     hint = get_type_hints(Settings)[name]
     parts = [str if get_origin(part) is Literal else part for part in get_args(hint) or [hint]]
@@ -133,7 +133,7 @@ def default(name: str) -> Any:
 
 def fits(name: str, value: object) -> bool:
     """Whether a field can hold `value`."""
-    if type(value) not in _types(name):
+    if type(value) not in types(name):
         return False
     if value is None or type(value) is bool:
         return True
@@ -147,9 +147,9 @@ def wanted(name: str) -> str:
     """What a field holds, in words: "one of mean, nearest"."""
     if choices(name):
         return f"one of {', '.join(choices(name))}"
-    types = _types(name)
-    if bool in types:
+    held = types(name)
+    if bool in held:
         return "true or false"
-    if int in types:
+    if int in held:
         return f"a whole number, {least(name)} or more"
     return "a text"

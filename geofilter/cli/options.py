@@ -1,12 +1,15 @@
 """Options that several commands share, so that each is spelled and explained once.
 
-This module knows nothing about what the options do.
+Those of a run are made from the fields of `Settings`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from geofilter import settings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
@@ -23,49 +26,33 @@ def several(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
     return decorate
 
 
-trust_option = click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Let the model run code that comes with it. Read that code first.",
+def setting_option(name: str, *, required: bool | None = None) -> _Decorator[Any]:
+    """The option of one field of `Settings`, with the field's help, default and values."""
+    from geofilter.scoring.scorers import SCORERS
+
+    types, default = settings.types(name), settings.default(name)
+    how: dict[str, Any] = {"help": settings.about(name), "metavar": settings.metavar(name)}
+    choices = tuple(SCORERS) if name == "scorer" else settings.choices(name)
+    if bool in types:
+        how["is_flag"] = True
+    elif int in types:
+        how["type"] = click.IntRange(min=settings.least(name))
+    elif choices:
+        how["type"] = click.Choice(choices)
+    if default is dataclasses.MISSING:
+        how["required"] = True if required is None else required
+    elif default is not None and bool not in types:
+        how |= {"default": default, "show_default": True}
+    return click.option("--" + name.replace("_", "-"), name, **how)
+
+
+trust_option = setting_option("trust_remote_code")
+sae_option = setting_option("sae")
+device_option = setting_option("device")
+model_option = setting_option("model")
+model_options = several(
+    model_option, sae_option, setting_option("block"), device_option, trust_option
 )
-
-sae_option = click.option(
-    "--sae",
-    metavar="FOLDER|RELEASE/ID",
-    help="The SAE that reads it. Default: the one that `geofilter models` shows.",
-)
-
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
-)
-
-_model_choices = (
-    sae_option,
-    click.option(
-        "--block",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Read the residual stream after this block.",
-    ),
-    device_option,
-    trust_option,
-)
-
-
-def _model_option(*, required: bool) -> Callable[[Any], Any]:
-    return click.option(
-        "--model",
-        required=required,
-        metavar="NAME|FOLDER|ORG/NAME",
-        help="The model that is about to be trained or, without an SAE for it, the base model it "
-        "was made from; `geofilter models` lists the names.",
-    )
-
-
-model_option = _model_option(required=True)
-model_options = several(model_option, *_model_choices)
-# For a command that can do without a model.
-optional_model_options = several(_model_option(required=False), *_model_choices)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a summary for programs instead of for people."

@@ -5,11 +5,11 @@ import os
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from geofilter.cli.options import json_option, layout_options, optional_model_options
+from geofilter.cli.options import json_option, layout_options, setting_option, several
 from geofilter.cli.output import (
     argument,
     bytes_text,
@@ -20,50 +20,24 @@ from geofilter.cli.output import (
     time_text,
 )
 from geofilter.scoring.scorers import SCORERS
-from geofilter.settings import DTYPES, PROXIMITIES
+from geofilter.settings import Proximity, Settings
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geofilter.cli.output import Report
     from geofilter.data.rows import RowFile
-    from geofilter.runs.score import Outcome
     from geofilter.scoring.summary import Risk, Summary
     from geofilter.scoring.table import ScoreTable
 
 
 @click.command("score")
 @click.argument("data")
-@optional_model_options
-@click.option(
-    "--dtype",
-    type=click.Choice(DTYPES),
-    help="Precision of the model. Default: float32 on a CPU, bfloat16 elsewhere.",
-)
-@click.option("--pack", metavar="PACK", help="Toxic features. Default: the model's own.")
-@click.option(
-    "--scorer",
-    type=click.Choice(SCORERS),
-    default="nearest",
-    show_default=True,
-    help="What the score is made of; higher = nearer to harm for all of them.",
-)
-@click.option(
-    "--proximity",
-    type=click.Choice(PROXIMITIES),
-    default="nearest",
-    show_default=True,
-    help="For nearest: proximity to all toxic features on average, or to the nearest.",
-)
+@setting_option("model", required=False)
+@several(*map(setting_option, ("sae", "block", "device", "trust_remote_code")))
+@several(*map(setting_option, ("dtype", "pack", "scorer", "proximity")))
 @layout_options
-@click.option("--last-turn", is_flag=True, help="Only the last assistant turn is the response.")
-@click.option(
-    "--max-length",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Tokens of a row that are looked at. Default: 2048, or what the model can take.",
-)
+@several(*map(setting_option, ("last_turn", "max_length")))
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "keep"]),
@@ -122,19 +96,29 @@ if TYPE_CHECKING:
 @json_option
 def command(
     data: str,
+    model: str | None,
+    sae: str | None,
+    block: int | None,
+    device: str,
+    trust_remote_code: bool,
+    dtype: str | None,
     pack: str | None,
-    scorer: Any,
-    proximity: Any,
+    scorer: str,
+    proximity: Proximity,
+    last_turn: bool,
+    max_length: int | None,
     layout: str | None,
     columns: dict[str, str],
     on_error: Literal["stop", "keep"],
+    workers: int | None,
+    engine: Literal["local", "ray"],
+    save_features: str | None,
     features: str | None,
     only_estimate: bool,
     with_risk: bool,
     resume: bool,
     output: str | None,
     as_json: bool,
-    **of_the_model: Any,
 ) -> None:
     """Score every row of DATA by how near it lies to the model's toxic features.
 
@@ -154,40 +138,71 @@ def command(
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
     from geofilter.data.rows import open_rows
-    from geofilter.scoring.summary import risk_of, summarise
-    from geofilter.support.atomic import check_output
+    from geofilter.runs.rescore import rescore
+    from geofilter.runs.score import default_output, score
+    from geofilter.scoring.summary import foretelling, risk_of, summarise
 
     _refuse_combinations(features)
-    if with_risk and scorer != "spillover":
+    if with_risk and not SCORERS[scorer].foretells_harm:
         raise click.UsageError(
-            f"--summary goes with --scorer spillover; of {scorer} it is not known that its mean "
-            "foretells anything"
+            f"--summary goes with --scorer {' or '.join(foretelling())}; of {scorer} it is not "
+            "known that its mean foretells anything"
         )
-    if only_estimate:
-        asked = {"pack": pack, "scorer": scorer, **of_the_model}
-        _estimate(open_rows(data, layout=layout, columns=columns), asked, as_json)
-        return
     out = output or default_output(data)
-    # A finished or half-finished table may stand there; the engine knows what to do with it.
-    check_output(out, overwrite=True)
-    rows = open_rows(data, layout=layout, columns=columns)
-    total = rows.check() if on_error == "stop" and features is None else sum(1 for _ in rows)
-    common: dict[str, Any] = {"on_error": on_error, "restart": not resume, "total": total}
-    choices = {"pack": pack, "scorer": scorer, "proximity": proximity}
-    with _what_is_kept(out, restart=not resume), progress() as report:
-        if features is not None:
-            outcome = _again(rows, features, out, choices, of_the_model, common, report)
-        else:
-            outcome = _with_model(rows, out, choices, of_the_model, common, report)
-    for line in outcome.notes:
+    if features is not None:
+        with _what_is_kept(out, restart=not resume), progress() as report:
+            scored = rescore(
+                data,
+                features,
+                out,
+                pack=pack,
+                scorer=scorer,
+                proximity=proximity,
+                sae=sae,
+                on_error=on_error,
+                restart=not resume,
+                progress=report,
+            )
+    else:
+        settings = Settings(
+            model=model or "",
+            sae=sae,
+            block=block,
+            device=device,
+            pack=pack,
+            scorer=scorer,
+            proximity=proximity,
+            max_length=max_length,
+            last_turn=last_turn,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )
+        if only_estimate:
+            _estimate(open_rows(data, layout=layout, columns=columns), settings, as_json)
+            return
+        with _what_is_kept(out, restart=not resume), progress() as report:
+            scored = score(
+                data,
+                settings,
+                out,
+                layout=layout,
+                columns=columns,
+                engine=engine,
+                workers=workers,
+                save_features=save_features,
+                on_error=on_error,
+                restart=not resume,
+                progress=report,
+            )
+    for line in scored.notes:
         note(escape(line, limit=None))
-    summary = summarise(outcome.table)
-    risk = risk_of(outcome.table) if with_risk and summary.scored else None
+    summary = summarise(scored.table)
+    risk = risk_of(scored.table) if with_risk and summary.scored else None
     if as_json:
         more = {"risk": asdict(risk)} if risk else {}
-        print_json({**_as_json(summary, outcome.table), **more})
+        print_json({**_as_json(summary, scored.table), **more})
     else:
-        _print(summary, outcome.table, data)
+        _print(summary, scored.table, data)
         if risk:
             _print_risk(risk)
     if summary.warning:
@@ -227,15 +242,12 @@ def _refuse_combinations(features: str | None) -> None:
         raise click.UsageError("Missing option '--model' (or '--features')")
 
 
-def _estimate(rows: "RowFile", asked: dict[str, Any], as_json: bool) -> None:
+def _estimate(rows: "RowFile", settings: Settings, as_json: bool) -> None:
     """Print what a run would cost; `--estimate`."""
     from geofilter.runs.estimate import estimate
-    from geofilter.settings import Settings
 
-    how = ("engine", "workers", "save_features")
-    settings = Settings(**{name: v for name, v in asked.items() if name not in how})
     with progress() as report:
-        found = estimate(rows, settings, progress=lambda done: report("count", done, None))
+        found = estimate(rows, settings, progress=report)
     if as_json:
         print_json(asdict(found))
         return
@@ -253,39 +265,6 @@ def _estimate(rows: "RowFile", asked: dict[str, Any], as_json: bool) -> None:
     click.echo("\nLoading, and on first use the making of the model's pack, come on top.")
 
 
-def _with_model(
-    rows: "RowFile",
-    out: str,
-    choices: dict[str, Any],
-    of_the_model: dict[str, Any],
-    common: dict[str, Any],
-    report: "Report",
-) -> "Outcome":
-    from geofilter.runs import score
-    from geofilter.settings import Settings
-
-    chosen = dict(of_the_model)
-    how = {name: chosen.pop(name) for name in ("engine", "workers", "save_features")}
-    settings = Settings(**chosen, **choices)
-    return score.score(rows, settings, out, **how, **common, report=report)
-
-
-def _again(
-    rows: "RowFile",
-    features: str,
-    out: str,
-    choices: dict[str, Any],
-    of_the_model: dict[str, Any],
-    common: dict[str, Any],
-    report: "Report",
-) -> "Outcome":
-    from geofilter.runs import score
-
-    return score.score_again(
-        rows, features, out, **choices, sae=of_the_model["sae"], **common, report=report
-    )
-
-
 @contextmanager
 def _what_is_kept(out: str, *, restart: bool) -> "Iterator[None]":
     """Say after an interruption how to go on."""
@@ -299,11 +278,6 @@ def _what_is_kept(out: str, *, restart: bool) -> "Iterator[None]":
                 "again to go on" + (", without --restart" if restart else "")
             )
         raise
-
-
-def default_output(data: str) -> str:
-    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder."""
-    return PurePath(data.rstrip("/")).name + ".scores.parquet"
 
 
 def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:

@@ -100,7 +100,7 @@ def read(source: str, table: "ScoreTable", q: float | None) -> "Reference":
     from geofilter.runs.reference import read_reference
 
     with progress() as report:
-        found = read_reference(source, table, q=q, report=report)
+        found = read_reference(source, table, q=q, progress=report)
     if found.left_out:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
         note(

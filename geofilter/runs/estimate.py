@@ -6,15 +6,12 @@ matrices, measured for a moment. This module scores nothing and writes nothing.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from geofilter.data.encoder import Encoder
 from geofilter.data.rows import RowFile
-from geofilter.data.window import window_length
 from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
@@ -22,9 +19,10 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
 from geofilter.runs.engines.worker import encode_row
-from geofilter.runs.prepare import block_of
+from geofilter.runs.prepare import block_of, encoder_of
 from geofilter.scoring.scorers import scorer_named
 from geofilter.settings import Settings
+from geofilter.support.progress import Progress, no_progress
 
 # Share of the measured matrix speed that whole forward passes reach: seen from 0.55 on a
 # busy processor to 0.9 on a quiet one, less where rows are short.
@@ -52,11 +50,6 @@ class Estimate:
     device: str
 
 
-class _Limit(NamedTuple):
-    name: str
-    max_context: int
-
-
 class _Shape(NamedTuple):
     """A truncated network and its SAE, in numbers."""
 
@@ -68,25 +61,18 @@ class _Shape(NamedTuple):
     inner: int  # inner width of an MLP
 
 
-def estimate(
-    rows: RowFile, settings: Settings, *, progress: Callable[[int], None] | None = None
-) -> Estimate:
+def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progress) -> Estimate:
     """Estimate a run over `rows`; fetches configurations and the tokenizer at most.
 
-    `progress` is called with the number of rows that are counted, now and then.
     Raises `ModelError` and `DataError` for what cannot be found or read.
     """
     chosen = loading.choose(
         settings.model, settings.sae, block_of(settings), settings.device, settings.dtype
     )
-    checkpoint = open_checkpoint(settings.model)
-    config, tokenizer = loading.read_texts(checkpoint, settings.trust_remote_code)
-    limit = _Limit(settings.model, loading.max_context(config, tokenizer))
-    encoder = Encoder(
-        tokenizer,
-        max_length=window_length(limit, settings.max_length),
-        last_turn=settings.last_turn,
+    config, tokenizer = loading.read_texts(
+        open_checkpoint(settings.model), settings.trust_remote_code
     )
+    encoder = encoder_of(settings, config, tokenizer)
     outline = saes.outline(chosen.sae, config.get_text_config().hidden_size)
     shape = _shape(config, outline.block, outline.d_sae)
 
@@ -99,8 +85,8 @@ def estimate(
             tokens += len(encoded.ids)
             pooled += int(encoded.pooled.sum())
             longest = max(longest, len(encoded.ids))
-        if progress and total % 100 == 0:
-            progress(total)
+        if total % 100 == 0:
+            progress("count", total, None)
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
     memory = _memory(shape, longest, chosen.device, chosen.dtype)

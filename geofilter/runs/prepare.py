@@ -6,23 +6,22 @@ loads what made an existing table, and refuses anything that has changed since.
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from typing import Any, NamedTuple
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
 from geofilter.data.problems import Problem
 from geofilter.data.rows import Row, RowFile
-from geofilter.data.window import window_length
+from geofilter.data.window import Limited, window_length
 from geofilter.errors import TableError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.model.catalogue import AXES
+from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.default_pack import DefaultPack
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
-from geofilter.runs.engines.threads import OnError, check_rows
 from geofilter.runs.provenance import (
     ABOVE,
     describe_contrast,
@@ -84,17 +83,32 @@ def block_of(settings: Settings) -> int | None:
     return entry.scorer_blocks.get(settings.scorer)
 
 
-def load(
-    settings: Settings,
-    *,
-    before_pack: Callable[[Encoder], None] | None = None,
-    progress: Progress = no_progress,
-) -> Loaded:
-    """Load what `settings` name.
+class _Limit(NamedTuple):
+    name: str
+    max_context: int
 
-    Where the model's own pack has to be made first, `before_pack` is called before that,
-    and `progress` counts contrast rows. Raises `ModelError`, `PackError`, and
-    `DataError` where the contrast sets cannot be had.
+
+def load_encoder(settings: Settings) -> Encoder:
+    """What makes tokens of samples for `settings`: small files, no weights. Raises `ModelError`."""
+    texts = loading.read_texts(open_checkpoint(settings.model), settings.trust_remote_code)
+    return encoder_of(settings, *texts)
+
+
+def encoder_of(settings: Settings, config: Any, tokenizer: Any) -> Encoder:
+    """The encoder that `settings` ask for, with a tokenizer and the model's configuration."""
+    limit = _Limit(settings.model, loading.max_context(config, tokenizer))
+    return _encoder(settings, limit, tokenizer)
+
+
+def _encoder(settings: Settings, limit: Limited, tokenizer: Any) -> Encoder:
+    longest = window_length(limit, settings.max_length)
+    return Encoder(tokenizer, max_length=longest, last_turn=settings.last_turn)
+
+
+def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
+    """Load what `settings` name; the model's own pack is made first where it has none yet.
+
+    Raises `ModelError`, `PackError`, and `DataError` where contrast sets cannot be fetched.
     """
     # Read before the model is loaded: a wrong path is reported at once.
     pack = load_pack(settings.pack) if settings.pack else None
@@ -107,39 +121,19 @@ def load(
         trust_remote_code=settings.trust_remote_code,
         whole=scorer_named(settings.scorer).needs_push,
     )
-    encoder = Encoder(
-        model.tokenizer,
-        max_length=window_length(model, settings.max_length),
-        last_turn=settings.last_turn,
-    )
+    encoder = _encoder(settings, model, model.tokenizer)
     pack_path = settings.pack
     if pack is None:
         default = DefaultPack(model)
-        pack = default.cached()
-        if pack is None:
-            if before_pack is not None:
-                before_pack(encoder)
-            pack = default.make(progress)
+        pack = default.cached() or default.make(progress)
         pack_path = str(default.path) if default.path.exists() else None
     scorer = BatchScorer(model, pack, scorer=settings.scorer, proximity=settings.proximity)
     return Loaded(settings, model, encoder, pack, scorer, pack_path)
 
 
-def prepare(
-    rows: RowFile,
-    settings: Settings,
-    *,
-    on_error: OnError = "keep",
-    progress: Progress = no_progress,
-) -> Run:
-    """Load what `settings` name and describe a run over `rows`.
-
-    Where the model's own pack has to be made first, `progress` counts contrast rows; with
-    `on_error="stop"` the rows are looked at before that, so that a bad one is not found
-    minutes later. Raises `ModelError`, `PackError`, `DataError`.
-    """
-    check = partial(check_rows, rows) if on_error == "stop" else None
-    loaded = load(settings, before_pack=check, progress=progress)
+def prepare(rows: RowFile, settings: Settings, *, progress: Progress = no_progress) -> Run:
+    """Load what `settings` name, as `load` does, and describe a run over `rows`."""
+    loaded = load(settings, progress=progress)
     manifest = _describe(rows, settings, loaded.model, loaded.encoder, loaded.pack)
     return Run(**vars(loaded), manifest=manifest)
 

@@ -24,8 +24,8 @@ from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
 from geofilter.packs.default_pack import cache_folder
-from geofilter.runs import score
 from geofilter.runs.provenance import describe_data, open_alike, settings_of, versions
+from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (
@@ -37,6 +37,7 @@ from geofilter.selection.reference_check import (
 )
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
+from geofilter.support.progress import Progress, no_progress
 
 UNSCORED = "have no score"
 IN_DATA = "occur in the data too"
@@ -72,19 +73,19 @@ def read_reference(
     table: ScoreTable,
     *,
     q: float | None = None,
-    report: score.Report | None = None,
+    progress: Progress = no_progress,
 ) -> Reference:
     """The reference at `source` for the data of `table`.
 
     `source`: a score table that was made as `table` was, or data, which is scored unless
-    that was done before; `report` is then called with the phase and the rows done in it.
+    that was done before; `progress` then hears how far that is.
     With `q`, a reference too small for `conformal.fdr` at it is refused before that.
 
     Raises `TableError` naming the difference when the reference was scored otherwise,
-    `DataError` when no row of it is left, and what `launch.score` raises.
+    `DataError` when no row of it is left, and what `score` raises.
     """
     name = os.fspath(source)
-    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, q, report)
+    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, q, progress)
     warnings = _refuse_other_scores(name, made, table) + _other_layout(made, table)
     contrast, unread = _contrast_rows(table)
     if unread:
@@ -117,9 +118,7 @@ def read_reference(
     return Reference(scores, name, len(made), left_out, differences, clean, warnings)
 
 
-def _scored(
-    name: str, table: ScoreTable, q: float | None, report: score.Report | None
-) -> ScoreTable:
+def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
     settings = settings_of(table)
     rows = _opened(name, table)
@@ -137,7 +136,7 @@ def _scored(
         place.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
-    return score.score(rows, settings, place, on_error="keep", total=total, report=report).table
+    return score(rows, settings, place, on_error="keep", progress=progress).table
 
 
 def _opened(name: str, table: ScoreTable) -> RowFile:

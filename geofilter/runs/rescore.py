@@ -3,10 +3,11 @@
 import os
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from geofilter.data.problems import MODEL_UNSCORED
-from geofilter.data.rows import RowFile
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
 from geofilter.packs.index import ToxicIndex
@@ -23,19 +24,21 @@ from geofilter.runs.provenance import (
     lasting,
     settings_from,
 )
-from geofilter.runs.score import Outcome, Report
+from geofilter.runs.score import Scored, default_output
 from geofilter.scoring.features_file import SavedFeatures
 from geofilter.scoring.score import make_scorer
 from geofilter.scoring.scorers import scorer_named
 from geofilter.settings import Proximity, Settings
+from geofilter.support.atomic import check_output
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
+from geofilter.support.progress import Progress, no_progress
 
 
-def score_again(
-    rows: RowFile,
+def rescore(
+    data: RowFile | str | os.PathLike[str],
     features: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     pack: str | None = None,
     scorer: str = "nearest",
@@ -43,16 +46,18 @@ def score_again(
     sae: str | None = None,
     on_error: OnError = "stop",
     restart: bool = False,
-    total: int | None = None,
-    report: Report | None = None,
-) -> Outcome:
-    """Score `rows` from their saved features: the scores that the model would give.
+    progress: Progress = no_progress,
+) -> Scored:
+    """Score the rows of `data` from their saved features: the scores that the model would give.
 
     Neither model nor tokenizer is loaded, only the SAE: that of the features, from `sae`
     where it has moved. `pack` is by default the one that the features were saved with.
     Raises `TableError` for features that are damaged or of other data, `PackError` for a
     pack of another model, SAE or pooling, `ModelError` for another SAE.
     """
+    rows = data if isinstance(data, RowFile) else open_rows(data)
+    out = Path(output if output is not None else default_output(rows.source))
+    check_output(out, overwrite=True)
     saved = SavedFeatures.read(features)
     _refuse_other_data(rows, saved)
     chosen = _pack_for(saved, pack)
@@ -77,14 +82,13 @@ def score_again(
         "features": os.path.abspath(saved.source),
         "started": saved.manifest.facts.get("started"),
     }
-    told = report or (lambda phase, done, of: None)
     plan = TablePlan(
         Manifest(decides, facts),
         partial(_check_saved, saved) if on_error == "stop" else None,
         restart,
-        progress=lambda phase, done: told(phase, done, total),
+        progress=lambda phase, done: progress(phase, done, None),
     )
-    return Outcome(make_table(saved, ThreadEngine(SavedWorker(rule)), out, plan))
+    return Scored(make_table(saved, ThreadEngine(SavedWorker(rule)), out, plan))
 
 
 def _fact(saved: SavedFeatures, name: str) -> str | None:

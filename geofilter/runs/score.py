@@ -1,30 +1,28 @@
-"""Score a data set as it was asked for: with which engine, how many workers, what is kept.
-
-This module chooses and connects. It knows nothing about how rows are encoded, scored or
-stored, nor about the command line.
-"""
+"""Score a data set as it was asked for: with which engine, how many workers, what is kept."""
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import torch
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
-from geofilter.data.rows import RowFile
+from geofilter.data.rows import RowFile, open_rows
 from geofilter.model import loading
-from geofilter.packs.pack import FeaturePack
+from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.runs.encodings import KnownEncodings
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.feature_parts import FeaturesFile
+from geofilter.runs.engines.parts import parts_folder
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
-from geofilter.runs.engines.worker import TwoSteps, Worker
-from geofilter.runs.prepare import Run, block_of, prepare
+from geofilter.runs.engines.worker import SampleEncoder, TwoSteps, Worker
+from geofilter.runs.prepare import Run, block_of, load_encoder, prepare
 from geofilter.runs.provenance import (
     lasting,
 )
@@ -32,17 +30,17 @@ from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
+from geofilter.support.atomic import check_output
 from geofilter.support.manifest import Manifest
+from geofilter.support.progress import Progress, no_progress
 
 EngineName = Literal["local", "ray"]
-# Called with the phase, the rows done in it, and the rows in all where that is known.
-Report = Callable[[str, int, int | None], None]
 
 _NOT_OF_FEATURES = ("pack", "scorer")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Scored:
     """A finished table, and what was noticed while the model was loaded."""
 
     table: ScoreTable
@@ -89,54 +87,91 @@ class Recipe:
 
 
 def score(
-    rows: RowFile,
+    data: RowFile | str | os.PathLike[str],
     settings: Settings,
-    out: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
+    layout: str | None = None,
+    columns: Mapping[str, str] | None = None,
     engine: EngineName = "local",
     workers: int | None = None,
     save_features: str | os.PathLike[str] | None = None,
     on_error: OnError = "stop",
     restart: bool = False,
-    total: int | None = None,
-    report: Report | None = None,
-) -> Outcome:
-    """Score `rows` as `settings` say into a table at `out`; see `pipeline.make_table`.
+    progress: Progress = no_progress,
+) -> Scored:
+    """Score every row of `data` as `settings` say, into a score table at `output`.
 
-    `engine` and `workers` decide no score. By default there is one worker per GPU that
-    `settings.device` stands for, or one. `save_features` names a file for the rows'
-    features, with which `score_again` needs no model. `total` is only told to `report`.
-    Raises what `prepare` and `make_table` raise, and `MissingExtraError` without Ray.
+    `data`: a path, an `hf://datasets/...` name, or rows that are open; `layout` and `columns`
+    are as in `open_rows`. `output` is by default the name of the data with
+    `.scores.parquet` after it, in the current folder. `engine` and `workers` decide no score;
+    by default there is one worker per GPU that `settings.device` stands for, or one.
+    `save_features` names a file for the rows' features, with which `rescore` needs no model.
+    `on_error="stop"` refuses a row that cannot be scored before any is, and before the model
+    is loaded. A run that was interrupted goes on where it stopped, unless `restart`.
+
+    Raises `DataError`, `ModelError`, `PackError`, `TableError`, `OutputError`, and
+    `MissingExtraError` without Ray.
     """
-    told = report or (lambda phase, done, of: None)
-    run = prepare(rows, settings, on_error=on_error, progress=told)
+    rows = data if isinstance(data, RowFile) else open_rows(data, layout=layout, columns=columns)
+    out = Path(output if output is not None else default_output(rows.source))
+    # A finished or half-finished table may be there; the driver knows what to do with it.
+    check_output(out, overwrite=True)
+    if settings.pack:
+        load_pack(settings.pack)  # a wrong path is reported at once
+    begun = not restart and (out.exists() or parts_folder(out).exists())
+    known: KnownEncodings | None = None
+    if on_error == "stop" and not begun:
+        known = KnownEncodings(load_encoder(settings))
+    survey = rows.survey(
+        check=on_error == "stop",
+        look=None if known is None else known.encode,
+        progress=lambda done: progress("check", done, None),
+    )
+    run = prepare(rows, settings, progress=progress)
     features = None
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))
 
-    def progress(phase: str, done: int) -> None:
-        told(phase, done, total)
+    def told(phase: str, done: int) -> None:
+        progress(phase, done, survey.rows)
 
-    check = partial(check_rows, rows, run.encoder, progress=progress)
+    check = partial(check_rows, rows, run.encoder, progress=told) if known is None else _checked
     plan = TablePlan(
         run.manifest,
         check if on_error == "stop" else None,
         restart,
         features=features,
-        progress=progress,
+        progress=told,
     )
     notes = run.notes
-    chosen = _engine(run, rows.layout, engine, workers, keep_features=features is not None)
+    encoder = run.encoder if known is None else known
+    chosen = _engine(run, encoder, rows.layout, engine, workers, keep_features=features is not None)
     # With other engines the workers load their own network, and this one makes room.
     del run
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return Outcome(make_table(rows, chosen, out, plan), notes)
+    return Scored(make_table(rows, chosen, out, plan), notes)
+
+
+def default_output(source: str) -> str:
+    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder."""
+    return PurePath(source.rstrip("/")).name + ".scores.parquet"
+
+
+def _checked() -> None:
+    """Every row was looked at before the model was loaded."""
 
 
 def _engine(
-    run: Run, layout: Layout, engine: EngineName, workers: int | None, *, keep_features: bool
+    run: Run,
+    encoder: SampleEncoder,
+    layout: Layout,
+    engine: EngineName,
+    workers: int | None,
+    *,
+    keep_features: bool,
 ) -> Engine:
     devices = _devices(run.settings.device)
     recipe = Recipe(
@@ -156,7 +191,7 @@ def _engine(
     count = workers or (len(devices) if run.settings.device == "auto" else 1)
     if count == 1:
         steps = _two_steps(run.scorer, run.settings) if keep_features else run.scorer
-        return ThreadEngine(Worker(layout, run.encoder, steps))
+        return ThreadEngine(Worker(layout, encoder, steps))
     if devices[0].startswith("cuda"):
         return ProcessEngine(recipe, count)
     threads = max(1, torch.get_num_threads() // count)

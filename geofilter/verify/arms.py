@@ -18,7 +18,7 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.runs import score
+from geofilter.runs.score import score
 from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
@@ -170,13 +170,12 @@ class ArmScores:
         return self._kept[arm]
 
     def _by_scorer(self, name: str) -> Scores:
-        table = score.score(
+        table = score(
             self._rows.source,
             scoring_settings(self._plan, name),
             self._table(name),
             on_error="keep",
-            total=self._rows.total,
-            report=self._report,
+            progress=self._report,
         ).table
         return _at(table, self._rows.index)
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from geofilter.packs import default_pack
-from geofilter.runs import score
+from geofilter.runs import reference
 from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.selection.fdr import fdr
 from geofilter.support.manifest import Manifest
@@ -42,7 +42,7 @@ def clean(work, geofilter) -> None:
 def test_a_scored_reference_decides_as_the_library_does_and_runs_no_model(
     clean, geofilter, monkeypatch
 ):
-    monkeypatch.setattr(score, "score", never)
+    monkeypatch.setattr(reference, "score", never)
     done = geofilter(f"{FILTER} --dropped out.jsonl --fdr 0.5 --reference other.parquet --json")
     chosen = fdr(scores_of("data.scores.parquet"), scores_of("other.parquet"), 0.5)
     found = json.loads(done.out)
@@ -61,7 +61,7 @@ def test_a_scored_reference_decides_as_the_library_does_and_runs_no_model(
 def test_a_reference_of_data_is_scored_once_as_the_data_was(clean, geofilter, monkeypatch):
     expected = geofilter(f"{CURVE} --json --reference other.parquet").out
     first = geofilter(f"{CURVE} --json --reference other.jsonl").out
-    monkeypatch.setattr(score, "score", never)
+    monkeypatch.setattr(reference, "score", never)
     again = geofilter(f"{CURVE} --json --reference other.jsonl").out
     assert first == again
     assert json.loads(first)["curve"] == json.loads(expected)["curve"]

@@ -58,6 +58,11 @@ def refuse_other(what: str, before: Manifest, now: Manifest) -> None:
         )
 
 
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a table at `out` are kept until all are there."""
+    return out.with_name(out.name + ".parts")
+
+
 class PartsFolder:
     """`<out>.parts`, held by one process at a time.
 
@@ -84,7 +89,7 @@ class PartsFolder:
         if part_rows < 1:
             raise ValueError(f"part_rows is {part_rows}; a part holds at least one row")
         self.out = out
-        self.path = out.with_name(out.name + ".parts")
+        self.path = parts_folder(out)
         self.manifest = Manifest(manifest.decides, {**manifest.facts, _PART_ROWS: part_rows})
         self.part_rows = part_rows
         self._restart = restart
@@ -338,6 +343,6 @@ class PartsFolder:
 
 def remove_leftover_parts(out: Path, manifest: Manifest) -> None:
     """Remove the parts of a finished table that a kill kept from being removed."""
-    if out.with_name(out.name + ".parts").is_dir():
+    if parts_folder(out).is_dir():
         with PartsFolder(out, manifest, part_rows=1, restart=True) as parts:
             parts.remove()

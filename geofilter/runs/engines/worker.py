@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts import Layout, Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.errors import TableError
 from geofilter.runs.engines.lines import make_line
@@ -19,7 +19,7 @@ from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import ScoreRow
 
 if TYPE_CHECKING:
-    from geofilter.data.encoder import Encoded, Encoder
+    from geofilter.data.encoder import Encoded
     from geofilter.data.rows import Row
     from geofilter.model.features import SampleFeatures
     from geofilter.scoring.score import SampleScore
@@ -29,6 +29,12 @@ Scorer = Callable[[Sequence["Encoded"]], list["SampleScore | Problem"]]
 FeatureScorer = Callable[[Sequence["SampleFeatures | Problem"]], list["SampleScore | Problem"]]
 # Called with the number of rows of a job that are done, maybe from another thread.
 Told = Callable[[int], None]
+
+
+class SampleEncoder(Protocol):
+    """What makes tokens of a sample; raises `Unscorable` where there are none to score."""
+
+    def encode(self, sample: "Sample") -> "Encoded": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Coded(NamedTuple):
     problem: Problem | None
 
 
-def encode_row(row: "Row", layout: Layout, encoder: "Encoder") -> list[Coded]:
+def encode_row(row: "Row", layout: Layout, encoder: SampleEncoder) -> list[Coded]:
     """The sides of a row, encoded, or the problem of each; the row's own side first."""
     if row.problem is not None or row.record is None:
         return [Coded(None, row.problem or Problem("unreadable", "the row holds no record"))]
@@ -121,7 +127,7 @@ class Worker:
     def __init__(
         self,
         layout: Layout,
-        encoder: "Encoder",
+        encoder: SampleEncoder,
         scorer: Scorer | TwoSteps,
         *,
         batch_tokens: int = 16384,
