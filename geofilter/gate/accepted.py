@@ -13,7 +13,7 @@ from geofilter.gate.findings import Finding
 from geofilter.gate.lock import only_one
 from geofilter.gate.output import inert
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 _TITLE = (
     "# Rows that somebody has read and keeps, whatever they score; geofilter check --accept adds "
@@ -33,9 +33,9 @@ def read_accepted(path: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
-        raise PolicyError(f"{_shown(path)}: cannot be read: {error.strerror}") from error
+        raise PolicyError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{_shown(path)}: is not text in UTF-8; save it as such") from error
+        raise PolicyError(f"{shown(path)}: is not text in UTF-8; save it as such") from error
     keys = set()
     for number, line in enumerate(text.split("\n"), start=1):
         key = line.partition("#")[0].strip()
@@ -43,7 +43,7 @@ def read_accepted(path: Path) -> frozenset[str]:
             keys.add(key)
         elif key:
             raise PolicyError(
-                f"{_shown(path)}:{number}: {escape(key)} is not the key of a row (32 hexadecimal "
+                f"{shown(path)}:{number}: {escape(key)} is not the key of a row (32 hexadecimal "
                 "digits, then a comment that begins with #); correct the line or remove it"
             )
     return frozenset(keys)
@@ -110,7 +110,3 @@ def _split(place: str) -> tuple[str, str]:
 def _names(finding: Finding) -> tuple[str, str]:
     """What may follow the file's name: the row's place in it, or just the line."""
     return finding.place.rpartition(":")[2], str(finding.line)
-
-
-def _shown(path: Path) -> str:
-    return escape(str(path), limit=200)

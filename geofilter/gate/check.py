@@ -268,12 +268,14 @@ class _Gate:
         fresh: dict[str, Entry] = {}
         others = []
         saver = _Saver(self.policy, scorer.header, replace=rescore)
-        with saver:
+        try:
             for source, row, key, entry in self._scored(seen.missing, scorer, self._progress):
                 fresh[key] = saver.entries[key] = entry
                 saver.save_now_and_then()
                 if comparable is not None and rescore:
                     others += self._others(comparable, [(source, row, key, entry)])
+        finally:
+            saver.save()
         if prune:
             saver.changed |= self.prune(scorer.header, seen.keys)
         known = {} if rescore or comparable is None else comparable.entries
@@ -307,7 +309,7 @@ class _Gate:
 
 
 class _Saver:
-    """Keeps what is scored in the lock: now and then, and however the work ends."""
+    """Keeps what is scored in the lock, now and then."""
 
     def __init__(self, policy: Policy, header: Header, *, replace: bool) -> None:
         self.entries: dict[str, Entry] = {}
@@ -317,17 +319,11 @@ class _Saver:
         self._replace = replace
         self._saved = time.monotonic()
 
-    def __enter__(self) -> "_Saver":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._save()
-
     def save_now_and_then(self) -> None:
         if time.monotonic() - self._saved > _SAVE_EVERY:
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
         if not self.entries:
             return
         self.changed |= update_lock(

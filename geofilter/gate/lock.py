@@ -1,11 +1,9 @@
-"""The gate's lock: the scores of rows by their hash, committed beside the data.
+"""The gate's lock: the scores of rows by their hash, committed with the data.
 
 Text, one line per row, sorted, so that git shows and merges it line by line. The first
 lines say what the scores were made with; each further line carries a check over that and
 itself, so that a line that was edited, or comes from a lock of other settings, is known. A
-check is no signature: it has no key, and whoever can run this program can make one.
-
-This module knows nothing about models, files of rows or thresholds.
+check is not a signature: it has no key, and anyone who can run this program can make one.
 """
 
 import contextlib
@@ -17,13 +15,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 
 from geofilter.errors import LockError
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest
 
@@ -96,73 +94,57 @@ def row_key(content: str, layout: str, columns: Mapping[str, str]) -> str:
     return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
 
 
+class _Damaged(LockError):
+    """A file that is a lock, but cannot be read as one: scoring again may replace it."""
+
+
 def read_lock(path: Path) -> Lock | None:
     """The lock at `path`; None where there is no file.
 
     Lines may come in any order, and twice, the first two as well, as a merge leaves them: of two
     scores of a row the higher one counts, of two reasons to have none the first. Raises
-    `LockError` for a file that is no lock, holds a conflict of a merge, or says of a row that it
-    has a score and that it has none.
+    `LockError` for a file that is not a lock, holds a conflict of a merge, or says of a row that
+    it has a score and that it has none.
     """
-    _check_is_lock(path)
     try:
-        with path.open(encoding="ascii", newline="\n") as handle:
+        with path.open(encoding="ascii", errors="surrogateescape", newline="\n") as handle:
             return _read(path, _lines(path, handle))
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise _damaged(path, None, "holds bytes that no lock holds") from error
     except OSError as error:
-        raise _unread(path, error) from error
+        reason = error.strerror or escape(str(error))
+        raise LockError(f"{shown(path)}: cannot be read: {reason}") from error
 
 
 def read_replaceable(path: Path) -> Lock | None:
-    """The lock at `path` for a caller who makes it anew; None, too, where it is damaged.
+    """The lock at `path` for a caller who makes it again; None, too, where it is damaged.
 
     Raises `LockError` for a file that never was a lock, whole or not: the policy may name
-    somebody's data by mistake.
+    someone's data by mistake.
     """
-    _check_is_lock(path)
     try:
         return read_lock(path)
-    except LockError:
+    except _Damaged:
         return None
 
 
-def _check_is_lock(path: Path) -> None:
-    """Refuse what does not begin as a lock of some format, or one with a merge's conflict on top.
-
-    An empty file and none at all are in order.
-    """
-    try:
-        with path.open("rb") as handle:
-            start = handle.readline(_LONGEST).decode("ascii", "replace")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _unread(path, error) from error
-    if start and not start.startswith(_CONFLICT[0]) and not _TITLE_OF_ANY.match(start):
-        raise LockError(
-            f"{_shown(path)}: is no geofilter lock, and is not written over; correct lock in the "
-            "policy, or move the file away"
-        )
-
-
-def _unread(path: Path, error: OSError) -> LockError:
-    return LockError(f"{_shown(path)}: cannot be read: {error.strerror or escape(str(error))}")
-
-
-def _lines(path: Path, handle: Any) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, handle: TextIO) -> Iterator[tuple[int, str]]:
     number = 0
     while line := handle.readline(_LONGEST):
         number += 1
+        if number == 1:
+            _check_title(path, line)
         if len(line) == _LONGEST:
             raise _damaged(path, number, "is longer than any line of a lock")
+        if not line.isascii():
+            raise _damaged(path, number, "holds bytes that no lock holds")
         yield number, line.rstrip("\r\n")
+    if number == 0:
+        raise _damaged(path, 1, "is empty, and so not a geofilter lock")
 
 
 def _read(path: Path, lines: Iterator[tuple[int, str]]) -> Lock:
-    _check_title(path, next(lines, (1, ""))[1])
+    next(lines)  # the title
     header = _header(next(lines, (2, ""))[1])
     if header is None:
         raise _damaged(path, 2, "does not say what the scores were made with")
@@ -188,12 +170,16 @@ def _read(path: Path, lines: Iterator[tuple[int, str]]) -> Lock:
 
 def _check_title(path: Path, line: str) -> None:
     found = _TITLE_OF_ANY.match(line)
+    if found is None and line.startswith(_CONFLICT[0]):
+        raise _damaged(path, 1, "holds a merge conflict")
     if found is None:
-        what = "holds a merge conflict" if line else "is empty, and so no geofilter lock"
-        raise _damaged(path, 1, what)
-    if int(found[1]) != FORMAT:
         raise LockError(
-            f"{_shown(path)}: has format {found[1]} of the lock, and this version reads {FORMAT}; "
+            f"{shown(path)}: is not a geofilter lock, and is not written over; correct lock in "
+            "the policy, or move the file away"
+        )
+    if int(found[1]) != FORMAT:
+        raise _Damaged(
+            f"{shown(path)}: has format {found[1]} of the lock, and this version reads {FORMAT}; "
             "use the geofilter that made it, or score again with geofilter check --rescore"
         )
 
@@ -207,19 +193,19 @@ def _repeats(line: str, header: Header) -> bool:
 
 
 def _header(line: str) -> Header | None:
-    """What a line says the scores were made with; None where it does not."""
+    """What a line says the scores were made with; None where it does not say."""
     try:
         found = json.loads(line)
         parts = [found[name] for name in ("asked", "decides", "versions")]
         header = Header(*parts)
-        header.manifest.hash  # noqa: B018 - refuses what is no mapping of JSON values
+        header.manifest.hash  # noqa: B018 - refuses what is not a mapping of JSON values
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return header if all(isinstance(part, dict) for part in parts) else None
 
 
 def _entry(line: str) -> tuple[str, Entry | None]:
-    """The key and entry that a line spells; None where it spells none."""
+    """The key and entry that a line spells; no entry where it does not spell one."""
     key, _, rest = line.partition(" ")
     score, _, rest = rest.partition(" ")
     status, _, rest = rest.partition(" ")
@@ -249,16 +235,14 @@ def update_lock(
     What other processes have added meanwhile stays: the file is read again, merged and
     replaced as a whole while the folder is locked. `replace` throws away a lock that was
     made with something else, and lines that do not fit their check; without it these raise
-    `LockError`, as a file that is no lock always does. `keep_only` leaves out the rows of all
+    `LockError`, as a file that is not a lock always does. `keep_only` leaves out the rows of all
     other keys.
     """
     with only_one(path.parent):
         old = read_replaceable(path) if replace else read_lock(path)
         if old is not None and old.header.manifest.hash != header.manifest.hash:
             if not replace:
-                raise LockError(
-                    f"{_shown(path)}: was made with something else meanwhile; run again"
-                )
+                raise LockError(f"{shown(path)}: was made with something else meanwhile; run again")
             old = None
         if old is not None and old.edited and not replace:
             raise _damaged(path, old.edited[0], "was edited meanwhile")
@@ -290,13 +274,13 @@ def _spell(header: Header, entries: Mapping[str, Entry]) -> Iterable[str]:
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the advisory lock of `folder`, which leaves no file behind and ends with the process."""
     unlockable = LockError(
-        f"{_shown(folder)}: cannot be locked against other processes; keep the lock on a local disk"
+        f"{shown(folder)}: cannot be locked against other processes; keep the lock on a local disk"
     )
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locked(folder, unlockable=unlockable))
         except OSError as error:
-            raise LockError(f"{_shown(folder)}: cannot be opened: {error.strerror}") from error
+            raise LockError(f"{shown(folder)}: cannot be opened: {error.strerror}") from error
         yield
 
 
@@ -316,13 +300,8 @@ def _number(score: float) -> str:
     return format(score, ".9g")
 
 
-def _damaged(path: Path, line: int | None, what: str) -> LockError:
-    place = _shown(path) if line is None else f"{_shown(path)}:{line}"
-    return LockError(
-        f"{place}: {what}; take the file of the last good commit, or score all rows again with "
-        "geofilter check --rescore"
+def _damaged(path: Path, line: int, what: str) -> _Damaged:
+    return _Damaged(
+        f"{shown(path)}:{line}: {what}; take the file of the last good commit, or score all rows "
+        "again with geofilter check --rescore"
     )
-
-
-def _shown(path: Path) -> str:
-    return escape(str(path), limit=200)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from geofilter.errors import PolicyError
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings, fits, wanted
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")
@@ -127,7 +127,7 @@ def read_policy(files: Sequence[str | os.PathLike[str]] = ()) -> Policy:
     first, *others = dict.fromkeys(places.values())
     if others:
         raise PolicyError(
-            f"{_shown(first)} and {_shown(others[0])} each hold a policy for some of the files; "
+            f"{shown(first)} and {shown(others[0])} each hold a policy for some of the files; "
             "check them one by one"
         )
     return _policy(first, _table(first) or {})
@@ -137,14 +137,14 @@ def _find(start: Path) -> Path:
     try:
         folder = start.resolve()
     except _UNRESOLVED as error:
-        raise PolicyError(f"{_shown(start)}: cannot be followed: {reason(error)}") from error
+        raise PolicyError(f"{shown(start)}: cannot be followed: {reason(error)}") from error
     for above in (folder, *folder.parents):
         place = above / _FILE
         if os.path.isfile(place) and _table(place) is not None:
             return place
-    led = "" if folder == Path(os.path.abspath(start)) else f" (where {_shown(start)} leads)"
+    led = "" if folder == Path(os.path.abspath(start)) else f" (where {shown(start)} leads)"
     raise PolicyError(
-        f"{_shown(folder)}{led}: neither here nor above is a pyproject.toml with "
+        f"{shown(folder)}{led}: neither here nor above is a pyproject.toml with "
         "[tool.geofilter]; add one with model, pack and threshold"
     )
 
@@ -155,10 +155,10 @@ def _table(place: Path) -> dict[str, Any] | None:
         with place.open("rb") as handle:
             tool = tomllib.load(handle).get("tool", {})
     except (OSError, ValueError, RecursionError) as error:
-        raise PolicyError(f"{_shown(place)}: cannot be read: {reason(error)}") from error
+        raise PolicyError(f"{shown(place)}: cannot be read: {reason(error)}") from error
     table = tool.get("geofilter") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise PolicyError(f"{_shown(place)}: tool.geofilter is not a table; write [tool.geofilter]")
+        raise PolicyError(f"{shown(place)}: tool.geofilter is not a table; write [tool.geofilter]")
     return table
 
 
@@ -168,12 +168,12 @@ def _policy(place: Path, table: Mapping[str, Any]) -> Policy:
             close = difflib.get_close_matches(key, _CHECKS, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise PolicyError(
-                f"{_shown(place)}: [tool.geofilter] has no key {escape(key)}{meant} "
+                f"{shown(place)}: [tool.geofilter] has no key {escape(key)}{meant} "
                 f"(it has {', '.join(_CHECKS)})"
             )
     for key in _REQUIRED:
         if key not in table:
-            raise PolicyError(f"{_shown(place)}: [tool.geofilter] needs {key}; {_WHY[key]}")
+            raise PolicyError(f"{shown(place)}: [tool.geofilter] needs {key}; {_WHY[key]}")
     values: dict[str, Any] = {}
     for key, value in table.items():
         right, is_right = _CHECKS[key]
@@ -201,7 +201,7 @@ def _check_inside(place: Path, key: str, path: str) -> None:
             place,
             key,
             path,
-            f"follows a link that leads out of the folder, to {_shown(target)}; move the file "
+            f"follows a link that leads out of the folder, to {shown(target)}; move the file "
             "below the folder, or put a pyproject.toml with its policy where the file is",
         )
 
@@ -217,7 +217,7 @@ def reason(error: Exception) -> str:
 
 
 def _wrong(place: Path, key: str, value: object, what: str) -> PolicyError:
-    return PolicyError(f"{_shown(place)}: {key} = {escape(_spelled(value))}: {what}")
+    return PolicyError(f"{shown(place)}: {key} = {escape(_spelled(value))}: {what}")
 
 
 def _spelled(value: object) -> str:
@@ -239,17 +239,13 @@ def _is_unknown_to_git(place: str) -> bool:
     return known.returncode == 0 and not known.stdout
 
 
-def _shown(path: Path) -> str:
-    return escape(str(path), limit=200)
-
-
 def _sha256(path: Path, place: Path) -> str:
     try:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except (OSError, ValueError) as error:
         raise PolicyError(
-            f"{_shown(path)}: the pack that {_shown(place)} names cannot be read "
+            f"{shown(path)}: the pack that {shown(place)} names cannot be read "
             f"({reason(error)}); commit it, or make one with geofilter discover"
         ) from error
 

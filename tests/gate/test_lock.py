@@ -118,7 +118,7 @@ def test_only_the_keys_to_keep_are_kept(tmp_path: Path) -> None:
 
 
 DAMAGE = {
-    "empty": (b"", "no geofilter lock"),
+    "empty": (b"", "not a geofilter lock"),
     "not ASCII": ("# geofilter lock 1: é\n".encode(), "bytes that no lock holds"),
     "another format": (b"# geofilter lock 2: scores\n{}\n", "format 2"),
     "no header": (b"# geofilter lock 1: scores\n", "made with"),
