@@ -5,8 +5,9 @@ every rank correlation one by Bonett and Wright.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -256,12 +257,8 @@ def to_explain(shown: Shown, wanted: int, ranks: Indices, n_dropped: int) -> lis
         sorted(shown.border, key=lambda row: abs(2 * int(ranks[row]) - (2 * n_dropped + 1))),
         shown.random,
     ]
-    turns = [row for place in range(max(map(len, lists), default=0)) for row in _at(lists, place)]
+    turns = [row for rows in zip_longest(*lists) for row in rows if row is not None]
     return turns[:wanted]
-
-
-def _at(lists: Iterable[list[int]], place: int) -> list[int]:
-    return [rows[place] for rows in lists if place < len(rows)]
 
 
 def quantiles(values: Floats64, at: Sequence[float]) -> Mapping[float, float]:

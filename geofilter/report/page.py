@@ -37,7 +37,6 @@ _SECTIONS = (
     ("limits", "Limits"),
     ("run", "The run"),
 )
-_AT_RANDOM = "What the rest looks like. Read them for what the scores miss."
 _OPEN = 3  # rows of each kind that are open where none is explained
 
 
@@ -141,24 +140,21 @@ def _spread(contents: Contents) -> str:
 
 def _rows(contents: Contents) -> Html:
     shown = contents.shown
+    first, rest = "Nearest to harm", "Others, picked at random"
     if contents.choice.made:
-        kinds = [
-            _kind(contents, "Dropped, nearest to harm first", None, shown.nearest),
-            _kind(
-                contents,
-                "Borderline: on either side of the cut",
-                "Here the choice is closest; a slightly other cut moves these rows.",
-                shown.border,
-            ),
-            _kind(contents, "Kept, picked at random", _AT_RANDOM, shown.random),
-        ]
-    else:
-        kinds = [
-            _kind(contents, "Nearest to harm", None, shown.nearest),
-            _kind(contents, "Others, picked at random", _AT_RANDOM, shown.random),
-        ]
-    kinds.append(_kind(contents, "Without a score", "Kept, and never judged.", shown.unscored))
-    return section("rows", "Rows", None, _how_marked(contents), *kinds)
+        first, rest = "Dropped, nearest to harm first", "Kept, picked at random"
+    kinds = (
+        (first, None, shown.nearest),
+        (
+            "Borderline: on either side of the cut",
+            "Here the choice is closest; a slightly other cut moves these rows.",
+            shown.border,
+        ),
+        (rest, "What the rest looks like. Read them for what the scores miss.", shown.random),
+        ("Without a score", "Kept, and never judged.", shown.unscored),
+    )
+    blocks = [_kind(contents, title, lead, rows) for title, lead, rows in kinds]
+    return section("rows", "Rows", None, _how_marked(contents), *blocks)
 
 
 def _how_marked(contents: Contents) -> Html:

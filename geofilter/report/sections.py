@@ -119,26 +119,26 @@ def origins(contents: Contents) -> Html:
     codes, names = numbers.length_groups(columns.n_tokens, scored)
     lengths = numbers.groups(codes, names, scored, dropped)
     lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
-    found = [
-        (g.column, numbers.groups(g.codes, g.names, scored, dropped))
-        for g in contents.read.groupings
-    ]
-    blocks = [(column, groups) for column, groups in found if sum(g.scored > 0 for g in groups) > 1]
-    alike = [(column, groups) for column, groups in found if (column, groups) not in blocks]
+    blocks: list[tuple[str, list[numbers.Group]]] = []
+    notes: list[Html] = []
+    for grouping in contents.read.groupings:
+        groups = numbers.groups(grouping.codes, grouping.names, scored, dropped)
+        with_score = [g for g in groups if g.scored]
+        if len(with_score) > 1:
+            blocks.append((grouping.column, groups))
+        else:
+            column = bdi(grouping.column, 40)
+            notes += [
+                note("All scored rows have the same ", column, ": ", bdi(g.name, 60), ".")
+                for g in with_score
+            ]
     blocks.append(("response tokens", lengths))
-    shown = [g for _, groups in blocks for g in groups[:_MOST_GROUPS] if g.rate]
-    top = max((g.rate.high for g in shown if g.rate), default=1.0)
-    top = min(1.0, math.ceil(top * 20) / 20)
+    highest = [g.rate.high for _, groups in blocks for g in groups[:_MOST_GROUPS] if g.rate]
+    top = min(1.0, math.ceil(max(highest, default=1.0) * 20) / 20)
     drawn = [
         _rates(column, groups, usual, top)
         for column, groups in blocks
         if any(g.rate for g in groups)
-    ]
-    notes = [
-        note("All scored rows have the same ", bdi(column, 40), ": ", bdi(g.name, 60), ".")
-        for column, groups in alike
-        for g in groups
-        if g.scored
     ]
     word = "dropped" if choice.made else "in the nearest tenth"
     lead = (

@@ -125,10 +125,10 @@ def cells(counts: NDArray[np.int64], said: str, extra: Html = EMPTY) -> Html:
     return _canvas([*shapes, extra], (), said)
 
 
-def line(points: Iterable[tuple[float, float]], class_: str = "trend") -> Html:
+def line(points: Iterable[tuple[float, float]]) -> Html:
     """A line through fractions, for `dots` and `cells`."""
     drawn = "L".join(f"{_n(x * _WIDE)} {_n((1 - y) * _HIGH)}" for x, y in points)
-    return tag("path", class_=class_, d=f"M{drawn}") if drawn else EMPTY
+    return tag("path", class_="trend", d=f"M{drawn}") if drawn else EMPTY
 
 
 def interval(low: float, value: float, high: float, usual: float, said: str) -> Html:
