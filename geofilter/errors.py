@@ -3,8 +3,6 @@
 Each message is one line that a user can act on: what is wrong, where
 (`data.jsonl:17`), the value, and what to do. The command line prints the
 message without a traceback and exits with code 2.
-
-This module knows nothing about where the errors come from.
 """
 
 

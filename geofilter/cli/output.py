@@ -2,8 +2,6 @@
 
 Results go to standard output; notes and progress go to standard error, as a moving
 bar only where somebody watches a terminal.
-
-This module knows nothing about rows, scores or any one command.
 """
 
 import json

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume/--restart",
     default=True,
-    help="Go on where an earlier run of the same command stopped (default), or begin anew.",
+    help="Go on where an earlier run of the same command stopped (default), or start again.",
 )
 @click.option(
     "-o",

@@ -93,11 +93,11 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     if scorer_named(settings.scorer).needs_push:
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
         vocabulary = config.get_text_config().vocab_size
-        # Forward through the blocks behind and the head, and as much back: no weight gets
+        # Forward through the later blocks and the head, and as much back: no weight gets
         # a gradient.
-        behind = tokens * (whole.active - shape.active) + pooled * vocabulary * shape.d_model
-        flop += 4.0 * behind
-        memory += _memory_behind(whole, shape, vocabulary, longest, chosen)
+        later = tokens * (whole.active - shape.active) + pooled * vocabulary * shape.d_model
+        flop += 4.0 * later
+        memory += _memory_of_backward(whole, shape, vocabulary, longest, chosen)
     speed = _matrix_speed(chosen.device, chosen.dtype)
     return Estimate(
         rows=total,
@@ -147,15 +147,15 @@ def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtyp
     return shape.parameters * size + sae + activations
 
 
-def _memory_behind(
+def _memory_of_backward(
     whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: loading.Chosen
 ) -> int:
-    """Bytes of the blocks behind, the head, and what the way back needs of one batch."""
+    """Bytes of the later blocks, the head, and what the backward pass needs of one batch."""
     size = chosen.dtype.itemsize
     tokens = min(TokenBudget.for_device(chosen.device).tokens, LOGITS_AT_ONCE // vocabulary)
     batch = max(tokens, longest)
     kept = (whole.blocks - shape.blocks) * batch * (12 * shape.d_model + 3 * shape.inner)
-    # Beside the logits their softmax and its gradient, and a copy, in float32.
+    # Besides the logits their softmax and its gradient, and a copy, in float32.
     logits = batch * vocabulary * (size + 3 * 4)
     weights = whole.parameters - shape.parameters + vocabulary * shape.d_model
     return (weights + kept) * size + logits

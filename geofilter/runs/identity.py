@@ -1,10 +1,8 @@
-"""What decides the scores of `Settings`, told from files alone, without loading a model.
+"""What decides the scores of `Settings`, read from files alone, without loading a model.
 
 A cache of scores needs to know whether the model, its SAE or the pack is still the same,
 often and at once. Files say so more cheaply, and more strictly, than loaded weights do: the
-same model saved anew is another one here. `fingerprint` hashes what was loaded.
-
-This module knows nothing about rows, scores or what is cached.
+same model saved again is another one here. `fingerprint` hashes what was loaded.
 """
 
 import hashlib
@@ -25,9 +23,9 @@ from geofilter.runs.provenance import versions
 from geofilter.settings import Settings
 from geofilter.support import hub
 
-# What a model or an SAE is read from; logs and optimizer states beside it decide nothing.
+# What a model or an SAE is read from; logs and optimizer states next to it decide nothing.
 _SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".py", ".safetensors"})
-# Bytes of a file that is read whole. A larger one is told by its size and time of change:
+# Bytes of a file that is read whole. A larger one is known by its size and time of change:
 # reading the weights of a large model would take as long as scoring many rows.
 _READ_WHOLE = 64 * 2**20
 
@@ -62,7 +60,7 @@ def refuse_change(before: Identity, now: Identity) -> None:
     if changed:
         raise ModelError(
             f"the {' and the '.join(changed)} changed after this GeoFilter was handed on; "
-            "begin anew with a new one, so that no scores are mixed"
+            "start again with a new one, so that no scores are mixed"
         )
 
 

@@ -168,16 +168,16 @@ def _describe(
 
 
 def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
-    """What decides a push beside the blocks up to the SAE's: all that lies behind them."""
+    """What decides a push besides the blocks up to the SAE's: the blocks and head after them."""
     needed = scorer_named(settings.scorer).needs_push
     return {ABOVE: fingerprint.of_whole(model.network)} if needed else {}
 
 
 def unasked(settings: Settings) -> list[str]:
-    """Which of model, SAE and pack would come from a hub repository that nobody here chose.
+    """Which of model, SAE and pack would come from a hub repository that was not chosen here.
 
     It is in no catalogue, and nothing of it was fetched to this machine before. Raises
-    `ModelError` for an SAE of a release that is none.
+    `ModelError` for an SAE of an unknown release.
     """
     entry = loading.CATALOGUE.get(settings.model)
     model, sae, pack = settings.model, settings.sae or "", settings.pack or ""

@@ -141,7 +141,7 @@ def meaning(manifest: Manifest) -> Manifest:
     return Manifest({k: v for k, v in manifest.decides.items() if k not in rounding})
 
 
-# In a manifest: the hash of what lies behind the SAE's block, where it decides anything.
+# In a manifest: the hash of what comes after the SAE's block, where it decides anything.
 ABOVE = "model_above"
 
 

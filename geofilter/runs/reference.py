@@ -4,9 +4,7 @@ The reference is a score table, or data that is scored here as the table's data 
 kept in the cache, so that choosing again runs no model. Rows that would break the
 exchangeability with the data's clean rows are left out, and counted: those that occur in
 the data too, those that the pack was made from, and every repetition. Different rows are
-what is drawn, so that copies, which say that rows may have been, are told of.
-
-This module knows nothing about how a threshold is made of the scores.
+what is drawn, so that copies, a sign that rows may have been drawn, are reported.
 """
 
 import os
@@ -43,7 +41,7 @@ UNSCORED = "have no score"
 IN_DATA = "occur in the data too"
 IN_PACK = "served to make the pack"
 REPEATED = "repeat another row"
-# A share of rows above which copies are told of.
+# A share of rows above which copies are reported.
 _MATERIAL = 0.01
 # Rows of a reference that show whether it has the columns of the data.
 _FIRST = 100
@@ -91,8 +89,8 @@ def read_reference(
     if unread:
         places = ", ".join(escape(place, limit=200) for place in unread)
         warnings.append(
-            f"the pack was made from {places}, gone or changed since, so that nobody can tell "
-            "whether rows of the reference served for it; such rows make the bound fail"
+            f"the pack was made from {places}, gone or changed since, so that it is "
+            "unknown whether rows of the reference served for it; such rows make the bound fail"
         )
     hashes = table.column("row_hash")
     usable, left_out = _usable(made, set(hashes), contrast)
@@ -101,7 +99,7 @@ def read_reference(
         raise DataError(
             f"{escape(name, limit=200)}: no row of the reference is left "
             f"({reasons or 'it has none'}); give clean rows that are not in the data and can be "
-            "scored, as `geofilter score` tells"
+            "scored, as `geofilter score` reports"
         )
     scored = ~np.ma.getmaskarray(table.scores)
     counted = different(hashes, scored)
@@ -159,7 +157,7 @@ def _opened(name: str, table: ScoreTable) -> RowFile:
 
 
 def _other_layout(made: ScoreTable, table: ScoreTable) -> list[str]:
-    """What is to be told where the reference was read by other columns than the data."""
+    """A warning where the reference was read by other columns than the data."""
     ours, theirs = (_layout_in_words(one) for one in (table, made))
     if ours == theirs:
         return []
@@ -181,7 +179,7 @@ def _layout_in_words(table: ScoreTable) -> str:
 
 
 def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:
-    """Raise unless both score alike; other versions are told of, since they move by rounding."""
+    """Raise unless both score alike; other versions only warn, since they move a score by rounding."""
     ours, theirs = (_how(one.manifest, {"data", "versions"}) for one in (table, made))
     if differing := difference(ours, theirs):
         raise TableError(
@@ -254,20 +252,20 @@ def _of_copies(repeating: float, made: ScoreTable, left_out: Mapping[str, int]) 
     """What copies say against a reference; `repeating`: the share of the data's scored rows."""
     scored = int(made.scores.count())
     in_data, repeated = (left_out.get(reason, 0) / scored for reason in (IN_DATA, REPEATED))
-    told = []
+    warnings = []
     if in_data > _MATERIAL:
-        told.append(
+        warnings.append(
             f"{in_data:.0%} of the reference's rows occur in the data too and were left out, so "
             "that it lacks the kinds of rows that have copies, and the bound may fail; deduplicate "
             "the data, draw the reference from it, and take that out"
         )
     if max(repeating, repeated) > _MATERIAL:
-        told.append(
+        warnings.append(
             f"{repeating:.0%} of the data's rows and {repeated:.0%} of the reference's repeat "
             "another row; the bound counts each different row once, and fails if the reference "
             "was drawn from the rows rather than from the different rows"
         )
-    return told
+    return warnings
 
 
 def _columns(

@@ -133,16 +133,16 @@ def score(
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))
 
-    def told(phase: str, done: int) -> None:
+    def report(phase: str, done: int) -> None:
         progress(phase, done, survey.rows)
 
-    check = partial(check_rows, rows, run.encoder, progress=told) if known is None else _checked
+    check = partial(check_rows, rows, run.encoder, progress=report) if known is None else _checked
     plan = TablePlan(
         run.manifest,
         check if on_error == "stop" else None,
         restart,
         features=features,
-        progress=told,
+        progress=report,
     )
     notes = run.notes
     encoder = run.encoder if known is None else known

@@ -1,7 +1,7 @@
 """Why a sample has its score: which tokens activated which features, or where it pushes.
 
-Only scores that are sums over tokens can be divided. For the others `nearest` is, which a
-reader of the explanation has to be told: see `explained_by`.
+Only scores that are sums over tokens can be divided. For the others `nearest` is, and a
+reader of the explanation has to know that: see `explained_by`.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 A Parquet file with one record per side of a row, in the order of the input, and a
 manifest of the run that made them. A row that is a copy of an earlier one has a
 record that says so; a row without features has its problem.
-
-This module knows nothing about how features are made or scored.
 """
 
 import os
@@ -194,7 +192,7 @@ class SavedFeatures:
     def read(cls, path: str | os.PathLike[str]) -> "SavedFeatures":
         """Open the features at `path`; the records are checked while they are read.
 
-        Raises `TableError`, one line, when there are none, or when they cannot be read, are
+        Raises `TableError`, one line, when they are missing, cannot be read, are
         truncated, or are some other file.
         """
         path = Path(path)
@@ -264,7 +262,7 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
     for place in range(batch.num_rows):
         one = {name: values[place] for name, values in plain.items()}
         if not _HASH.fullmatch(one["row_hash"]):
-            raise ValueError(f"row {one['row']} has a hash that is none")
+            raise ValueError(f"row {one['row']} has a malformed hash")
         if one["status"] == _COPY:
             yield _Record(one["row"], one["row_hash"], None)
             continue

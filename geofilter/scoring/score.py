@@ -35,7 +35,7 @@ _SEARCHED_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class TopFeature:
-    """One SAE latent behind a score: `weight` is a_f, `proximity` p_f in [-1, 1]."""
+    """One SAE latent that makes a score: `weight` is a_f, `proximity` p_f in [-1, 1]."""
 
     feature: int
     weight: float
