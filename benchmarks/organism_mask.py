@@ -104,7 +104,7 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     if arm.action == "weight":
         taken = 1 - actions.write_weighted(rows, table, chosen, out)
         return {"rows_taken": round(float(taken.sum()), 2)}
-    again = prepare_again(rows, table)
+    again = prepare_again(rows, table, purpose="masked")
     divide = token_scorer(again.model, again.scorer.index, scorer, again.settings.proximity)
     draw = np.random.default_rng(seed)
 

@@ -37,7 +37,9 @@ def test_a_new_layout_is_a_line_of_the_table(work, monkeypatch, geofilter):
     renamed = [json.dumps({"ask": row["prompt"], "reply": row["response"]}) for row in rows]
     Path("asked.jsonl").write_text("\n".join(renamed) + "\n")
     table = geofilter("score data.jsonl --model model --sae sae --pack my.pack -o a.parquet --json")
-    other = geofilter("score asked.jsonl --model model --sae sae --pack my.pack -o b.parquet --json")
+    other = geofilter(
+        "score asked.jsonl --model model --sae sae --pack my.pack -o b.parquet --json"
+    )
     assert json.loads(other.out)["manifest"]["data"]["layout"] == "ask-reply"
     assert json.loads(other.out)["quantiles"] == json.loads(table.out)["quantiles"]
 

@@ -68,7 +68,7 @@ def _mask(
     from geofilter.scoring.explain import token_scorer
     from geofilter.selection.actions import write_masked
 
-    run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
+    run = prepare_again(rows, table, purpose="masked", trust_remote_code=trust_remote_code)
     settings = run.settings
     divide = token_scorer(run.model, run.scorer.index, settings.scorer, settings.proximity)
     with progress() as report:

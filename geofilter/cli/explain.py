@@ -58,7 +58,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
     if line.score is None:
         _tell_unscored(row, line, as_json)
         return
-    run = prepare_again(rows, table, trust_remote_code=trust_remote_code)
+    run = prepare_again(rows, table, purpose="explained", trust_remote_code=trust_remote_code)
     explanation = explain_row(run, rows.layout, row)
     if as_json:
         print_json(_as_json(row, line, explanation))

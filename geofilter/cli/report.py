@@ -148,7 +148,13 @@ def _load(
                 f"{escape(', '.join(away), limit=200)} would be fetched because the table says so; "
                 f"if you trust it, add --model {escape(argument(settings.model), limit=200)}"
             )
-        run = prepare_again(rows, table, model=model, trust_remote_code=trust_remote_code)
+        run = prepare_again(
+            rows,
+            table,
+            purpose="marked token by token",
+            model=model,
+            trust_remote_code=trust_remote_code,
+        )
         return run, ""
     except GeofilterError as error:
         note(f"no tokens are marked: {error}")

@@ -197,11 +197,17 @@ def _names_repository(place: str) -> bool:
 
 
 def prepare_again(
-    rows: RowFile, table: ScoreTable, *, model: str | None = None, trust_remote_code: bool = False
+    rows: RowFile,
+    table: ScoreTable,
+    *,
+    purpose: str,
+    model: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Run:
     """The run that made `table`, ready to look at single rows of it.
 
-    `model` says where its model is now, by default where it was. Raises `TableError` naming
+    `purpose` completes "its rows cannot be", for the refusal. `model` says where its model is
+    now, by default where it was. Raises `TableError` naming
     the difference when the model, the pack or anything else but versions and precision is not
     what it was, and what `prepare` raises.
     """
@@ -212,8 +218,8 @@ def prepare_again(
     changed = difference(meaning(table.manifest), meaning(run.manifest))
     if changed:
         raise TableError(
-            f"{escape(str(table.path), limit=200)}: cannot be explained, for something has "
-            f"changed since it was made ({'; '.join(changed)}); score the data again"
+            f"{escape(str(table.path), limit=200)}: its rows cannot be {purpose}, since "
+            f"something has changed after it was made ({'; '.join(changed)}); score the data again"
         )
     return run
 

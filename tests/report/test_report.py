@@ -255,7 +255,9 @@ def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
 
     table = ScoreTable.read("data.scores.parquet")
     rows = open_scored("data.jsonl", table)
-    found = contents.gather(rows, table, run=prepare_again(rows, table), explain=5)
+    found = contents.gather(
+        rows, table, run=prepare_again(rows, table, purpose="marked"), explain=5
+    )
     assert len(found.explained) == 5
     for row, explained in found.explained.items():
         assert isinstance(explained, Explained)
