@@ -139,6 +139,8 @@ def test_every_format_names_the_place_of_the_row(policy: Policy, suffix: str) ->
 
 WRONG = {
     'treshold = 1\nmodel = "m"\npack = "p"': "no key treshold; did you mean threshold?",
+    'model = "m"\npack = "p"\nthreshold = 1\ndevice = "cpu"': "no key device",
+    'model = "m"\npack = "p"\nthreshold = 1\ntrust-remote-code = true': "no key trust-remote-code",
     'model = "m"\npack = "p"': "needs threshold",
     'model = "m"\nthreshold = 1': "needs pack",
     'pack = "p"\nthreshold = 1': "needs model",
@@ -249,7 +251,8 @@ def test_without_the_model_no_model_library_is_imported(policy: Policy, locked: 
     code = (
         "import sys; from geofilter.cli.main import main\n"
         f"code = main({shlex.split('check --no-model data.jsonl')!r})\n"
-        "print(code, sorted({'torch', 'transformers', 'sae_lens', 'faiss'} & set(sys.modules)))"
+        "heavy = {'torch', 'transformers', 'sae_lens', 'faiss', 'scipy'} & set(sys.modules)\n"
+        "print(code, sorted(heavy))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "1 []"

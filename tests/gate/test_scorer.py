@@ -1,5 +1,6 @@
 """What a policy names is what the gate loads: no folder of a repository passes for a name."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,30 @@ def test_a_folder_is_spelled_as_one_and_lies_beside_the_policy(
         policy = make_policy(model, "./sae", root)
         assert load(policy) == (str(wanted), str(root / "sae"))
     assert load(make_policy("organism")) == ("organism", None)
+
+
+def test_all_that_a_policy_states_decides_the_run() -> None:
+    Path("sae").mkdir()
+    policy = make_policy("mine", "./sae")
+    stated = {"block": 3, "scorer": "persona", "proximity": "mean", "max-length": 7}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in stated.items()]
+    with policy.path.open("a") as handle:
+        handle.write("\n".join([*lines, "last-turn = true", 'dtype = "bfloat16"', ""]))
+    policy = read_policy()
+    with pytest.raises(Loaded) as caught:
+        scorer.load_scorer(policy, open_rows("data.jsonl"), device="cpu")
+    assert caught.value.args[0] == Settings(
+        model="mine",
+        sae=str(policy.root / "sae"),
+        block=3,
+        device="cpu",
+        pack=str(policy.root / "toxic.pack"),
+        scorer="persona",
+        proximity="mean",
+        max_length=7,
+        last_turn=True,
+        dtype="bfloat16",
+    )
 
 
 @pytest.mark.parametrize(
