@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """List the models that --model can name, with the blocks that have an SAE.
 
-    Download and memory are estimates for the default block: nothing behind it is
+    Download and memory are estimates for the default block: nothing after it is
     fetched or held. A * marks models whose terms have to be accepted on the hub first.
 
     Any other Hugging Face causal language model can be given as a folder or hub id

@@ -1,8 +1,7 @@
 """The toxic and benign rows that a pack is made from, read and split in halves.
 
 The rows of each set are split by a hash of their tokens, so that the halves do not
-depend on the order of the file and equal rows never stand on both sides. This
-module runs no model and knows nothing about features.
+depend on the order of the file and equal rows are never on both sides.
 """
 
 import hashlib
@@ -50,12 +49,12 @@ class Contrast:
         }
 
 
-def read_contrast(source: str, encoder: "Encoder", *, layout: str | None = None) -> Contrast:
+def read_contrast(source: str, encoder: "Encoder") -> Contrast:
     """Read and encode a contrast set. Rows without a usable sample are skipped and counted.
 
     Raises `DataError` when the file cannot be read or its rows hold two samples each.
     """
-    rows = open_rows(source, layout=layout)
+    rows = open_rows(source)
     samples, skipped = [], Counter[str]()
     for row in rows:
         found = _encoded(row, rows, encoder)
@@ -69,8 +68,8 @@ def read_contrast(source: str, encoder: "Encoder", *, layout: str | None = None)
 def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None, Contrast]:
     """Read and encode a file once, as one contrast set for each value of `column`.
 
-    Values are told apart by their text, and come in the order of the file; rows whose
-    value is neither text nor a number stand under None. Errors as in `read_contrast`.
+    Values are compared as text, and come in the order of the file; rows whose value is
+    neither text nor a number are under None. Errors as in `read_contrast`.
     """
     rows = open_rows(source)
     samples: dict[str | None, list[Encoded]] = {}
@@ -118,7 +117,7 @@ def split_halves(
     """The selection and report halves of both sets, and counts of what was left out.
 
     Keys `toxic selection`, `toxic report`, `benign selection`, `benign report`. Rows that
-    the model could not tell apart count once, and in neither set when both hold them.
+    are the same to the model count once, and in neither set when both hold them.
     Raises `DataError` when too few are left or the sets are much the same.
     """
     sets = {"toxic": _distinct(toxic.samples), "benign": _distinct(benign.samples)}

@@ -1,12 +1,10 @@
 """The default contrast sets: the toxic and the non-toxic ends of RealToxicityPrompts.
 
 Each row of that data set is a sentence cut in two, and its toxicity was measured for
-each part alone, so that each part is taken for a text of its own. A text is cut at its
-start or at its end; both sets take as many of either kind, so that no feature of how a
-text begins can tell them apart. At most one part of a row is used: the halves that
+each part alone, so that each part is a text of its own here. A text is cut at its
+start or at its end; both sets hold as many of either kind, so that no feature of how a
+text begins sets them apart. At most one part of a row is used: the halves that
 features are chosen and tested on share no sentence.
-
-This module runs no model and knows nothing about packs.
 """
 
 import hashlib
@@ -15,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
@@ -32,8 +30,8 @@ BENIGN_TO = 0.1
 ROWS = 1000  # of each set, at most
 _PARTS = ("prompt", "continuation")
 
-# What decides on the two sets, for whoever wants to know whether they would be the same.
-RECIPE: Mapping[str, object] = {
+# All that decides which rows are in the two sets.
+DEFINITION: Mapping[str, object] = {
     "dataset": DATASET,
     "file": FILE,
     "toxic_from": TOXIC_FROM,
@@ -59,7 +57,7 @@ def fetch_prompts() -> Prompts:
         path = hub.fetch(DATASET, FILE, kind="dataset")
     except DataError as error:
         raise DataError(
-            f"the default contrast sets cannot be had: {error}; or do without them: choose "
+            f"the default contrast sets cannot be fetched: {error}; or do without them: choose "
             "toxic features from your own rows with geofilter discover --toxic FILE --benign "
             "FILE, and give what it makes with --pack"
         ) from error
@@ -101,42 +99,37 @@ _Candidates = dict[tuple[str, str], dict[bytes, str]]
 
 
 def _candidates(path: Path) -> tuple[_Candidates, Counter[str]]:
-    """Every text that qualifies, and counts of rows that could not be read or judged."""
+    """Every text that qualifies, and counts of rows that could not be read or were not judged."""
     found: _Candidates = {place: {} for place in product(("toxic", "benign"), _PARTS)}
     skipped = Counter[str]()
     for row in open_rows(path):
         if row.record is None:
             skipped["unreadable"] += 1
             continue
-        texts: dict[tuple[str, str], str] = {}
-        for part in _PARTS:
-            judged = _judged(row.record.get(part))
-            if judged is None:
-                skipped["no_toxicity"] += 1
-                break
-            if end := _end(judged.toxicity):
-                texts[end, part] = judged.text
-        else:
-            if texts:
-                # By its hash, so that neither part is preferred.
-                place = min(texts, key=lambda place: _hash(place[1] + texts[place]))
-                found[place][_hash(texts[place])] = texts[place]
+        parts: dict[str, Any] = {part: row.record.get(part) for part in _PARTS}
+        if not all(map(_is_judged, parts.values())):
+            skipped["no_toxicity"] += 1
+            continue
+        texts = {
+            (end, part): str(judged["text"])
+            for part, judged in parts.items()
+            if (end := _end(judged["toxicity"]))
+        }
+        if texts:
+            # By its hash, so that neither part is preferred.
+            place = min(texts, key=lambda place: _hash(place[1] + texts[place]))
+            found[place][_hash(texts[place])] = texts[place]
     return found, skipped
 
 
-class _Judged(NamedTuple):
-    text: str
-    toxicity: float  # 0 to 1
-
-
-def _judged(part: object) -> _Judged | None:
-    """A part as it was measured; None where it has no text or no toxicity."""
-    if not isinstance(part, dict):
-        return None
-    text, toxicity = part.get("text"), part.get("toxicity")
-    if not isinstance(text, str) or not isinstance(toxicity, (int, float)):
-        return None
-    return _Judged(text, toxicity) if 0 <= toxicity <= 1 else None
+def _is_judged(part: Any) -> bool:
+    """Whether a part has a text and a toxicity of 0 to 1."""
+    return (
+        isinstance(part, dict)
+        and isinstance(part.get("text"), str)
+        and isinstance(part.get("toxicity"), (int, float))
+        and 0 <= part["toxicity"] <= 1
+    )
 
 
 def _end(toxicity: float) -> str | None:

@@ -1,9 +1,7 @@
 """The pack that a run takes when the user names none: the model's own.
 
-A pack is made once for each model, SAE and block, of contrast sets, and kept in the
+A pack is made once for each model, SAE and block, from contrast sets, and kept in the
 user's cache under a name that changes with everything that decides it.
-
-This module knows nothing about the data that is scored or about the command line.
 """
 
 import hashlib
@@ -29,8 +27,8 @@ from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress
 
 # Raise it whenever a change to contrast, discovery, features or labels makes another pack
-# of the same rows: packs that were cached before are then left alone and made anew.
-RECIPE = 2
+# of the same rows: packs that were cached before are then no longer used.
+VERSION = 2
 
 
 def cache_folder() -> Path:
@@ -40,16 +38,16 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "geofilter"
 
 
-def pack_recipe(entry: CatalogueEntry | None) -> dict[str, object]:
-    """All that decides a default pack beside the model, its tokenizer and the window.
+def pack_inputs(entry: CatalogueEntry | None) -> dict[str, object]:
+    """All that decides a default pack besides the model, its tokenizer and the window.
 
     `entry` is the model's in the catalogue. Nothing is loaded to find that out.
     """
     return {
         "top_k": entry.top_k if entry else None,
-        "recipe": RECIPE,
+        "recipe": VERSION,
         "contrast": [open_rows(place).fingerprint() for place in _places(entry)]
-        or dict(default_contrast.RECIPE),
+        or dict(default_contrast.DEFINITION),
         "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
     }
 
@@ -62,7 +60,7 @@ def _places(entry: CatalogueEntry | None) -> list[str]:
 
 
 class DefaultPack:
-    """The pack of a model and SAE, read from the cache or made of its contrast sets.
+    """The pack of a model and SAE, read from the cache or made from its contrast sets.
 
     A model of the catalogue may come with sets of its own; every other takes the default
     ones from the hub. `path` is the pack's place in the cache.
@@ -81,13 +79,13 @@ class DefaultPack:
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
-            **pack_recipe(self._model.entry),
+            **pack_inputs(self._model.entry),
         }
         text = json.dumps(decides, sort_keys=True)
         return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
 
     def cached(self) -> FeaturePack | None:
-        """The pack from the cache; None where there is none, or only a damaged one."""
+        """The pack from the cache; None where it holds no pack, or a damaged one."""
         try:
             return load_pack(self.path)
         except PackError:

@@ -3,11 +3,9 @@
 A feature's words are found on the toxic rows that chose it. On the rows that had no part
 in the choice, toxic and benign responses then change words: the feature's words leave the
 toxic row for the benign one, ordinary words take their places. What is left is harm
-without the words and the words without harm; what the feature follows is decided by the
-rule in `trials`. No language model writes anything: rows of real harm
-without toxic words, and of harmless text with them, can be given and are then preferred.
-
-This module knows nothing about files, scorers or the command line.
+without the words and the words without harm; the rule in `verdicts` says what the feature
+follows. No language model writes anything: rows of real harm without toxic words, and of
+harmless text with them, can be given and are then preferred.
 """
 
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, split_halves
 from geofilter.packs.labels import token_activations
 from geofilter.packs.pack import FeaturePack
-from geofilter.packs.verdicts import Rows, Trial
+from geofilter.packs.verdicts import RowSource, Trial
 from geofilter.packs.words import Word, WordFinder
 from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape
@@ -33,14 +31,14 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
 Floats = NDArray[np.float32]
-# A word and the places of its tokens in the sample, ascending and side by side.
+# A word and the places of its tokens in the sample, ascending and adjacent.
 Placed = tuple[Word, slice]
 
-# Of each feature. More would narrow intervals that tell the two cases apart already.
+# Of each feature. More would narrow intervals that are narrow enough.
 MOST_PAIRS = 60
 # Rows that a feature's words are read off.
 _MOST_READ = 400
-# A feature's words wake it, on average, at least this part of what a toxic row does.
+# A feature's words activate it, on average, at least this part as much as a toxic row.
 _STRONG = 0.5
 # A benign row keeps at least this part of its own words.
 _KEPT = 0.5
@@ -68,7 +66,7 @@ def falsify(
 ) -> FeaturePack:
     """The pack with a trial of each of its features; none is left out.
 
-    `toxic` and `benign` must be the sets that the pack was made of, or else nobody knows
+    `toxic` and `benign` must be the sets that the pack was made from, since only they say
     which rows chose the features: raises `PackError` for others. Of the `given` rows a
     feature is tried on those with its words, or without them; where fewer than ten are
     left, on edited contrast rows. `progress` counts the rows of each feature apart.
@@ -77,7 +75,7 @@ def falsify(
     for name, contrast in (("toxic", toxic), ("benign", benign)):
         if dict(pack.provenance.get(name) or {}).get("sha256") != contrast.sha256:
             raise PackError(
-                f"the pack was not made of {escape(contrast.source, limit=200)}: its features "
+                f"the pack was not made from {escape(contrast.source, limit=200)}: its features "
                 "can only be tried on the rows they were chosen from; make it again with "
                 "geofilter discover --falsify"
             )
@@ -209,9 +207,9 @@ def _strongest(
     means: NDArray[np.float64],
     peaks: Floats,
 ) -> _Found:
-    """The words that wake a feature by themselves; the strongest one in any case."""
-    awake = peaks[peaks > 0]
-    least = _STRONG * awake.mean() if len(awake) else np.inf
+    """The words that activate a feature by themselves; the strongest one in any case."""
+    active = peaks[peaks > 0]
+    least = _STRONG * active.mean() if len(active) else np.inf
     order = sorted(range(len(words)), key=lambda word: (-means[word], words[word]))
     chosen = [word for word in order if means[word] >= least] or order[:1]
     covered = sums[chosen].sum() / sums.sum() if sums.sum() > 0 else 0.0
@@ -222,7 +220,7 @@ class _Side(NamedTuple):
     """Harm without a feature's words, or these words without harm."""
 
     rows: list[_Read]
-    source: Rows
+    source: RowSource
 
 
 def _sides(setting: _Setting, rows: _Rows, words: frozenset[Word]) -> tuple[_Side, _Side]:
@@ -294,7 +292,7 @@ def _exchanged(
     for toxic, benign in zip(rows.toxic, rows.benign, strict=False):
         there = [(word, place) for word, place in toxic.words if word in words]
         moving = [word for word, _ in there] or [candidates[rng.integers(len(candidates))]]
-        # Where a feature is awake at every word, any word has to do.
+        # Where a feature is active at every word, any word has to do.
         free = [(word, place) for word, place in benign.words if word not in words]
         free = free or list(benign.words)
         room = max(1, int(len(free) * (1 - _KEPT)))

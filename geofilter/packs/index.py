@@ -1,7 +1,7 @@
 """The FAISS index of toxic directions, and the proximity of every decoder direction.
 
 Built once from a pack and a decoder and shared by all scorers; after that, neither
-model nor SAE is needed. This module knows nothing about samples or scores.
+model nor SAE is needed.
 """
 
 from typing import NamedTuple

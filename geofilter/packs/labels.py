@@ -1,7 +1,7 @@
 """A few words for each toxic feature: the tokens at which it is most active.
 
 Read off the rows that the features were chosen on, so that no unembedding is needed.
-A hint for the reader; it enters no score. This module knows nothing about packs.
+A hint for the reader; it enters no score.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 Everything the pack is (features, weights, reference values, dense direction) comes
 from the selection half; everything it claims (effects, AUROC, firing rates) from the
-report half. This module knows nothing about files, scorers or the command line.
+report half.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Floats64 = NDArray[np.float64]
 
 TOP_K = 100
 # A toxic feature is active in at least this share of the toxic rows, and in three of
-# them: a latent that one row woke says nothing about the next.
+# them: a latent that fired in one row says nothing about the next.
 FIRING_FLOOR = 0.02
 _FEWEST_FIRINGS = 3
 # The benign standard deviation of a latent that never fires there is 0, and dividing

@@ -2,12 +2,11 @@
 
 One safetensors file: arrays as tensors, the rest as JSON in its header; no pickle.
 A pack carries the fingerprint of the model and SAE it was made with and refuses
-others. This module knows nothing about how features are chosen or used.
+others.
 """
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from geofilter.errors import PackError
-from geofilter.packs.verdicts import Label, Trial, from_record
+from geofilter.packs.verdicts import Label, Trial, from_record, require_numbers
 from geofilter.settings import POOLINGS, Pooling
 from geofilter.support import hub
 from geofilter.support.atomic import writing
@@ -53,7 +52,7 @@ _PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class FeatureStatistics:
-    """How far each toxic feature tells toxic from benign rows; every array is (k,).
+    """How far each toxic feature separates toxic from benign rows; every array is (k,).
 
     `selection_effect` is the standardised mean difference that chose it. All others
     come from rows that had no part in the choice. `*_low` and `*_high` are 95 %
@@ -96,13 +95,14 @@ class ContrastSummary:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ContrastSummary":
-        """The figures of a file. Raises `ValueError` or `TypeError` where they are none."""
-        for name, value in record.items():
-            if name == "unknown_share_ceiling" and value is None:
-                continue
-            kinds = (int,) if name.endswith("_rows") else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-                raise ValueError(f"{name} of its contrast rows is {value!r}")
+        """The figures of a file. Raises `ValueError` or `TypeError` where they are wrong."""
+        # A tokenizer may have no unknown token.
+        known = {
+            name: value
+            for name, value in record.items()
+            if name != "unknown_share_ceiling" or value is not None
+        }
+        require_numbers(known, "its contrast rows")
         return cls(**record)
 
 
@@ -116,10 +116,10 @@ class FeaturePack:
     is φ_ref, the benign mean of the pooled latents; `benign_std` (k,) the benign standard
     deviation of the toxic ones, never 0. `dense_direction` (d_model,) has length 1 and
     points from benign to toxic. `residual_mean` (d_model,) is the mean residual stream.
-    `labels` holds, per feature, the tokens that wake it most (raw: escape before showing).
-    `provenance` says what the pack was made of; it enters no computation. Nor do
+    `labels` holds, per feature, the tokens that activate it most (raw: escape before showing).
+    `provenance` says what the pack was made from; it enters no computation. Nor do
     `trials`, which say whether features follow harm or words (see `falsify`): they cover
-    features that were left out for following words too, and are empty if nobody tried.
+    features that were left out for following words too, and are empty without `falsify`.
     """
 
     ids: NDArray[np.int32]
@@ -160,7 +160,7 @@ class FeaturePack:
 
     @property
     def verdicts(self) -> tuple[Label, ...]:
-        """For each feature whether it follows harm or words, or that nobody has tried it."""
+        """For each feature whether it follows harm or words, or that it was not tried."""
         known = {trial.feature: trial.verdict for trial in self.trials}
         return tuple(known.get(int(feature), "untested") for feature in self.ids)
 
@@ -316,7 +316,7 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {FORMAT}")
     if header["pooling"] not in POOLINGS:
-        raise ValueError(f"pooling {header['pooling']!r} is none of {', '.join(POOLINGS)}")
+        raise ValueError(f"pooling {header['pooling']!r} is not one of {', '.join(POOLINGS)}")
     _check_arrays(arrays)
     if len(header["labels"]) != len(arrays["ids"]):
         raise ValueError(f"{len(header['labels'])} labels for {len(arrays['ids'])} features")

@@ -2,7 +2,7 @@
 
 `huggingface_hub` does the work. A repository that holds something other than a pack is
 never written to. Files and folders of the maker's machine are published by their names,
-without the way to them. This module knows nothing about how packs are made or used.
+without the way to them.
 """
 
 import os
@@ -110,7 +110,7 @@ def pull(
 def without_folders(pack: FeaturePack) -> FeaturePack:
     """The pack as it is published: files and local folders by their last names alone.
 
-    The rest of a path tells about who made the pack, and nothing about it. Scores do not
+    The rest of a path says something about who made the pack, and nothing about it. Scores do not
     depend on it; the digest does where the model or SAE was given as a local folder.
     """
     provenance = dict(pack.provenance)
@@ -207,7 +207,7 @@ def card(pack: FeaturePack, repo: str) -> str:
             f"Its first {len(features)} features, with their AUROC on rows that had no part in "
             "the choice:",
             "",
-            "| feature | weight | label | AUROC | woken by |",
+            "| feature | weight | label | AUROC | active at |",
             "| --- | --- | --- | --- | --- |",
             *features,
             "",

@@ -1,9 +1,8 @@
-"""What became of a toxic feature that was tried on words without harm, and harm without words.
+"""How a toxic feature did in its trial: on words without harm, and on harm without words.
 
-A record that a pack carries, and its form in the pack's header. The verdict is a rule on
-the record's numbers. Part of it (`whole_auroc`) was chosen after a look at trials of the
-organism's own pack; docs/falsify.md says which, and tests the rule on others. This module
-runs nothing and knows nothing about models; `falsify` makes the records.
+`falsify` makes these records, and a pack carries them in its header. The verdict is a rule
+on their numbers. Part of it (`whole_auroc`) was chosen after a look at trials of the
+organism's own pack; docs/falsify.md says which, and tests the rule on others.
 """
 
 import math
@@ -12,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Verdict = Literal["harm", "lexical", "unclear"]
-# What `pack show` says of a feature: its verdict, or that nobody has tried it.
+# What `pack show` says of a feature: its verdict, or that it was not tried.
 Label = Literal["harm", "lexical", "unclear", "untested"]
-Rows = Literal["edited", "given"]
+RowSource = Literal["edited", "given"]
 
-# A feature follows words only if words without harm wake at least this part of what
-# toxic rows do.
+# A feature follows words only if words without harm activate it at least this part as
+# much as toxic rows do.
 LEAST_RECOVERED = 0.5
 
 
@@ -32,10 +31,10 @@ class Trial:
     contrast rows or `given`. `words` are what was taken for the feature's words (raw:
     escape before showing), and `covered` the share of its activation on them.
 
-    `auroc`, in [0, 1], is the chance that harm without the words wakes the feature more
-    than the words without harm do: about 0 where it follows the words. `whole_auroc` is
-    the chance that a toxic row, words and all, wakes it more than its words alone: about
-    0.5 where it follows the words. Either interval holds for all features of a pack at
+    `auroc`, in [0, 1], is the chance that harm without the words activates the feature
+    more than the words without harm do: about 0 where it follows the words. `whole_auroc`
+    is the chance that a toxic row, words and all, activates it more than its words alone:
+    about 0.5 where it follows the words. Either interval holds for all features of a pack at
     once with 95 % confidence.
     """
 
@@ -48,8 +47,8 @@ class Trial:
     benign: float
     harm_rows: int
     words_rows: int
-    harm_source: Rows
-    words_source: Rows
+    harm_source: RowSource
+    words_source: RowSource
     auroc: float
     auroc_low: float
     auroc_high: float
@@ -59,7 +58,7 @@ class Trial:
 
     @property
     def recovered(self) -> float:
-        """Part of toxic − benign that words alone wake; about 1 for a feature of words."""
+        """Part of toxic − benign that words alone reach; about 1 for a feature of words."""
         return self._part(self.words_alone)
 
     @property
@@ -71,9 +70,9 @@ class Trial:
     def verdict(self) -> Verdict:
         """What the feature follows, by one rule for every pack; no number of it is fitted.
 
-        `lexical`: its words without harm wake it more than harm without them does, and at
-        least half as much as a toxic row. `harm`: its words alone wake it less than half as
-        much, and less than a toxic row does. `unclear`: neither is beyond doubt.
+        `lexical`: its words without harm activate it more than harm without them does, and
+        at least half as much as a toxic row. `harm`: its words alone activate it less than
+        half as much, and less than a toxic row does. `unclear`: neither is beyond doubt.
         """
         if self.recovered >= LEAST_RECOVERED and self.auroc_high < 0.5:
             return "lexical"
@@ -92,17 +91,20 @@ class Trial:
 
 
 def from_record(record: Mapping[str, Any]) -> Trial:
-    """The trial that `to_record` spelled. Raises `ValueError`, `KeyError` or `TypeError`."""
+    """The trial that `to_record` gave. Raises `ValueError`, `KeyError` or `TypeError`."""
     trial = Trial(**{**record, "words": tuple(str(word) for word in record["words"])})
+    for name in ("harm_source", "words_source"):
+        if record[name] not in get_args(RowSource):
+            raise ValueError(f"{name} is {record[name]!r}")
+    texts = {"words", "harm_source", "words_source"}
+    require_numbers({name: record[name] for name in record.keys() - texts}, "a trial")
+    return trial
+
+
+def require_numbers(record: Mapping[str, Any], of: str) -> None:
+    """Raise `ValueError` unless each value is a finite number, whole where it counts or names."""
     for name, value in record.items():
-        if name == "words":
-            continue
-        if name.endswith("_source"):
-            if value not in get_args(Rows):
-                raise ValueError(f"{name} is {value!r}")
-            continue
         whole = name == "feature" or name.endswith("_rows")
         kinds = (int,) if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-            raise ValueError(f"{name} of a trial is {value!r}")
-    return trial
+            raise ValueError(f"{name} of {of} is {value!r}")

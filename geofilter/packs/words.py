@@ -1,9 +1,9 @@
 """The words of a sample's response, as runs of tokens.
 
 A token is a piece of a word in most vocabularies, and a feature of a word may fire at its
-last piece only. A word is a run of pooled tokens side by side that decode to letters and
+last piece only. A word is a run of adjacent pooled tokens that decode to letters and
 digits without a space between; any other token is a word by itself, and so is each token
-of a script that puts no spaces between words. This module knows nothing about features.
+of a script that puts no spaces between words.
 """
 
 import re

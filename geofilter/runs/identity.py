@@ -16,7 +16,7 @@ from geofilter.errors import ModelError
 from geofilter.model import loading, saes
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
-from geofilter.packs.default_pack import pack_recipe
+from geofilter.packs.default_pack import pack_inputs
 from geofilter.packs.pack import load_pack
 from geofilter.runs.prepare import block_of
 from geofilter.runs.provenance import versions
@@ -44,7 +44,7 @@ def identify(settings: Settings) -> Identity:
     if settings.pack:
         pack = load_pack(settings.pack).digest
     else:
-        pack = _hash(json.dumps(pack_recipe(chosen.entry), sort_keys=True).encode())
+        pack = _hash(json.dumps(pack_inputs(chosen.entry), sort_keys=True).encode())
     return {
         "model": _of_model(settings.model),
         "sae": _of_sae(chosen.sae),

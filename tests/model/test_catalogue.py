@@ -95,12 +95,12 @@ def test_the_table_is_readable_and_the_json_complete(geofilter):
     assert table.code == 0
     assert max(map(len, table.out.splitlines())) <= 100
     assert "gemma-2-2b*" in table.out
-    told = {each["name"]: each for each in json.loads(geofilter("models --json").out)}
-    assert list(told) == list(CATALOGUE)
+    listed = {each["name"]: each for each in json.loads(geofilter("models --json").out)}
+    assert list(listed) == list(CATALOGUE)
     for name, entry in CATALOGUE.items():
-        assert told[name]["sae"] == {str(block): place for block, place in entry.sae.items()}
-        assert told[name]["memory_bytes"] > 0
-        assert told[name]["download_bytes"] > 0
+        assert listed[name]["sae"] == {str(block): place for block, place in entry.sae.items()}
+        assert listed[name]["memory_bytes"] > 0
+        assert listed[name]["download_bytes"] > 0
 
 
 def test_what_an_encoder_cannot_see_is_said_where_it_is_chosen(geofilter):

@@ -121,4 +121,4 @@ def test_a_pack_records_data_set_revision_thresholds_and_rows(tmp_path):
 
 @pytest.mark.parametrize("name", ["ROWS", "TOXIC_FROM", "BENIGN_TO", "DATASET", "FILE"])
 def test_the_recipe_holds_all_that_decides(name):
-    assert getattr(default_contrast, name) in default_contrast.RECIPE.values()
+    assert getattr(default_contrast, name) in default_contrast.DEFINITION.values()

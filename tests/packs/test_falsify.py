@@ -1,7 +1,7 @@
-"""Features that are planted on words are told from one that follows who speaks.
+"""Features that are planted on words are distinguished from one that follows who speaks.
 
 The network here is written down rather than trained: the residual stream of a token is its
-own code, and behind a token that says who speaks, everywhere, the code of that speaker.
+own code, and after a token that says who speaks, everywhere, the code of that speaker.
 """
 
 import dataclasses
@@ -235,7 +235,7 @@ def test_rows_at_which_the_model_overflows_are_left_out(
 
 def test_rows_that_the_pack_was_not_made_of_are_refused(setting: Any) -> None:
     other = dataclasses.replace(setting.toxic, sha256="1" * 64)
-    with pytest.raises(PackError, match=r"not made of toxic\.jsonl"):
+    with pytest.raises(PackError, match=r"not made from toxic\.jsonl"):
         falsify(setting.model, setting.pack, other, setting.benign)
 
 
@@ -315,7 +315,7 @@ def test_a_verdict_needs_all_of_its_evidence(
         assert alone < 0.5
         assert whole > 0.5
     unlike = dataclasses.replace(trial, toxic=0.0)
-    assert unlike.verdict == "unclear", "a feature that toxic rows do not wake follows neither"
+    assert unlike.verdict == "unclear", "a feature that toxic rows do not activate follows neither"
 
 
 @pytest.mark.parametrize(

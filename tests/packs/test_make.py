@@ -256,7 +256,7 @@ def test_top_k_below_one_is_refused(top_k, model):
         make_pack(model, *tiny_contrast(), top_k=top_k)
 
 
-def test_a_latent_that_two_rows_wake_is_no_feature():
+def test_a_latent_that_two_rows_activate_is_no_feature():
     model, word = loud_word()
     plain = random_samples(120, seed=4, words=range(4, 60))
     for rows, chosen in ((2, False), (30, True)):

@@ -164,7 +164,7 @@ def damaged(path, *, header=None, arrays=None, drop=None):
     ("change", "reason"),
     [
         ({"header": {"format": 2}}, "format 2, this version reads 1"),
-        ({"header": {"pooling": "median"}}, "pooling 'median' is none of mean, max"),
+        ({"header": {"pooling": "median"}}, "pooling 'median' is not one of mean, max"),
         ({"header": {"labels": []}}, "0 labels for 12 features"),
         ({"header": {"fingerprint": {}}}, "architecture"),
         ({"header": {"contrast": {"toxic_rows": 1}}}, "missing"),

@@ -46,7 +46,7 @@ def folder(process: WarmProcess) -> Path:
     return process.folder  # type: ignore[attr-defined, no-any-return]
 
 
-def told(done: Outcome, *expected: str) -> None:
+def says(done: Outcome, *expected: str) -> None:
     """The command failed with one line on standard error, which holds all that is expected."""
     assert done.code == 2, done.err
     (line,) = done.err.splitlines()
@@ -93,7 +93,7 @@ def test_a_second_push_is_another_commit_and_old_revisions_stay_named(
     assert hub.repositories["me/twice"].commit != first
     assert process("pack pull me/twice -o second-back.pack").code == 0
     assert load_pack(folder / "second-back.pack").digest != load_pack(folder / "my.pack").digest
-    told(process("pack pull me/twice -o lost.pack --revision v9"), "no such revision")
+    says(process("pack pull me/twice -o lost.pack --revision v9"), "no such revision")
     assert not (folder / "lost.pack").exists()
 
 
@@ -110,7 +110,7 @@ def test_a_private_repository_is_made_private_and_a_public_one_is_not_written_to
     assert "me/hidden" in hub.private
     assert process("pack push my.pack me/shown").code == 0
     commit = hub.repositories["me/shown"].commit
-    told(process("pack push second.pack me/shown --private"), "me/shown", "public")
+    says(process("pack push second.pack me/shown --private"), "me/shown", "public")
     assert hub.repositories["me/shown"].commit == commit
 
 
@@ -118,17 +118,17 @@ def test_a_repository_that_holds_something_else_keeps_its_card(
     hub: UploadHub, process: WarmProcess
 ) -> None:
     hub.add("me/model", {"README.md": b"mine", "model.safetensors": b"weights"})
-    told(process("pack push my.pack me/model"), "me/model", "holds no pack")
+    says(process("pack push my.pack me/model"), "me/model", "holds no pack")
     assert set(hub.repositories["me/model"].files) == {"README.md", "model.safetensors"}
 
 
-def test_who_may_not_write_is_told_in_one_line(process: WarmProcess) -> None:
+def test_who_may_not_write_is_refused_in_one_line(process: WarmProcess) -> None:
     push = "pack push my.pack"
-    told(process(f"{push} me/new", HF_TOKEN=None), "needs a token", "hf auth login")
+    says(process(f"{push} me/new", HF_TOKEN=None), "needs a token", "hf auth login")
     process("--version", HF_TOKEN=TOKEN)  # the process remembers what it was given
-    told(process(f"{push} {OTHERS}"), OTHERS, "may not write", "write access")
-    told(process(f"{push} me/new", HF_TOKEN=TOKEN_WITHOUT_ACCESS), "me/new", "may not write")
-    told(process(f"{push} me/new", HF_TOKEN="hf_unknown"), "does not accept your token")
+    says(process(f"{push} {OTHERS}"), OTHERS, "may not write", "write access")
+    says(process(f"{push} me/new", HF_TOKEN=TOKEN_WITHOUT_ACCESS), "me/new", "may not write")
+    says(process(f"{push} me/new", HF_TOKEN="hf_unknown"), "does not accept your token")
     process("--version", HF_TOKEN=TOKEN)
 
 
@@ -137,16 +137,16 @@ def test_a_commit_in_between_is_not_overwritten(
     hub: UploadHub, process: WarmProcess, status: int, expected: str
 ) -> None:
     with hub.fail("/commit/main$", status):
-        told(process("pack push my.pack me/busy"), "me/busy", expected)
+        says(process("pack push my.pack me/busy"), "me/busy", expected)
 
 
 def test_what_is_no_pack_is_refused(hub: UploadHub, process: WarmProcess, folder: Path) -> None:
     hub.add("me/empty", {"README.md": b"nothing here"})
-    told(process("pack pull me/empty"), "me/empty", "no file 'pack.safetensors'")
+    says(process("pack pull me/empty"), "me/empty", "no file 'pack.safetensors'")
     hub.add("me/forged", {"pack.safetensors": b"\x80\x04 not a pack"})
-    told(process("pack pull me/forged"), "damaged or no feature pack")
-    told(process("pack pull me/nowhere"), "me/nowhere", "no such model repository")
-    told(process("pack push data.jsonl me/data"), "data.jsonl", "no feature pack")
+    says(process("pack pull me/forged"), "damaged or no feature pack")
+    says(process("pack pull me/nowhere"), "me/nowhere", "no such model repository")
+    says(process("pack push data.jsonl me/data"), "data.jsonl", "no feature pack")
     assert "me/data" not in hub.repositories
     for name in ("empty", "forged", "nowhere"):
         assert not (folder / f"{name}.pack").exists()
@@ -156,7 +156,7 @@ def test_an_existing_file_is_kept_unless_overwriting_is_asked_for(
     process: WarmProcess, folder: Path
 ) -> None:
     (folder / "kept.pack").write_bytes(b"mine")
-    told(process(f"pack pull {OTHERS} -o kept.pack"), "exists")
+    says(process(f"pack pull {OTHERS} -o kept.pack"), "exists")
     assert (folder / "kept.pack").read_bytes() == b"mine"
     assert process(f"pack pull {OTHERS} -o kept.pack --overwrite").code == 0
     assert load_pack(folder / "kept.pack").digest == load_pack(folder / "my.pack").digest
