@@ -3,8 +3,6 @@
 Later blocks and the head never run. Samples are sorted by length, padded on the right,
 and returned in the order in which they came; what a sample yields does not depend
 on its neighbours in the batch beyond the rounding of the dtype.
-
-This module knows nothing about SAEs, responses or scores.
 """
 
 import re
@@ -50,11 +48,11 @@ def residuals(model: LoadedModel, batch: "Sequence[Encoded]") -> torch.Tensor:
     In the network's dtype, on its device. Positions past a sample's own tokens hold
     values without meaning. One forward pass of blocks 0..L, without gradients.
     """
-    token_ids, mask = _padded(model, batch)
+    token_ids, mask = padded(model, batch)
     return run_to_block(model.network, model.block, token_ids, mask)
 
 
-def _padded(
+def padded(
     model: LoadedModel, batch: "Sequence[Encoded]"
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Token ids, (batch, longest), padded on the right, and the attention mask if one is needed.
@@ -119,7 +117,7 @@ def in_batches(
 def _unless_out_of_memory(
     work: "Callable[[list[Encoded]], list[Result]]", batch: "list[Encoded]"
 ) -> list[Result] | None:
-    """The result of `work`, or None when it ran out of memory.
+    """The result of `work`, or None when memory ran out.
 
     A function of its own: the exception holds the failed tensors through its frames,
     and they have to be gone before the next attempt.

@@ -1,10 +1,10 @@
 """Find a network's transformer blocks, and run it up to one of them.
 
 Everything here works on the modules themselves, whatever the architecture calls them.
-This module knows nothing about files, SAEs or tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +47,24 @@ def find_blocks(network: nn.Module) -> BlockList:
     return min(found, key=lambda candidate: candidate.name.count("."))
 
 
+@contextmanager
+def changed_at(
+    network: Any, block: int, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """Let `change` replace the residual stream at the output of `block`, while this is open."""
+
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (change(output[0]), *output[1:])
+        return change(output)
+
+    handle = find_blocks(network).blocks[block].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class _BlockReached(Exception):
     """Carries the residual stream out of the forward pass."""
 
@@ -57,24 +75,21 @@ class _BlockReached(Exception):
 def run_to_block(
     network: Any, block: int, token_ids: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Residual stream at the output of block `block`; what lies behind it does not run.
+    """Residual stream at the output of block `block`; later blocks do not run.
 
     `token_ids` is (batch, tokens), and so is the attention mask, which only a network
     that is not causal needs where there is padding; the result is (batch, tokens,
     d_model). No gradients. Raises `ModelError` when the forward pass never gets there.
     """
 
-    def stop(_module: Any, _inputs: Any, output: Any) -> None:
-        raise _BlockReached(output[0] if isinstance(output, tuple) else output)
+    def stop(hidden: torch.Tensor) -> torch.Tensor:
+        raise _BlockReached(hidden)
 
-    handle = find_blocks(network).blocks[block].register_forward_hook(stop)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), changed_at(network, block, stop):
             network(input_ids=token_ids, attention_mask=mask, use_cache=False)
     except _BlockReached as reached:
         return reached.residual
-    finally:
-        handle.remove()
     raise ModelError(f"the forward pass never runs block {block}")
 
 

@@ -2,12 +2,12 @@
 
 Only the pooled tokens (response tokens without template and special tokens) count.
 The result is small and sparse, and every scorer is a function of it, so that one
-forward pass serves them all. This module knows nothing about packs or scores.
+forward pass serves them all.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ NO_TOKENS = Problem("no_response", "no response token is left to pool over")
 
 @dataclass(frozen=True, slots=True)
 class SampleFeatures:
-    """What one sample's response woke in the SAE.
+    """What one sample's response activates in the SAE.
 
     `latents` and `weights` are φ, the pooled latents that are not zero: ids ascending,
     values positive. `decoded` is Σ_f φ_f W_dec[f], (d_model,). `mean_hidden` is the mean
     residual stream over the `n_tokens` pooled tokens, (d_model,), whatever the pooling.
     The two sums, over tokens, are Σ|h − ĥ|² and Σ|h|², with ĥ the SAE's reconstruction.
-    `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), where spillover asked for it.
+    `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), where the scorer asked for it.
     """
 
     latents: NDArray[np.int32]
@@ -78,7 +78,7 @@ def sample_features(
     """Features of every sample, in order; a `Problem` where activations are not finite.
 
     Runs the blocks 0..L once per sample; `with_push` runs the whole model, forward and
-    back to block L (see `spillover`). `budget` is shrunk when memory runs out; pass
+    back to block L (see `gradients`). `budget` is shrunk when memory runs out; pass
     the same one again to profit from that.
     """
     budget = budget or TokenBudget.for_device(model.device)
@@ -136,14 +136,14 @@ def _pool_tokens(
     owner = torch.repeat_interleave(torch.arange(samples, device=hidden.device), counts)
     phi = torch.zeros(samples * model.d_sae, device=hidden.device)
     squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
-    for part, latents in model.latent_encoder.encode(hidden):
-        error = _squared_lengths(hidden[part] - latents.reconstruction)
+    for part, found in model.latent_encoder.encode(hidden):
+        error = _squared_lengths(hidden[part] - found.reconstruction)
         squared_error.index_add_(0, owner[part], error)
-        place = owner[part][latents.token] * model.d_sae + latents.latent
+        place = owner[part][found.token] * model.d_sae + found.latent
         if pooling == "mean":
-            phi.index_add_(0, place, latents.value)
+            phi.index_add_(0, place, found.value)
         else:
-            phi.scatter_reduce_(0, place, latents.value, "amax")
+            phi.scatter_reduce_(0, place, found.value, "amax")
     phi = phi.view(samples, model.d_sae)
     if pooling == "mean":
         phi /= counts[:, None]
@@ -153,44 +153,23 @@ def _pool_tokens(
     mean_hidden = torch.zeros(samples, hidden.shape[1], device=hidden.device)
     mean_hidden.index_add_(0, owner, hidden)
     mean_hidden /= counts[:, None]
-    pooled = _Pooled(phi, phi @ model.decoder, mean_hidden, squared_error, squared_norm)
-    return _to_features(pooled, per_sample)
+    decoded = phi @ model.decoder
 
-
-def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
-    """|v|² of each row, (n,), summed in float64 without a copy of the rows in it."""
-    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
-    return lengths.square()
-
-
-class _Pooled(NamedTuple):
-    """What is known of some samples, on the device; see `SampleFeatures`."""
-
-    phi: torch.Tensor  # (samples, d_sae)
-    decoded: torch.Tensor  # (samples, d_model)
-    mean_hidden: torch.Tensor  # (samples, d_model)
-    squared_error: torch.Tensor  # (samples,), float64
-    squared_norm: torch.Tensor  # (samples,), float64
-
-
-def _to_features(pooled: _Pooled, per_sample: list[int]) -> list[SampleFeatures | Problem]:
-    """Bring the pooled tensors off the device and make them sparse, one per sample."""
-    phi = pooled.phi
-    finite = torch.isfinite(pooled.squared_error) & torch.isfinite(pooled.squared_norm)
-    for dense in (phi, pooled.decoded, pooled.mean_hidden):
+    finite = torch.isfinite(squared_error) & torch.isfinite(squared_norm)
+    for dense in (phi, decoded, mean_hidden):
         finite &= torch.isfinite(dense).all(dim=1)
     rows, columns = phi.nonzero(as_tuple=True)
     bounds = torch.searchsorted(rows, torch.arange(len(phi) + 1, device=phi.device)).tolist()
     latents = columns.to(torch.int32).cpu().numpy()
     values = phi[rows, columns].cpu().numpy()
-    decoded, hidden = pooled.decoded.cpu().numpy(), pooled.mean_hidden.cpu().numpy()
-    errors, norms = pooled.squared_error.tolist(), pooled.squared_norm.tolist()
+    decoded_rows, mean_rows = decoded.cpu().numpy(), mean_hidden.cpu().numpy()
+    errors, norms = squared_error.tolist(), squared_norm.tolist()
     return [
         SampleFeatures(
             latents=latents[bounds[row] : bounds[row + 1]].copy(),
             weights=values[bounds[row] : bounds[row + 1]].copy(),
-            decoded=decoded[row].copy(),
-            mean_hidden=hidden[row].copy(),
+            decoded=decoded_rows[row].copy(),
+            mean_hidden=mean_rows[row].copy(),
             n_tokens=per_sample[row],
             squared_error=errors[row],
             squared_norm=norms[row],
@@ -199,3 +178,9 @@ def _to_features(pooled: _Pooled, per_sample: list[int]) -> list[SampleFeatures 
         else NOT_FINITE
         for row, fine in enumerate(finite.tolist())
     ]
+
+
+def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """|v|² of each row, (n,), summed in float64 without a copy of the rows in it."""
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+    return lengths.square()

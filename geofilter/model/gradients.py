@@ -3,10 +3,8 @@
 A step against the loss ℓ moves the residual stream h_t at the output of block L by
 −∂ℓ/∂h_t, to first order and up to the learning rate. What has a component along a toxic
 feature's direction strengthens that feature, wanted or not: gradient spillover
-(Minegishi et al. 2026). One forward pass, and one backward pass down to block L; no
-gradient of any weight.
-
-This module knows nothing about SAEs, packs or scores.
+(Minegishi et al. 2026), which the scorer `spillover` measures. One forward pass, and one
+backward pass down to block L; no gradient of any weight.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +18,8 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geofilter.errors import ModelError
-from geofilter.model.activations import TokenBudget, to_device
-from geofilter.model.blocks import find_blocks
+from geofilter.model.activations import TokenBudget, padded, to_device
+from geofilter.model.blocks import changed_at
 from geofilter.model.loading import LoadedModel
 from geofilter.support.display import escape
 
@@ -77,22 +75,21 @@ def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
     ids, targets, places = _tokens(model, batch)
     leaf: list[torch.Tensor] = []
 
-    def cut(_module: Any, _inputs: Any, output: Any) -> Any:
-        hidden = output[0] if isinstance(output, tuple) else output
+    def cut(hidden: torch.Tensor) -> torch.Tensor:
         leaf.append(hidden.detach().requires_grad_(True))
-        return (leaf[0], *output[1:]) if isinstance(output, tuple) else leaf[0]
+        return leaf[0]
 
-    handle = find_blocks(model.network).blocks[model.block].register_forward_hook(cut)
-    try:
-        with torch.enable_grad(), _head_at(model.network, places):
-            logits = model.network(input_ids=ids, use_cache=False).logits[0]
-        if len(targets):
-            loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf[0])
-        else:
-            gradient = torch.zeros_like(leaf[0])
-    finally:
-        handle.remove()
+    with (
+        torch.enable_grad(),
+        changed_at(model.network, model.block, cut),
+        _head_at(model.network, places),
+    ):
+        logits = model.network(input_ids=ids, use_cache=False).logits[0]
+    if len(targets):
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, leaf[0])
+    else:
+        gradient = torch.zeros_like(leaf[0])
     return Pushed(leaf[0].detach(), -gradient)
 
 
@@ -100,16 +97,14 @@ def _tokens(
     model: LoadedModel, batch: "Sequence[Encoded]"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Padded ids (batch, longest); each response token; the flat place that predicts it."""
-    longest = max(len(sample.ids) for sample in batch)
-    ids = np.full((len(batch), longest), model.tokenizer.pad_token_id or 0, np.int64)
-    wanted = np.zeros((len(batch), longest), bool)
+    ids, _ = padded(model, batch)
+    wanted = np.zeros(ids.shape, bool)
     for row, sample in enumerate(batch):
-        ids[row, : len(sample.ids)] = sample.ids
         wanted[row, : len(sample.ids)] = sample.response
     # Nothing predicts the first token.
     wanted[:, 0] = False
-    places = np.flatnonzero(wanted) - 1
-    return to_device(ids, model), to_device(ids[wanted], model), to_device(places, model)
+    places = to_device(np.flatnonzero(wanted) - 1, model)
+    return ids, ids.flatten()[places + 1], places
 
 
 @contextmanager
@@ -143,26 +138,22 @@ def token_pushes(
     ids, targets, places = _tokens(model, batch)
     along = torch.from_numpy(direction).to(model.device)
 
-    def lean(_module: Any, _inputs: Any, output: Any) -> Any:
-        hidden = output[0] if isinstance(output, tuple) else output
+    def lean(hidden: torch.Tensor) -> torch.Tensor:
         tangent = along.to(hidden.dtype).expand_as(hidden).contiguous()
-        dual = forward_ad.make_dual(hidden, tangent)  # type: ignore[no-untyped-call]
-        return (dual, *output[1:]) if isinstance(output, tuple) else dual
+        dual: torch.Tensor = forward_ad.make_dual(hidden, tangent)  # type: ignore[no-untyped-call]
+        return dual
 
-    handle = find_blocks(model.network).blocks[model.block].register_forward_hook(lean)
-    try:
+    with (
+        torch.no_grad(),
+        forward_ad.dual_level(),
         # Only this form of attention can be differentiated forwards.
-        with (
-            torch.no_grad(),
-            forward_ad.dual_level(),
-            sdpa_kernel(SDPBackend.MATH),
-            _head_at(model.network, places),
-        ):
-            logits = model.network(input_ids=ids, use_cache=False).logits[0].float()
-            logs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
-            change = forward_ad.unpack_dual(logs).tangent  # type: ignore[no-untyped-call]
-    finally:
-        handle.remove()
+        sdpa_kernel(SDPBackend.MATH),
+        changed_at(model.network, model.block, lean),
+        _head_at(model.network, places),
+    ):
+        logits = model.network(input_ids=ids, use_cache=False).logits[0].float()
+        logs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        change = forward_ad.unpack_dual(logs).tangent  # type: ignore[no-untyped-call]
     found = np.full(ids.shape, np.nan, np.float32)
     flat = found.reshape(-1)
     if len(targets):

@@ -139,7 +139,9 @@ def test_pages_of_neuronpedia_are_listed(
 
 
 @pytest.mark.parametrize("words", ["pack show nowhere.pack", "pack show data.jsonl"])
-def test_what_is_no_pack_is_refused_in_one_line(work: Path, geofilter: Geofilter, words: str) -> None:
+def test_what_is_no_pack_is_refused_in_one_line(
+    work: Path, geofilter: Geofilter, words: str
+) -> None:
     done = geofilter(words)
     assert done.code == 2
     assert done.out == ""
