@@ -176,7 +176,7 @@ def _index(path: Path, shown: str) -> dict[str, str]:
         plain = isinstance(file, str) and Path(file).name == file and "\\" not in file
         if not plain or not file.endswith(".safetensors"):
             raise ModelError(
-                f"{shown}: {INDEX} names {escape(file)!r}, which is no safetensors file beside "
+                f"{shown}: {INDEX} names {escape(file)!r}, which is no safetensors file next to "
                 "it; fetch or save the model again"
             )
     return dict(pairs)

@@ -4,8 +4,6 @@ The result is what sae-lens computes, to float32 rounding. Where the hardware is
 in bfloat16 and each latent fires by itself (ReLU, JumpReLU), a bfloat16 product first
 says which latents cannot fire: its error is bounded for every token and latent, and
 only what lies within the bound of its threshold, or above, is computed in float32.
-
-This module knows nothing about language models, samples or pooling.
 """
 
 import warnings
@@ -123,7 +121,7 @@ class _Screen:
     """
 
     def __init__(self, sae: Any) -> None:
-        # Rows of the encoder side by side in memory, for the exact products; in place, so
+        # Rows of the encoder contiguous in memory, for the exact products; in place, so
         # that there is no second copy of what may be gigabytes.
         sae.W_enc.data = sae.W_enc.data.t().contiguous().t()
         self._weights = sae.W_enc.detach()  # (d_model, d_sae), columns contiguous

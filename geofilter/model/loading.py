@@ -2,10 +2,8 @@
 
 A name in the catalogue, a folder or a hub id becomes a `LoadedModel`: tokenizer,
 network, SAE, block, and a fingerprint that says whether two of them give the same
-features. Every model takes the same way; the catalogue only fills in defaults. Unless
+features. Every model is treated alike; the catalogue only fills in defaults. Unless
 the whole model is asked for, only its blocks up to the SAE's are fetched and built.
-
-This module knows nothing about rows, packs or scores.
 """
 
 from collections.abc import Iterator
@@ -115,17 +113,8 @@ def load(
     """
     chosen = choose(model, sae, block, device, dtype)
     checkpoint = open_checkpoint(model)
-    shown, sae_name = escape(model, limit=200), f"SAE {escape(chosen.sae, limit=200)}"
     config, tokenizer = read_texts(checkpoint, trust_remote_code)
-    d_model = config.get_text_config().hidden_size
-    autoencoder = saes.load_sae(chosen.sae, str(chosen.device), d_model)
-    sae_block = saes.sae_block(autoencoder, sae_name)
-    if block is not None and sae_block != block:
-        raise ModelError(
-            f"{sae_name} reads block {sae_block}, not block {block}; "
-            f"choose --block {sae_block} or another SAE"
-        )
-    _check_fit(config, autoencoder, sae_block, shown, sae_name)
+    autoencoder, sae_block = _load_sae(chosen, config, model, block)
     network = _load_network(
         checkpoint,
         config,
@@ -160,11 +149,7 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
     if block == model.block:
         return model
     chosen = choose(model.name, None, block, str(model.device), None)
-    sae_name = f"SAE {escape(chosen.sae, limit=200)}"
-    autoencoder = saes.load_sae(chosen.sae, str(model.device), model.d_model)
-    sae_block = saes.sae_block(autoencoder, sae_name)
-    shown = escape(model.name, limit=200)
-    _check_fit(model.network.config, autoencoder, sae_block, shown, sae_name)
+    autoencoder, sae_block = _load_sae(chosen, model.network.config, model.name, block)
     return replace(
         model,
         sae=autoencoder,
@@ -222,7 +207,7 @@ def find_device(device: str) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"device {escape(device)!r} is not to be had on this machine; use auto or cpu"
+            f"device {escape(device)!r} is unavailable on this machine; use auto or cpu"
         ) from error
     return chosen
 
@@ -254,7 +239,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def _told(checkpoint: Checkpoint) -> Iterator[None]:
+def _explained(checkpoint: Checkpoint) -> Iterator[None]:
     """Turn whatever a loader trips over in damaged files into one line."""
     try:
         with quiet_transformers(), hub.quiet_hub():
@@ -282,9 +267,9 @@ def read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, An
     from transformers import AutoConfig, AutoTokenizer
 
     where = _where(checkpoint, trust_remote_code)
-    # Code of a repository's own is looked for beside its name, not beside cached files.
+    # Code of a repository's own is looked for under its name, not next to cached files.
     folder = checkpoint.source if trust_remote_code else str(checkpoint.texts_folder())
-    with _told(checkpoint):
+    with _explained(checkpoint):
         config: Any = AutoConfig.from_pretrained(folder, **where)
         tokenizer = AutoTokenizer.from_pretrained(folder, **where)
     if config.is_encoder_decoder:
@@ -306,7 +291,7 @@ def _load_network(
     own_code = trust_remote_code and getattr(config, "auto_map", None)
     if block is not None and not own_code:
         try:
-            with _told(checkpoint):
+            with _explained(checkpoint):
                 return load_truncated(checkpoint, config, block, dtype, device)
         except CannotTruncate:
             pass  # costs memory and time, and is no less right
@@ -322,7 +307,7 @@ def load_whole(
     """
     from transformers import AutoModelForCausalLM
 
-    with _told(checkpoint):
+    with _explained(checkpoint):
         for name in sorted(set(checkpoint.tensor_files().values())):
             tensor_names(checkpoint.file(name))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -350,19 +335,27 @@ def load_whole(
     return network.requires_grad_(False).eval()
 
 
-def _check_fit(config: Any, sae: Any, block: int, model_name: str, sae_name: str) -> None:
-    d_model = config.get_text_config().hidden_size
-    depth = config.get_text_config().num_hidden_layers
-    if block >= depth:
+def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tuple[Any, int]:
+    """The SAE and the block that it reads. Raises `ModelError` unless both fit the model."""
+    text = config.get_text_config()
+    name, shown = f"SAE {escape(chosen.sae, limit=200)}", escape(model, limit=200)
+    sae = saes.load_sae(chosen.sae, str(chosen.device), text.hidden_size)
+    found = saes.sae_block(sae, name)
+    if block is not None and found != block:
         raise ModelError(
-            f"{sae_name} reads block {block}, but {model_name} has blocks 0 to {depth - 1}; "
-            "the SAE belongs to another model"
+            f"{name} reads block {found}, not block {block}; choose --block {found} or another SAE"
         )
-    if sae.cfg.d_in != d_model:
+    if found >= text.num_hidden_layers:
         raise ModelError(
-            f"{sae_name} reads {sae.cfg.d_in} dimensions, but the residual stream of "
-            f"{model_name} has {d_model}; the SAE belongs to another model"
+            f"{name} reads block {found}, but {shown} has blocks 0 to "
+            f"{text.num_hidden_layers - 1}; the SAE belongs to another model"
         )
+    if sae.cfg.d_in != text.hidden_size:
+        raise ModelError(
+            f"{name} reads {sae.cfg.d_in} dimensions, but the residual stream of "
+            f"{shown} has {text.hidden_size}; the SAE belongs to another model"
+        )
+    return sae, found
 
 
 def max_context(config: Any, tokenizer: Any) -> int:

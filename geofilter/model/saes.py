@@ -3,12 +3,14 @@
 sae-lens reads the files. This module checks what it read: that the SAE reads a
 residual stream, at which block, that its latents are non-negative and depend on
 one token each, and that its input is normalised in a way that is undone here
-exactly. It knows nothing about language models or packs.
+exactly.
 """
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,16 +130,26 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
     else:
         load, arguments = SAE.from_pretrained, _release_and_id(source)
     _refuse_unrestricted_pickles(name)
-    try:
-        with hub.quiet_hub():
-            sae = load(*arguments, device=device, dtype="float32")
-    except Exception as error:  # whatever a loader trips over in a damaged file
-        if told := not os.path.isdir(folder) and hub.explain(error, repository(source)):
-            raise ModelError(f"{name}: {told}") from error
-        reason = escape(" ".join(str(error).split()), limit=200)
-        raise ModelError(f"{name}: sae-lens cannot load it: {reason}") from error
+    with _explained(source, "sae-lens cannot load it"), hub.quiet_hub():
+        sae = load(*arguments, device=device, dtype="float32")
     sae.requires_grad_(False)
     return sae
+
+
+@contextmanager
+def _explained(source: str, failed: str) -> Iterator[None]:
+    """Turn whatever sae-lens trips over, in a damaged file or on the hub, into one line."""
+    name = f"SAE {escape(source, limit=200)}"
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        fetched = not os.path.isdir(Path(source).expanduser())
+        if fetched and (reason := hub.explain(error, repository(source))):
+            raise ModelError(f"{name}: {reason}") from error
+        reason = escape(" ".join(str(error).split()), limit=200)
+        raise ModelError(f"{name}: {failed}: {reason}") from error
 
 
 class Outline(NamedTuple):
@@ -162,7 +174,7 @@ def outline(source: str, d_model: int) -> Outline:
     folder = Path(source).expanduser()
     if source.startswith(AXES) and not os.path.isdir(folder):
         return Outline(sae_block(_axes(source, 1), name), 2 * d_model)
-    try:
+    with _explained(source, "sae-lens cannot read its configuration"):
         if os.path.isdir(folder):
             _check_folder(folder, name)
             config = handle_config_defaulting(get_sae_lens_config_from_disk(folder))
@@ -170,13 +182,6 @@ def outline(source: str, d_model: int) -> Outline:
             config = load_sae_config_from_huggingface(*_release_and_id(source))
         block = block_of_hook(str(config["metadata"]["hook_name"]))
         return Outline(block, int(config["d_sae"]))
-    except ModelError:
-        raise
-    except Exception as error:  # whatever a damaged file or a hub makes it trip over
-        if told := not os.path.isdir(folder) and hub.explain(error, repository(source)):
-            raise ModelError(f"{name}: {told}") from error
-        reason = escape(" ".join(str(error).split()), limit=200)
-        raise ModelError(f"{name}: sae-lens cannot read its configuration: {reason}") from error
 
 
 def _axes(source: str, d_model: int) -> Any:
@@ -239,8 +244,8 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     """What may not fit between an SAE and a model that can still be used together.
 
     `source` is where the SAE came from; `model` is a hub id or folder. One note when the
-    SAE names another model; one when it was trained behind the beginning-of-sequence token
-    and the tokenizer has one and puts none.
+    SAE names another model; one when it was trained after the beginning-of-sequence token,
+    which the tokenizer has and does not put.
     """
     metadata, name = sae.cfg.metadata, f"SAE {escape(source, limit=200)}"
     notes = []
@@ -252,11 +257,11 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
                 f"{name} was made for {escape(made_for)}, not for {escape(model)}; see whether "
                 "it explains enough of your data"
             )
-    # An SAE that was trained behind such a token reads other norms without it.
-    told = metadata.prepend_bos is True and _conversion(source) not in _SAYS_BOS_UNASKED
-    if told and tokenizer.bos_token_id is not None and not _puts_bos(tokenizer):
+    # An SAE that was trained after such a token reads other norms without it.
+    says = metadata.prepend_bos is True and _conversion(source) not in _SAYS_BOS_UNASKED
+    if says and tokenizer.bos_token_id is not None and not _puts_bos(tokenizer):
         notes.append(
-            f"{name} was trained on text behind a beginning-of-sequence token, which this "
+            f"{name} was trained on text after a beginning-of-sequence token, which this "
             "tokenizer does not put; see whether it explains enough of your data"
         )
     return notes

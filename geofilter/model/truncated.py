@@ -1,12 +1,10 @@
-"""Load a model without the blocks behind block L, and without fetching or reading them.
+"""Load a model without the blocks after block L, and without fetching or reading them.
 
 The configuration is cut to L + 1 blocks, and the files that hold the embedding and the
 blocks 0..L are shown to transformers as if they were a whole model of that depth. So
 names, dtypes, fused and quantised weights, and all else that differs between
 architectures, stay its business. Whatever a forward pass up to block L does not enter
 (final norm, pooler) is dropped; whatever it enters must have been in the files.
-
-This module knows nothing about SAEs or tokenizers.
 """
 
 import json
@@ -43,7 +41,7 @@ def load_truncated(
     files = checkpoint.tensor_files()
     names = _Names.of(text, files, config.get_text_config().num_hidden_layers)
     # First guess: what is registered ahead of the blocks. Some architectures enter more.
-    for wanted in (names.ahead(block), names.all_but_blocks_behind(block)):
+    for wanted in (names.ahead(block), names.all_but_later_blocks(block)):
         if not wanted:
             raise ModelError(f"{checkpoint.shown}: its weights hold no block of this model")
         network, missing = _load(checkpoint, text, files, wanted, names, dtype)
@@ -130,13 +128,13 @@ class _Names:
         """Tensors of the blocks 0..block and of the modules registered ahead of them."""
         return {
             tensor
-            for tensor in self.all_but_blocks_behind(block)
+            for tensor in self.all_but_later_blocks(block)
             if self.block_of(tensor) is not None
             or tensor.removeprefix(self.prefix).rpartition(".")[0] in self.modules
         }
 
-    def all_but_blocks_behind(self, block: int) -> set[str]:
-        """All tensors of the base model but those of the blocks behind `block`."""
+    def all_but_later_blocks(self, block: int) -> set[str]:
+        """All tensors of the base model but those of the blocks after `block`."""
         return {
             tensor
             for tensor in self.tensors
@@ -241,8 +239,8 @@ def _pruned(network: Any, block: int) -> Any:
     inside = find_blocks(network).name
     entered = modules_run(network, block)
     for name, child in list(network.named_modules()):
-        behind = name not in entered and not name.startswith(f"{inside}.") and name != inside
-        if behind and any(True for _ in child.parameters()):
+        unused = name not in entered and not name.startswith(f"{inside}.") and name != inside
+        if unused and any(True for _ in child.parameters()):
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, nn.Identity())
     return network

@@ -283,7 +283,7 @@ def test_signed_latents_are_refused_by_name():
 def test_an_unknown_dtype_and_device_are_refused(folders):
     arguments = {"sae": str(folders / "sae")}
     assert "choose float32 or bfloat16" in refusal(folders / "llama", dtype="int4", **arguments)
-    assert "'warp' is not to be had" in refusal(folders / "llama", device="warp", **arguments)
+    assert "'warp' is unavailable" in refusal(folders / "llama", device="warp", **arguments)
 
 
 def test_bfloat16_loads_as_such(folders):

@@ -316,7 +316,7 @@ def test_an_index_that_names_another_folder_is_refused(saved, tmp_path):
     for bad in ("../../etc/x.safetensors", "/etc/x.safetensors", "a\\b.safetensors", "x.bin", 3):
         content["weight_map"][min(content["weight_map"])] = bad
         index.write_text(json.dumps(content))
-        with pytest.raises(ModelError, match="no safetensors file beside it") as caught:
+        with pytest.raises(ModelError, match="no safetensors file next to it") as caught:
             load(str(copy), sae=save_sae(tmp_path / "sae", block=2), device="cpu")
         assert "\n" not in str(caught.value)
     index.write_text('{"weight_map": []}')
