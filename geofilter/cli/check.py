@@ -8,6 +8,7 @@ import click
 
 from geofilter.cli.options import device_option
 from geofilter.cli.output import note, progress
+from geofilter.support.display import inert
 
 if TYPE_CHECKING:
     from geofilter.gate.check import Verdict
@@ -125,8 +126,6 @@ def _accepted(policy: "Policy") -> str:
 
 def _note(message: str) -> None:
     """Say something on standard error, which a build server reads as well."""
-    from geofilter.gate.output import inert
-
     note(inert(message))
 
 

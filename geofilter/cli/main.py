@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import click
 
 from geofilter.errors import GeofilterError
+from geofilter.support.display import inert
 
 USER_MUST_ACT = 2
 INTERRUPTED = 130
@@ -92,8 +93,6 @@ def _fail(message: str) -> int:
 
 
 def _one_line(message: str) -> str:
-    from geofilter.gate.output import inert
-
     # A build server reads this, too, and the message may quote a row.
     return inert(" ".join(line.strip() for line in message.splitlines()))
 

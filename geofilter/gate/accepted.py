@@ -11,9 +11,8 @@ from pathlib import Path
 from geofilter.errors import DataError, PolicyError
 from geofilter.gate.findings import Finding
 from geofilter.gate.lock import only_one
-from geofilter.gate.output import inert
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape, shown
+from geofilter.support.display import escape, inert, shown
 
 _TITLE = (
     "# Rows that somebody has read and keeps, whatever they score; geofilter check --accept adds "

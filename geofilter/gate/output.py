@@ -15,7 +15,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from geofilter.gate.findings import RULES, Finding
-from geofilter.support.display import escape
+from geofilter.support.display import inert
 from geofilter.support.manifest import library_versions
 
 Format = Literal["text", "github", "sarif", "junit"]
@@ -68,14 +68,6 @@ def _from(base: str, file: str) -> str:
         return file
     folder, name = os.path.split(os.path.abspath(file))
     return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(base))
-
-
-def inert(text: str) -> str:
-    """One line of visible characters that no build server takes for a command.
-
-    GitHub, Azure and TeamCity look for `##[`, `##vso[` and `##teamcity[` anywhere in a line.
-    """
-    return escape(text, limit=None).replace("##", "#\\x23")
 
 
 def _text_line(finding: Finding) -> str:

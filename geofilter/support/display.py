@@ -51,6 +51,14 @@ def escape(value: object, limit: int | None = 80) -> str:
     return "".join(map(_escape_character, shown)) + ("…" if cut else "")
 
 
+def inert(text: str) -> str:
+    """One line of visible characters that no build server takes for a command.
+
+    GitHub, Azure and TeamCity look for `##[`, `##vso[` and `##teamcity[` anywhere in a line.
+    """
+    return escape(text, limit=None).replace("##", "#\\x23")
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """A path for a message: one line, nothing hidden."""
     return escape(os.fspath(path), limit=200)
