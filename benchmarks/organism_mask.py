@@ -91,7 +91,9 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     from geofilter.runs.prepare import prepare_again
     from geofilter.runs.score import score
     from geofilter.scoring.explain import token_scorer
-    from geofilter.selection import actions
+    from geofilter.selection.actions.base import TokenModel
+    from geofilter.selection.actions.mask import write_masked
+    from geofilter.selection.actions.weigh import write_weighted
     from geofilter.selection.choose import drop_fraction
     from geofilter.settings import Settings
 
@@ -102,7 +104,7 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
     ).table
     chosen = drop_fraction(table.scores, arm.fraction)
     if arm.action == "weight":
-        taken = 1 - actions.write_weighted(rows, table, chosen, out)
+        taken = 1 - write_weighted(rows, table, chosen, out)
         return {"rows_taken": round(float(taken.sum()), 2)}
     again = prepare_again(rows, table, purpose="masked")
     divide = token_scorer(again.model, again.scorer.index, scorer, again.settings.proximity)
@@ -112,7 +114,7 @@ def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:
         return [draw.random(len(sample.ids), np.float32) for sample in samples]
 
     by = at_random if arm.scorer == "random" else divide
-    done = actions.write_masked(rows, table, chosen, out, again.encoder, by)
+    done = write_masked(rows, table, chosen, out, TokenModel(again.encoder, by))
     return {
         "response_tokens": done.tokens,
         "tokens_taken": done.masked,

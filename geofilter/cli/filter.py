@@ -1,24 +1,23 @@
 """`geofilter filter`: a data set and its score table in, kept and dropped rows out."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli import actions
+from geofilter.cli.choice import choice_options
 from geofilter.cli.options import json_option, scores_option, trust_option
-from geofilter.cli.output import note, print_json
-from geofilter.cli.selection import asked_of, print_curve, selection_options
-from geofilter.support.display import escape
+from geofilter.cli.output import note, print_json, print_table, progress
+from geofilter.selection.actions import ACTIONS
 
 if TYPE_CHECKING:
-    from geofilter.cli.selection import Bound
-    from geofilter.selection.choose import Selection
+    from geofilter.selection.choose import Unscored
+    from geofilter.selection.fdr import CurvePoint
 
 
 @click.command("filter")
 @click.argument("data")
 @scores_option
-@selection_options
+@choice_options
 @click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
 @click.option(
     "-o",
@@ -40,12 +39,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--action",
-    type=click.Choice(actions.ACTIONS),
+    type=click.Choice(list(ACTIONS)),
     default="drop",
     show_default=True,
-    help="What becomes of the rows chosen. mask: as many response tokens as they hold, the "
-    "nearest of all rows, get no loss; this runs the model. weight: the loss falls with the rank. "
-    "review: they are listed, nothing changes.",
+    help="What becomes of the rows chosen. "
+    + " ".join(f"{name}: {action.about}." for name, action in ACTIONS.items()),
 )
 @click.option(
     "--review",
@@ -57,15 +55,18 @@ if TYPE_CHECKING:
 def command(
     data: str,
     scores: str,
+    drop_fraction: float | None,
+    threshold: float | None,
+    fdr: float | None,
+    reference: str | None,
     curve: bool,
     output: str | None,
     dropped: str | None,
-    unscored: Literal["keep", "drop"],
+    unscored: "Unscored",
     action: str,
     review: str | None,
     trust_remote_code: bool,
     as_json: bool,
-    **choice: Any,
 ) -> None:
     """Split DATA into kept and dropped rows, by the scores in TABLE; or mask, weigh or list them.
 
@@ -83,84 +84,74 @@ def command(
           --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
-    asked = asked_of(choice)
     if curve:
-        if asked.given or output or dropped or review:
+        given = any(one is not None for one in (drop_fraction, threshold, fdr))
+        if given or output or dropped or review:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
-        print_curve(data, scores, asked.reference, as_json)
+        _curve(data, scores, reference, as_json)
         return
-    if asked.given != 1:
-        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or --curve")
-    asked.check()
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
-    from geofilter.runs.provenance import open_scored
-    from geofilter.scoring.summary import warning_of
-    from geofilter.scoring.table import ScoreTable
-    from geofilter.selection.write import write_split
-    from geofilter.support.atomic import check_output
+    from geofilter.runs.filter import filter_rows
 
-    actions.check(action, output, dropped, review, unscored)
-    for path in filter(None, (output, dropped, review)):
-        check_output(path)
-    table = ScoreTable.read(scores)
-    rows = open_scored(data, table)
-    chosen, bound = asked.choose(table, unscored=unscored)
-    assert chosen is not None
-    if action == "drop":
-        write_split(rows, table, chosen, output, dropped)
-        _tell(chosen, unscored == "keep", output, dropped, bound, as_json)
-    else:
-        done = actions.act(action, rows, table, chosen, output, review, trust_remote_code)
-        actions.tell(action, table, chosen, output, done, as_json)
-        if bound:
-            bound.warn()
-    if warning := warning_of(table):
-        note(f"warning: {warning}")
-
-
-def _tell(
-    chosen: "Selection",
-    keeps_unscored: bool,
-    output: str,
-    dropped: str | None,
-    bound: "Bound | None",
-    as_json: bool,
-) -> None:
-    n_unscored_kept = len(chosen.unscored) if keeps_unscored else 0
-    n_unscored_dropped = len(chosen.unscored) - n_unscored_kept
+    with progress() as report:
+        found = filter_rows(
+            data,
+            scores,
+            output,
+            drop_fraction=drop_fraction,
+            threshold=threshold,
+            fdr=fdr,
+            reference=reference,
+            action=action,
+            dropped=dropped,
+            review=review,
+            unscored=unscored,
+            trust_remote_code=trust_remote_code,
+            report=report,
+        )
     if as_json:
-        print_json(
-            {
-                "rows": chosen.n_rows,
-                "kept": len(chosen.keep),
-                "dropped": len(chosen.drop),
-                "unscored": len(chosen.unscored),
-                "unscored_kept": n_unscored_kept,
-                "unscored_dropped": n_unscored_dropped,
-                "scored_dropped": len(chosen.drop) - n_unscored_dropped,
-                "threshold": chosen.threshold,
-                "tied_kept": chosen.n_tied_kept,
-                "kept_file": output,
-                "dropped_file": dropped,
-                **({"fdr": bound.as_json()} if bound else {}),
-            }
-        )
+        print_json(found.figures)
     else:
-        click.echo(f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {escape(output, None)}")
-        place = f" → {escape(dropped, None)}" if dropped is not None else ""
-        without = f", {n_unscored_dropped:,} for want of a score" if n_unscored_dropped else ""
-        click.echo(f"{len(chosen.drop):,} rows dropped{without}{place}")
-        if chosen.threshold is not None:
-            click.echo(f"Scores from {chosen.threshold:.6g} up were dropped.")
-        if bound:
-            click.echo(bound.in_words())
-    if bound:
-        bound.warn()
-    if n_unscored_kept:
-        note(f"{n_unscored_kept:,} of the kept rows have no score; --unscored drop leaves them out")
-    if chosen.n_tied_kept:
-        note(
-            f"{chosen.n_tied_kept:,} kept rows have the same score as a dropped one; "
-            "only their place in the file decided"
-        )
+        click.echo("\n".join(found.lines))
+    for one in found.notes:
+        note(one)
+
+
+def _curve(data: str, scores: str, reference: str | None, as_json: bool) -> None:
+    from geofilter.runs.choice import curve_of
+
+    with progress() as report:
+        found = curve_of(data, scores, reference, report=report)
+    if as_json:
+        print_json(found.as_record())
+    else:
+        _print_points(found.points, with_estimate=found.reference is not None)
+    for one in found.notes:
+        note(one)
+
+
+def _print_points(points: "list[CurvePoint]", *, with_estimate: bool) -> None:
+    head = ["choice", "drops scores from", "rows", "share"]
+    cells = [
+        [
+            f"--drop-fraction {point.drop_fraction:g}"
+            if point.fdr is None
+            else f"--fdr {point.fdr:g}",
+            "-" if point.threshold is None else f"{point.threshold:.6g}",
+            f"{point.dropped:,}",
+            f"{point.share:.1%}",
+        ]
+        for point in points
+    ]
+    if not with_estimate:
+        print_table(head, cells)
+        return
+    for row, point in zip(cells, points, strict=True):
+        row.append("-" if point.estimated_fdr is None else f"{point.estimated_fdr:.3f}")
+    print_table([*head, "clean among them, at most about"], cells)
+    click.echo(
+        "\nThe last column is of different rows. It takes all for clean and the reference for one\n"
+        "like them. For an FDR that is chosen beforehand it is a bound on average; for one picked\n"
+        "here it is none."
+    )

@@ -1,12 +1,12 @@
 """`geofilter report`: one HTML file about a scored data set, which opens offline."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from geofilter.cli.choice import choice_options
 from geofilter.cli.options import json_option, scores_option, trust_option
-from geofilter.cli.output import argument, bytes_text, note, print_json
-from geofilter.cli.selection import asked_of, selection_options
+from geofilter.cli.output import argument, bytes_text, note, print_json, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where the page goes, such as report.html.",
 )
-@selection_options
+@choice_options
 @click.option(
     "--by",
     multiple=True,
@@ -59,6 +59,10 @@ def command(
     data: str,
     scores: str,
     output: str,
+    drop_fraction: float | None,
+    threshold: float | None,
+    fdr: float | None,
+    reference: str | None,
     by: tuple[str, ...],
     baseline: str | None,
     explain: int,
@@ -66,7 +70,6 @@ def command(
     no_model: bool,
     trust_remote_code: bool,
     as_json: bool,
-    **choice: Any,
 ) -> None:
     """Write one HTML file about DATA and its scores: plots first, then rows, then limits.
 
@@ -81,25 +84,28 @@ def command(
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --baseline persona.parquet --by topic --no-model -o report.html
     """
-    asked = asked_of(choice)
-    if asked.given > 1:
-        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
-    asked.check()
     from geofilter import report
     from geofilter.report.contents import gather
+    from geofilter.runs.choice import Choice, choose
     from geofilter.runs.provenance import open_scored
     from geofilter.scoring.table import ScoreTable
     from geofilter.support.atomic import check_output
 
+    choice = Choice(drop_fraction, threshold, fdr, reference)
+    if choice.given > 1:
+        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
+    choice.check()
     check_output(output)
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     rows = open_scored(data, table)
-    chosen, bound = asked.choose(table)
-    promise = None
-    if bound:
-        bound.warn()
-        promise = " ".join(bound.in_words().split())
+    chosen, promise = None, None
+    if choice.given:
+        with progress() as follow:
+            chosen, bound = choose(table, choice, report=follow)
+        for one in bound.notes if bound else ():
+            note(one)
+        promise = " ".join(bound.in_words().split()) if bound else None
     run, why = None, "the model was not loaded"
     if explain and not no_model:
         run, why = _load(rows, table, model, trust_remote_code)

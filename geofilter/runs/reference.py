@@ -21,9 +21,7 @@ import numpy.typing as npt
 from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
-from geofilter.packs.default_pack import cache_folder
 from geofilter.runs.provenance import describe_data, open_alike, settings_of, versions
-from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (
@@ -118,6 +116,10 @@ def read_reference(
 
 def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
+    # The model's libraries load only where a model runs.
+    from geofilter.packs.default_pack import cache_folder
+    from geofilter.runs.score import score
+
     settings = settings_of(table)
     rows = _opened(name, table)
     total = sum(1 for _ in rows)

@@ -315,6 +315,11 @@ class ScoreTable:
         except DAMAGE as error:
             raise _unreadable(self.path, error) from error
 
+    def records(self, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The values of `columns`, line by line: far less work than whole lines."""
+        for batch in self.batches(columns):
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
     def __iter__(self) -> Iterator[ScoreRow]:
         """The lines in order, one at a time; memory does not grow with the table."""
         for batch in self.batches():

@@ -1,19 +1,19 @@
-"""Write a data set's kept and dropped rows to two files, as a selection says.
+"""Write a data set's rows as a selection says: split into two files, or all with a note each.
 
-Before anything is written, every line of the table is held against its row: a row
-without a line would be in neither file. This module knows nothing about how the
-selection was made.
+Before anything is written, every line of the table is compared with its row: a row
+without a line would be in neither file.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
-from geofilter.data.formats.source import RowNote
+from geofilter.data.formats.source import LossNote, RowNote
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import TableError
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
+from geofilter.selection.loss_note import RowLoss
 from geofilter.support.display import escape
 
 
@@ -28,8 +28,8 @@ def write_split(
 ) -> None:
     """Write the rows that `selection` keeps to `kept`, the others to `dropped` if given.
 
-    Kept rows keep their bytes; each dropped row has its score, rank, status and reason
-    beside it. Raises `TableError` where `table` is not of these rows, and `OutputError`;
+    Kept rows keep their bytes; each dropped row is noted with its score, rank, status and
+    reason. Raises `TableError` where `table` is not of these rows, and `OutputError`;
     it then leaves nothing half-written behind.
     """
     check_match(rows, table)
@@ -69,20 +69,41 @@ def _unlike(table: ScoreTable, rows: RowFile, why: str) -> TableError:
 
 
 def _hashes(table: ScoreTable) -> Iterator[str]:
-    for batch in table.batches(["row_hash"]):
-        yield from batch.column("row_hash").to_pylist()
+    for (row_hash,) in table.records(["row_hash"]):
+        yield row_hash
 
 
 def notes_of(table: ScoreTable, selection: Selection) -> Callable[[int], RowNote]:
-    """What is written beside a dropped row; to be asked in the order of the rows."""
-    lines = iter(table)
+    """The note of each dropped row; to be called in the order of the rows."""
+    lines = enumerate(table.records(["score", "rank", "status", "reason"]))
 
     def note_of(index: int) -> RowNote:
-        line = next(line for line in lines if line.row == index)
-        if line.score is None:
-            reason = f"unscored: {line.reason}"
-        else:
-            reason = f"rank {line.rank} of {selection.n_scored}, 1 = nearest to harm"
-        return RowNote(line.score, line.rank, line.status, reason)
+        score, rank, status, reason = next(line for row, line in lines if row == index)
+        if score is None:
+            return RowNote(None, None, status, f"unscored: {reason}")
+        return RowNote(
+            score, rank, status, f"rank {rank} of {selection.n_scored}, 1 = nearest to harm"
+        )
 
     return note_of
+
+
+def write_losses(
+    rows: RowFile,
+    table: ScoreTable,
+    path: str | os.PathLike[str],
+    losses: Iterator[RowLoss],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write all rows to `path`, each with its loss in `losses`, its score and its rank.
+
+    `table` is known to match. Raises `OutputError`.
+    """
+    lines = zip(table.records(["score", "rank"]), losses, strict=False)
+
+    def note_of(_index: int) -> LossNote:
+        (score, rank), loss = next(lines)
+        return loss.note(score, rank)
+
+    rows.write(path, range(len(table)), notes=note_of, kind=LossNote, overwrite=overwrite)

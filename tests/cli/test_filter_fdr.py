@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from geofilter.packs import default_pack
-from geofilter.runs import reference
 from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.selection.fdr import fdr
 from geofilter.support.manifest import Manifest
@@ -42,7 +41,7 @@ def clean(work, geofilter) -> None:
 def test_a_scored_reference_decides_as_the_library_does_and_runs_no_model(
     clean, geofilter, monkeypatch
 ):
-    monkeypatch.setattr(reference, "score", never)
+    monkeypatch.setattr("geofilter.runs.score.score", never)
     done = geofilter(f"{FILTER} --dropped out.jsonl --fdr 0.5 --reference other.parquet --json")
     chosen = fdr(scores_of("data.scores.parquet"), scores_of("other.parquet"), 0.5)
     found = json.loads(done.out)
@@ -61,7 +60,7 @@ def test_a_scored_reference_decides_as_the_library_does_and_runs_no_model(
 def test_a_reference_of_data_is_scored_once_as_the_data_was(clean, geofilter, monkeypatch):
     expected = geofilter(f"{CURVE} --json --reference other.parquet").out
     first = geofilter(f"{CURVE} --json --reference other.jsonl").out
-    monkeypatch.setattr(reference, "score", never)
+    monkeypatch.setattr("geofilter.runs.score.score", never)
     again = geofilter(f"{CURVE} --json --reference other.jsonl").out
     assert first == again
     assert json.loads(first)["curve"] == json.loads(expected)["curve"]
@@ -170,7 +169,7 @@ def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
     said = " ".join(done.out.split())
     assert f"Of the {alone['dropped']} different scored rows dropped, a share of at most" in said
     assert "The 2 rows that were dropped without a score are others." in said
-    assert f"{found['dropped']} rows dropped, 2 for want of a score" in said
+    assert f"{found['dropped']} rows dropped, 2 without a score" in said
     assert "33% of the data's rows and 0% of the reference's repeat another row" in done.err
     asked_curve = "filter more.jsonl --scores more.parquet --curve --reference other.parquet"
     curve = json.loads(geofilter(f"{asked_curve} --json").out)["curve"]
@@ -180,7 +179,7 @@ def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
     assert "That does not say that all rows are clean" in none
     assert "Of the 0" not in none
     kept = geofilter(f"{asked} -o c.jsonl")
-    assert "for want" not in kept.out
+    assert "without a score" not in kept.out
     assert "are others" not in kept.out
 
 

@@ -2,8 +2,6 @@
 
 Rows are hostile text. In CSV a cell that a spreadsheet would compute is led by an
 apostrophe, and hidden characters are spelled out.
-
-This module knows nothing about how rows were chosen.
 """
 
 import csv
@@ -18,8 +16,9 @@ from geofilter.data.problems import Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import OutputError
 from geofilter.scoring.table import ScoreTable
+from geofilter.selection.actions.base import Action, Done, Job, whole
 from geofilter.selection.choose import Selection
-from geofilter.selection.write import notes_of
+from geofilter.selection.write import check_match, notes_of
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 
@@ -110,3 +109,17 @@ def _split(sample: Sample) -> tuple[list[str], list[str]]:
         answers = turn.role == "assistant" and place >= sample.prompt_turns
         (response if answers else prompt).append(turn.content)
     return prompt, response
+
+
+def _review(job: Job) -> Done:
+    assert job.second is not None
+    check_match(job.rows, job.table)
+    listed = write_review(job.rows, job.table, job.selection, job.second, overwrite=job.overwrite)
+    job.rows.write(job.output, range(job.selection.n_rows), overwrite=job.overwrite)
+    place = os.fspath(job.second)
+    line = f"{listed:,} of them are listed for review → {escape(place, None)}"
+    figures: dict[str, object] = {"listed": listed, "review_file": place}
+    return whole(job, "review", figures, line, loss=False)
+
+
+REVIEW = Action(about="they are listed, nothing changes", act=_review, lists=True)

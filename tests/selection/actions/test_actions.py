@@ -19,10 +19,11 @@ from geofilter.packs.index import ToxicIndex
 from geofilter.scoring.explain import explain, token_scorer
 from geofilter.scoring.score import BatchScorer
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection import actions
+from geofilter.selection.actions.mask import nearest_tokens
+from geofilter.selection.actions.review import guarded
+from geofilter.selection.actions.weigh import weights
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import read_row_loss
-from geofilter.selection.review import guarded
 from helpers.tiny_models import CONFIGS, D_MODEL, random_samples, tiny_model, tiny_setting
 
 DIRECTION = np.random.default_rng(0).normal(size=D_MODEL).astype(np.float32)
@@ -93,7 +94,7 @@ def test_a_score_that_is_no_sum_over_tokens_is_refused() -> None:
 @given(st.lists(st.lists(st.sampled_from([np.nan, -1.0, 0.0, 0.5, 2.0]))), st.integers(0, 30))
 def test_a_mask_takes_exactly_so_many_tokens_and_none_before_a_nearer_one(rows, count) -> None:
     scores = [np.array(row, np.float32) for row in rows]
-    masks = actions.nearest_tokens(scores, count)
+    masks = nearest_tokens(scores, count)
     assert [len(mask) for mask in masks] == [len(row) for row in scores]
     flat, marked = np.concatenate([*scores, []]), np.concatenate([*masks, []]).astype(bool)
     assert marked.sum() == min(count, (~np.isnan(flat)).sum())
@@ -106,7 +107,7 @@ def test_a_mask_takes_exactly_so_many_tokens_and_none_before_a_nearer_one(rows, 
 def test_weights_fall_with_nearness_and_take_away_as_much_as_a_drop(values, fraction) -> None:
     scores = np.ma.masked_invalid([np.nan if v is None else float(v) for v in values])
     k = int(fraction * scores.count())
-    found = actions.weights(scores, k)
+    found = weights(scores, k)
     known = ~np.ma.getmaskarray(scores)
     assert ((found >= 0) & (found <= 1)).all()
     assert (found[~known] == 1).all()
@@ -120,8 +121,8 @@ def test_weights_fall_with_nearness_and_take_away_as_much_as_a_drop(values, frac
 def test_a_weight_is_a_straight_line_across_the_cut() -> None:
     scores = np.ma.asarray(np.arange(10.0)[::-1])
     expected = [0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1, 1, 1]
-    np.testing.assert_allclose(actions.weights(scores, 2), expected)
-    np.testing.assert_allclose(actions.weights(scores, 8), [0] * 6 + expected[:4])
+    np.testing.assert_allclose(weights(scores, 2), expected)
+    np.testing.assert_allclose(weights(scores, 8), [0] * 6 + expected[:4])
 
 
 # the command

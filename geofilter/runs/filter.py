@@ -1,0 +1,128 @@
+"""Filter a scored data set: choose rows by their scores, and write what becomes of them."""
+
+import os
+from dataclasses import dataclass
+
+from geofilter.errors import GeofilterError
+from geofilter.runs.choice import Bound, Choice, choose
+from geofilter.runs.provenance import open_scored
+from geofilter.scoring.summary import warning_of
+from geofilter.scoring.table import ScoreTable
+from geofilter.selection.actions import ACTIONS
+from geofilter.selection.actions.base import Action, Job, Report, TokenModel
+from geofilter.selection.choose import Selection, Unscored
+from geofilter.support.atomic import check_output
+
+Place = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What was done: for programs, for people, and what else people should know.
+
+    `selection` holds the rows chosen; `bound` is what `fdr` promises of them.
+    """
+
+    selection: Selection
+    bound: Bound | None
+    figures: dict[str, object]
+    lines: list[str]
+    notes: list[str]
+
+
+def filter_rows(
+    data: Place,
+    scores: Place,
+    output: Place,
+    *,
+    drop_fraction: float | None = None,
+    threshold: float | None = None,
+    fdr: float | None = None,
+    reference: Place | None = None,
+    action: str = "drop",
+    dropped: Place | None = None,
+    review: Place | None = None,
+    unscored: Unscored = "keep",
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    report: Report | None = None,
+) -> Filtered:
+    """Choose rows of `data` by the score table at `scores`, and write what `action` makes of them.
+
+    Give one of `drop_fraction` (the share of the scored rows nearest to harm), `threshold` (the
+    lowest score chosen) and `fdr` (the share of clean rows among the chosen, on average; with
+    a `reference` of clean rows). With the action `drop`, `output` takes the kept rows, and
+    `dropped` the others, each with its score, rank and reason; `unscored` says where rows
+    without a score go. `mask`, `weight` and `review` write all rows, and the last lists those
+    chosen in `review`. The model runs only for `mask` and for a reference that was never scored;
+    `trust_remote_code` lets it run code that comes with it. `report` follows that.
+
+    Raises `GeofilterError` for arguments that do not go together, `TableError` where the
+    table is not of `data`, `OutputError`, and what the model raises.
+    """
+    choice = Choice(drop_fraction, threshold, fdr, reference)
+    if choice.given != 1:
+        raise GeofilterError("give one of --drop-fraction, --threshold and --fdr, or --curve")
+    choice.check()
+    if action not in ACTIONS:
+        raise GeofilterError(f"action {action!r}: is not known; choose {', '.join(ACTIONS)}")
+    kind = ACTIONS[action]
+    _check(action, kind, output, dropped, review, unscored)
+    second = dropped or review
+    for path in (output, second) if second else (output,):
+        check_output(path, overwrite=overwrite)
+    table = ScoreTable.read(scores)
+    rows = open_scored(data, table)
+    chosen = choose(table, choice, unscored=unscored, report=report)
+
+    def load() -> TokenModel:
+        # The model's libraries load only where it runs.
+        from geofilter.runs.prepare import prepare_again
+        from geofilter.scoring.explain import token_scorer
+
+        run = prepare_again(rows, table, purpose="masked", trust_remote_code=trust_remote_code)
+        of = run.settings
+        return TokenModel(
+            run.encoder, token_scorer(run.model, run.scorer.index, of.scorer, of.proximity)
+        )
+
+    job = Job(
+        rows=rows,
+        table=table,
+        selection=chosen.selection,
+        output=output,
+        second=second,
+        overwrite=overwrite,
+        load=load,
+        report=report or (lambda phase, done, total: None),
+    )
+    figures, lines, notes = kind.act(job)
+    if chosen.bound:
+        if kind.drops:
+            figures["fdr"] = chosen.bound.as_record()
+            lines.append(chosen.bound.in_words())
+        notes = [*chosen.bound.notes, *notes]
+    if warning := warning_of(table):
+        notes.append(f"warning: {warning}")
+    return Filtered(chosen.selection, chosen.bound, figures, lines, notes)
+
+
+def _check(
+    action: str,
+    kind: Action,
+    output: Place,
+    dropped: Place | None,
+    review: Place | None,
+    unscored: Unscored,
+) -> None:
+    """Refuse arguments that do not go with the action."""
+    if (review is None) == kind.lists:
+        raise GeofilterError("--review and --action review go together: give both or neither")
+    if not kind.drops and dropped is not None:
+        raise GeofilterError(f"--action {action} drops no row: leave --dropped out")
+    if not kind.drops and unscored == "drop":
+        raise GeofilterError(f"--action {action} drops no row: leave --unscored drop out")
+    second = dropped or review
+    if second is not None and os.path.realpath(output) == os.path.realpath(second):
+        name = "dropped" if dropped else "review"
+        raise GeofilterError(f"-o and --{name} name the same file; give each its own")

@@ -1,0 +1,95 @@
+"""What an action is: what it is given, what it says of itself, and what it says afterwards."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from geofilter.data.rows import RowFile
+from geofilter.scoring.table import ScoreTable
+from geofilter.selection.choose import Selection
+from geofilter.support.display import escape
+
+if TYPE_CHECKING:
+    from geofilter.data.encoder import Encoder
+    from geofilter.scoring.explain import TokenScorer
+
+# Called with the phase, the rows done in it, and the rows in all where that is known.
+Report = Callable[[str, int, int | None], None]
+
+
+class TokenModel(NamedTuple):
+    """What made a table, loaded to score single tokens."""
+
+    encoder: "Encoder"
+    scorer: "TokenScorer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The rows, the table that was made from them, those chosen, and where to write.
+
+    `second` is the file of what is listed apart: dropped rows, or rows to review. `load`
+    loads the model that made the table.
+    """
+
+    rows: RowFile
+    table: ScoreTable
+    selection: Selection
+    output: str | os.PathLike[str]
+    second: str | os.PathLike[str] | None
+    overwrite: bool
+    load: Callable[[], TokenModel]
+    report: Report
+
+
+class Done(NamedTuple):
+    """What was done: for programs, for people, and what else people should know."""
+
+    figures: dict[str, object]
+    lines: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """What may become of the rows chosen.
+
+    `about` completes a line of help. `drops`: rows leave the data set, and may be kept in a
+    second file. `lists`: the second file, which it needs, lists rows to review.
+    """
+
+    about: str
+    act: Callable[[Job], Done]
+    drops: bool = False
+    lists: bool = False
+
+
+def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss: bool) -> Done:
+    """What is said where all rows were written; with `loss`, how to train on them."""
+    longest = _window(job.table)
+    notes = [
+        "train on it with geofilter.integrations.trl.LossCollator, or it changes nothing, "
+        f"and with max_length={longest}, as rows were read here"
+    ]
+    chosen = job.selection
+    return Done(
+        {
+            "action": action,
+            "rows": chosen.n_rows,
+            "unscored": len(chosen.unscored),
+            "output_file": os.fspath(job.output),
+            **figures,
+            "threshold": chosen.threshold,
+            "max_length": longest,
+        },
+        [f"All {chosen.n_rows:,} rows → {escape(os.fspath(job.output), None)}", line],
+        notes if loss else [],
+    )
+
+
+def _window(table: ScoreTable) -> int | None:
+    """Tokens of a row that were read at most."""
+    window = table.manifest.decides.get("window")
+    longest = window.get("max_length") if isinstance(window, dict) else None
+    return longest if isinstance(longest, int) else None

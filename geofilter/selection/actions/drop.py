@@ -1,0 +1,50 @@
+"""Drop the rows chosen: kept rows go to one file, dropped ones to another if it is given."""
+
+import os
+
+from geofilter.selection.actions.base import Action, Done, Job
+from geofilter.selection.write import write_split
+from geofilter.support.display import escape
+
+
+def _drop(job: Job) -> Done:
+    chosen = job.selection
+    write_split(job.rows, job.table, chosen, job.output, job.second, overwrite=job.overwrite)
+    kept, dropped = os.fspath(job.output), job.second and os.fspath(job.second)
+    n_without = len(set(chosen.drop.tolist()).intersection(chosen.unscored.tolist()))
+    n_unscored_kept = len(chosen.unscored) - n_without
+    without = f", {n_without:,} without a score" if n_without else ""
+    place = f" → {escape(dropped, None)}" if dropped else ""
+    lines = [
+        f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {escape(kept, None)}",
+        f"{len(chosen.drop):,} rows dropped{without}{place}",
+    ]
+    if chosen.threshold is not None:
+        lines.append(f"Scores from {chosen.threshold:.6g} up were dropped.")
+    notes = []
+    if n_unscored_kept:
+        notes.append(
+            f"{n_unscored_kept:,} of the kept rows have no score; --unscored drop leaves them out"
+        )
+    if chosen.n_tied_kept:
+        notes.append(
+            f"{chosen.n_tied_kept:,} kept rows have the same score as a dropped one; "
+            "only their place in the file decided"
+        )
+    figures: dict[str, object] = {
+        "rows": chosen.n_rows,
+        "kept": len(chosen.keep),
+        "dropped": len(chosen.drop),
+        "unscored": len(chosen.unscored),
+        "unscored_kept": n_unscored_kept,
+        "unscored_dropped": n_without,
+        "scored_dropped": len(chosen.drop) - n_without,
+        "threshold": chosen.threshold,
+        "tied_kept": chosen.n_tied_kept,
+        "kept_file": kept,
+        "dropped_file": dropped,
+    }
+    return Done(figures, lines, notes)
+
+
+DROP = Action(about="they go", act=_drop, drops=True)
