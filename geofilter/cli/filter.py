@@ -108,7 +108,7 @@ def command(
             review=review,
             unscored=unscored,
             trust_remote_code=trust_remote_code,
-            report=report,
+            progress=report,
         )
     if as_json:
         print_json(found.figures)
@@ -122,7 +122,7 @@ def _curve(data: str, scores: str, reference: str | None, as_json: bool) -> None
     from geofilter.runs.choice import curve_of
 
     with progress() as report:
-        found = curve_of(data, scores, reference, report=report)
+        found = curve_of(data, scores, reference, progress=report)
     if as_json:
         print_json(found.as_record())
     else:

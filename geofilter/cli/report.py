@@ -102,7 +102,7 @@ def command(
     chosen, promise = None, None
     if choice.given:
         with progress() as follow:
-            chosen, bound = choose(table, choice, report=follow)
+            chosen, bound = choose(table, choice, progress=follow)
         for one in bound.notes if bound else ():
             note(one)
         promise = " ".join(bound.in_words().split()) if bound else None

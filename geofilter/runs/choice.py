@@ -12,10 +12,10 @@ from geofilter.runs.provenance import open_scored
 from geofilter.runs.reference import Reference, read_reference
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection.actions.base import Report
 from geofilter.selection.choose import Selection, Unscored, drop_fraction, threshold
 from geofilter.selection.fdr import CurvePoint, curve, fdr, reference_needed, smallest_drop
 from geofilter.support.display import escape
+from geofilter.support.progress import Progress, no_progress
 
 # A reference that can drop no fewer rows than this share is called small.
 _MANY = 0.1
@@ -130,17 +130,21 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    table: ScoreTable, choice: Choice, *, unscored: Unscored = "keep", report: Report | None = None
+    table: ScoreTable,
+    choice: Choice,
+    *,
+    unscored: Unscored = "keep",
+    progress: Progress = no_progress,
 ) -> Chosen:
     """The rows of `table` that `choice` means.
 
-    A reference that was never scored is scored now, which `report` follows. Raises
+    A reference that was never scored is scored now, which `progress` follows. Raises
     `GeofilterError` for a choice that cannot be right, and what `read_reference` raises.
     """
     choice.check()
     scores = table.scores
     if choice.fdr is not None and choice.reference is not None:
-        clean = read_reference(choice.reference, table, q=choice.fdr, report=report)
+        clean = read_reference(choice.reference, table, q=choice.fdr, progress=progress)
         hashes = table.column("row_hash")
         chosen = fdr(scores, clean.scores, choice.fdr, hashes=hashes, unscored=unscored)
         counts = _different(hashes.tolist(), chosen)
@@ -203,7 +207,7 @@ def curve_of(
     scores: str | os.PathLike[str],
     reference: str | os.PathLike[str] | None = None,
     *,
-    report: Report | None = None,
+    progress: Progress = no_progress,
 ) -> Curve:
     """What each drop fraction, and with a reference each FDR, would drop.
 
@@ -212,7 +216,7 @@ def curve_of(
     """
     table = ScoreTable.read(scores)
     open_scored(data, table)
-    clean = read_reference(reference, table, report=report) if reference is not None else None
+    clean = read_reference(reference, table, progress=progress) if reference is not None else None
     points = curve(
         table.scores,
         clean.scores if clean else None,

@@ -9,9 +9,10 @@ from geofilter.runs.provenance import open_scored
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions import ACTIONS
-from geofilter.selection.actions.base import Action, Job, Report, TokenModel
+from geofilter.selection.actions.base import Action, Job, TokenModel
 from geofilter.selection.choose import Selection, Unscored
 from geofilter.support.atomic import check_output
+from geofilter.support.progress import Progress, no_progress
 
 Place = str | os.PathLike[str]
 
@@ -45,7 +46,7 @@ def filter_rows(
     unscored: Unscored = "keep",
     overwrite: bool = False,
     trust_remote_code: bool = False,
-    report: Report | None = None,
+    progress: Progress = no_progress,
 ) -> Filtered:
     """Choose rows of `data` by the score table at `scores`, and write what `action` makes of them.
 
@@ -55,7 +56,7 @@ def filter_rows(
     `dropped` the others, each with its score, rank and reason; `unscored` says where rows
     without a score go. `mask`, `weight` and `review` write all rows, and the last lists those
     chosen in `review`. The model runs only for `mask` and for a reference that was never scored;
-    `trust_remote_code` lets it run code that comes with it. `report` follows that.
+    `trust_remote_code` lets it run code that comes with it. `progress` follows that.
 
     Raises `GeofilterError` for arguments that do not go together, `TableError` where the
     table is not of `data`, `OutputError`, and what the model raises.
@@ -73,7 +74,7 @@ def filter_rows(
         check_output(path, overwrite=overwrite)
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
-    chosen = choose(table, choice, unscored=unscored, report=report)
+    chosen = choose(table, choice, unscored=unscored, progress=progress)
 
     def load() -> TokenModel:
         # The model's libraries load only where it runs.
@@ -94,7 +95,7 @@ def filter_rows(
         second=second,
         overwrite=overwrite,
         load=load,
-        report=report or (lambda phase, done, total: None),
+        progress=progress,
     )
     figures, lines, notes = kind.act(job)
     if chosen.bound:

@@ -9,13 +9,11 @@ from geofilter.data.rows import RowFile
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
 from geofilter.support.display import escape
+from geofilter.support.progress import Progress
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder
     from geofilter.scoring.explain import TokenScorer
-
-# Called with the phase, the rows done in it, and the rows in all where that is known.
-Report = Callable[[str, int, int | None], None]
 
 
 class TokenModel(NamedTuple):
@@ -40,7 +38,7 @@ class Job:
     second: str | os.PathLike[str] | None
     overwrite: bool
     load: Callable[[], TokenModel]
-    report: Report
+    progress: Progress
 
 
 class Done(NamedTuple):

@@ -16,10 +16,11 @@ from geofilter.data.layouts import Sample
 from geofilter.data.rows import Row, RowFile
 from geofilter.errors import DataError
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection.actions.base import Action, Done, Job, Report, TokenModel, whole
+from geofilter.selection.actions.base import Action, Done, Job, TokenModel, whole
 from geofilter.selection.choose import Selection
 from geofilter.selection.loss_note import RowLoss, name_of
 from geofilter.selection.write import check_match, write_losses
+from geofilter.support.progress import Progress, no_progress
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -60,7 +61,7 @@ def write_masked(
     model: TokenModel,
     *,
     overwrite: bool = False,
-    report: Report | None = None,
+    progress: Progress = no_progress,
 ) -> Masking:
     """Write all rows to `path`, each with the tokens that get no loss.
 
@@ -69,7 +70,7 @@ def write_masked(
     raises.
     """
     check_match(rows, table)
-    read = _read_tokens(rows, table, model, report)
+    read = _read_tokens(rows, table, model, progress)
     dropped = set(selection.drop.tolist())
     count = sum(one.n_loss for place, one in read.items() if place in dropped)
     scores = [one.scores for one in read.values()]
@@ -101,7 +102,7 @@ def _read_tokens(
     rows: RowFile,
     table: ScoreTable,
     model: TokenModel,
-    report: Report | None,
+    progress: Progress,
 ) -> dict[int, _Tokens]:
     """The tokens of every row that has a score, by its place."""
     total = int(table.scores.count())
@@ -115,8 +116,7 @@ def _read_tokens(
             loss[0] = False  # nothing predicts the first token
             own = np.where(loss, tokens, np.float32(np.nan))
             found[row.index] = _Tokens(name_of(sample.ids), own, int(loss.sum()))
-        if report is not None:
-            report("tokens of rows", len(found), total)
+        progress("tokens of rows", len(found), total)
     return found
 
 
@@ -139,7 +139,7 @@ def _mask(job: Job) -> Done:
         job.output,
         job.load(),
         overwrite=job.overwrite,
-        report=job.report,
+        progress=job.progress,
     )
     figures: dict[str, object] = {
         "tokens": done.tokens,
