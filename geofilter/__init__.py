@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from geofilter.model.loading import load
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
+    from geofilter.runs.filter import filter_rows
     from geofilter.runs.rescore import rescore
     from geofilter.runs.score import score
     from geofilter.scoring.table import ScoreTable
@@ -31,6 +32,7 @@ __all__ = [
     "discover",
     "drop_fraction",
     "fdr",
+    "filter_rows",
     "load",
     "load_pack",
     "open_rows",
@@ -51,6 +53,7 @@ _MODULES = {
     "load_pack": "packs.pack",
     "score": "runs.score",
     "rescore": "runs.rescore",
+    "filter_rows": "runs.filter",
     "ScoreTable": "scoring.table",
     "drop_fraction": "selection.choose",
     "threshold": "selection.choose",

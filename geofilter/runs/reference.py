@@ -181,7 +181,7 @@ def _layout_in_words(table: ScoreTable) -> str:
 
 
 def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:
-    """Raise unless both score alike; other versions only warn, since they move a score by rounding."""
+    """Raise unless both score alike; other versions move a score by rounding, and only warn."""
     ours, theirs = (_how(one.manifest, {"data", "versions"}) for one in (table, made))
     if differing := difference(ours, theirs):
         raise TableError(
