@@ -93,7 +93,7 @@ def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         folder / "scores.parquet",
         prepared.manifest,
         restart=True,
-        progress=lambda phase, done: told(phase, done, total),
+        progress=lambda phase, done, _: told(phase, done, total),
     )
     selection = drop_fraction(table.scores, DROPPED)
     kept, dropped = folder / "kept.jsonl", folder / "dropped.jsonl"

@@ -8,21 +8,19 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
 
 from geofilter.support.display import escape
+from geofilter.support.progress import Progress
 
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0
 
 # What is counted in the phases that do not count rows, by the last word of their names.
 _COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answers"}
-
-# Called with the phase, how much is done in it, and how much there is where that is known.
-Report = Callable[[str, int, int | None], None]
 
 
 def note(message: str) -> None:
@@ -107,7 +105,7 @@ class _Bar:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress() -> Iterator[Progress]:
     """Show how far a piece of work is; the work calls the yielded function now and then.
 
     The first call of a phase starts its clock and, on a terminal, its bar.

@@ -21,6 +21,7 @@ from geofilter.data.formats.streams import shown
 from geofilter.data.layouts import ROLES, Layout, Sample, detect_layout
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.errors import DataError, OutputError
+from geofilter.support.progress import Progress, no_progress
 
 __all__ = ["ROW_LIMIT", "LossNote", "Row", "RowFile", "RowNote", "Survey", "open_rows"]
 
@@ -112,14 +113,14 @@ class RowFile:
         *,
         check: bool = True,
         look: Callable[[Sample], object] | None = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress = no_progress,
     ) -> Survey:
         """Read every row once: check and count the rows, and hash the file meanwhile.
 
         With `check`, raises `DataError` for the first row that has a problem, with its
         place, the reason and what to do. `look` is then given each sample, and may raise
         `Unscorable` for what only a tokenizer can find: `rows.survey(look=encoder.encode)`.
-        `progress` is called with the number of rows read, now and then.
+        `progress` counts the rows read.
         """
         raws, fingerprint = self._reader.hashed_rows()
         count = 0
@@ -130,8 +131,8 @@ class RowFile:
                     f"{row.where}: {problem.status}: {problem.reason}; "
                     "repair it, or keep such rows unscored with --on-error keep"
                 )
-            if progress is not None and count % 1000 == 0:
-                progress(count)
+            if count % 1000 == 0:
+                progress("check", count, None)
         return Survey(count, fingerprint())
 
     def _problem(self, row: Row, look: Callable[[Sample], object] | None) -> Problem | None:

@@ -86,7 +86,7 @@ def rescore(
         Manifest(decides, facts),
         partial(_check_saved, saved) if on_error == "stop" else None,
         restart,
-        progress=lambda phase, done: progress(phase, done, None),
+        progress=progress,
     )
     return Scored(make_table(saved, ThreadEngine(SavedWorker(rule)), out, plan))
 

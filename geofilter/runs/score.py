@@ -126,23 +126,23 @@ def score(
     survey = rows.survey(
         check=on_error == "stop",
         look=None if known is None else known.encode,
-        progress=lambda done: progress("check", done, None),
+        progress=progress,
     )
     run = prepare(rows, settings, progress=progress)
     features = None
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))
 
-    def report(phase: str, done: int) -> None:
+    def of_all(phase: str, done: int, _: int | None) -> None:
         progress(phase, done, survey.rows)
 
-    check = partial(check_rows, rows, run.encoder, progress=report) if known is None else _checked
+    check = partial(check_rows, rows, run.encoder, progress=of_all) if known is None else _checked
     plan = TablePlan(
         run.manifest,
         check if on_error == "stop" else None,
         restart,
         features=features,
-        progress=report,
+        progress=of_all,
     )
     notes = run.notes
     encoder = run.encoder if known is None else known

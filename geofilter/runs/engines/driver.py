@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from geofilter.data.problems import MODEL_UNSCORED, SCORED, Problem
 from geofilter.data.rows import Row
@@ -33,8 +33,7 @@ from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
-
-Progress = Callable[[Literal["check", "score"], int], None]
+from geofilter.support.progress import Progress, no_progress
 
 # Bytes of rows in one job: rows may be many megabytes long, and several jobs are in flight.
 _JOB_BYTES = 8 * 2**20
@@ -90,7 +89,7 @@ class TablePlan:
     restart: bool = False
     part_rows: int = 512
     features: FeaturesFile | None = None
-    progress: Progress | None = None
+    progress: Progress = no_progress
 
 
 def make_table(
@@ -199,7 +198,7 @@ class _Run:
         engine: Engine,
         parts: PartsFolder,
         seen: SeenRows,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self._rows = rows
         self._engine = engine
@@ -249,9 +248,9 @@ class _Run:
         done = self._rows_written + sum(
             part.rows_back + sum(job.rows_done for job in part.waiting) for part in self._in_work
         )
-        if self._progress is not None and done > self._reported:
+        if done > self._reported:
             self._reported = done
-            self._progress("score", done)
+            self._progress("score", done, None)
 
     # Out
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from geofilter.errors import DataError
-from geofilter.runs.engines.driver import Progress, TablePlan, make_table
+from geofilter.runs.engines.driver import TablePlan, make_table
 from geofilter.runs.engines.worker import (
     Answer,
     Scorer,
@@ -30,12 +30,13 @@ from geofilter.runs.engines.worker import (
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
+from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoder
     from geofilter.data.rows import RowFile
 
-__all__ = ["OnError", "Progress", "ThreadEngine", "check_rows", "make_batches", "score_file"]
+__all__ = ["OnError", "ThreadEngine", "check_rows", "make_batches", "score_file"]
 
 OnError = Literal["stop", "keep"]
 
@@ -45,7 +46,7 @@ _AT_ONCE = 3
 _PATIENCE = 10.0
 
 
-def check_rows(rows: "RowFile", encoder: "Encoder", *, progress: Progress | None = None) -> None:
+def check_rows(rows: "RowFile", encoder: "Encoder", *, progress: Progress = no_progress) -> None:
     """Look at every row, without any model.
 
     Raises `DataError` at the first row that cannot be scored: where, what is
@@ -59,8 +60,8 @@ def check_rows(rows: "RowFile", encoder: "Encoder", *, progress: Progress | None
                     f"{escape(problem.reason, limit=300)}; "
                     "repair it, or keep such rows unscored with --on-error keep"
                 )
-        if progress is not None and (row.index + 1) % 1000 == 0:
-            progress("check", row.index + 1)
+        if (row.index + 1) % 1000 == 0:
+            progress("check", row.index + 1, None)
 
 
 def score_file(
@@ -74,7 +75,7 @@ def score_file(
     restart: bool = False,
     part_rows: int = 512,
     batch_tokens: int = 16384,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ScoreTable:
     """Score every row of `rows` in this process into a table at `out`, and return it.
 
@@ -88,7 +89,7 @@ def score_file(
     activations are not finite, is kept unscored in both: by then much is done, and
     the row itself may be sound. A chosen/rejected row is scored if its chosen side is.
 
-    `progress(phase, n)` is called now and then, n = rows done in this phase.
+    `progress` counts the rows checked, and then those scored.
     """
     check = partial(check_rows, rows, encoder, progress=progress) if on_error == "stop" else None
     plan = TablePlan(manifest, check, restart, part_rows, progress=progress)

@@ -302,7 +302,7 @@ def test_scorer_that_loses_a_sample_is_found_out(score: Score) -> None:
 def test_progress_only_grows_and_ends_at_the_number_of_rows(score: Score) -> None:
     calls: list[tuple[str, int]] = []
     records = [*numbered(8), row("q1", "aaa"), *numbered(2)]
-    score(records, batch_tokens=8, progress=lambda phase, done: calls.append((phase, done)))
+    score(records, batch_tokens=8, progress=lambda phase, done, _: calls.append((phase, done)))
     done = [n for phase, n in calls if phase == "score"]
     assert done == sorted(done)
     assert done[-1] == len(records)

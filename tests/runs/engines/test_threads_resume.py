@@ -75,7 +75,7 @@ def test_parts_of_a_lenient_run_do_not_pass_for_a_strict_run(score: Score) -> No
 
 def test_rows_are_looked_at_once_however_often_the_run_is_killed(score: Score) -> None:
     phases: list[str] = []
-    options = {"progress": lambda phase, _: phases.append(phase), "part_rows": 800}
+    options = {"progress": lambda phase, *_: phases.append(phase), "part_rows": 800}
     with pytest.raises(OSError, match=r"^$"):
         score(numbered(1200), StubScorer(dies_at=1), batch_tokens=10**6, **options)
     assert phases == ["check", "score", "score"]
