@@ -168,7 +168,8 @@ def _print_trials(pack: "FeaturePack") -> None:
     kept = set(pack.ids.tolist())
     click.echo(
         "\nTrials: activation in toxic rows = 1, in benign rows = 0. `harm > words` is the "
-        "chance\nthat harm without the feature's words activates it more than the words do."
+        "chance\nthat harm without the feature's words activates it more than the words "
+        "without harm."
     )
     print_table(
         ["feature", "label", "words alone", "harm alone", "harm > words", "interval", "words"],

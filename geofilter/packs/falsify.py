@@ -10,7 +10,7 @@ harmless text with them, can be given and are then preferred.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, split_halves
 from geofilter.packs.labels import token_activations
 from geofilter.packs.pack import FeaturePack
 from geofilter.packs.verdicts import RowSource, Trial
-from geofilter.packs.words import Word, WordFinder
+from geofilter.packs.words import Word, WordedSample, WordFinder, exchange
 from geofilter.stats.auroc import auroc
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress, no_progress
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
 Floats = NDArray[np.float32]
-# A word and the places of its tokens in the sample, ascending and adjacent.
-Placed = tuple[Word, slice]
 
 # Of each feature. More would narrow intervals that are narrow enough.
 MOST_PAIRS = 60
@@ -40,8 +38,6 @@ MOST_PAIRS = 60
 _MOST_READ = 400
 # A feature's words activate it, on average, at least this part as much as a toxic row.
 _STRONG = 0.5
-# A benign row keeps at least this part of its own words.
-_KEPT = 0.5
 _FEWEST_GIVEN = MINIMUM_ROWS // 2
 _SHOWN = 20  # words that a trial records
 
@@ -80,26 +76,36 @@ def falsify(
                 "geofilter discover --falsify"
             )
     given = given or Given()
-    setting = _Setting(model, pack.ids, budget or TokenBudget.for_device(model.device))
+    reader = _Reader(model, budget or TokenBudget.for_device(model.device))
     halves = split_halves(toxic, benign)[0]
-    found = setting.words_of_features(halves["toxic selection"][:_MOST_READ])
-    above = setting.rows(halves["toxic report"])[:MOST_PAIRS]
-    below = setting.rows(halves["benign report"])[:MOST_PAIRS]
-    rows = _Rows(
-        above,
-        below,
-        setting.peaks(above, pack.ids),
-        setting.peaks(below, pack.ids),
-        setting.rows(given.harm.samples if given.harm else ()),
-        setting.rows(given.words.samples if given.words else ()),
-    )
+    found = reader.words_of_features(halves["toxic selection"][:_MOST_READ], pack.ids)
+    above = reader.finder.read(halves["toxic report"])[:MOST_PAIRS]
+    below = reader.finder.read(halves["benign report"])[:MOST_PAIRS]
+    whole = [reader.peaks(rows, pack.ids) for rows in (above, below)]
+    own_harm = reader.finder.read(given.harm.samples if given.harm else ())
+    own_words = reader.finder.read(given.words.samples if given.words else ())
     trials: dict[int, Trial] = {}
     for words, places in _by_words(found).items():
-        sides = _sides(setting, rows, words)
-        peaks = [setting.peaks(side.rows, pack.ids[places]) for side in sides]
+        edited = exchange(above, below, words, model.max_context)
+        harm, alone = (reader.finder.read(samples) for samples in edited)
+        sides = (
+            _preferred([row for row in own_harm if not row.holds(words)], harm),
+            _preferred([row for row in own_words if row.holds(words)], alone),
+        )
+        peaks = [reader.peaks(side.rows, pack.ids[places]) for side in sides]
         for column, place in enumerate(places):
-            alone = [side_peaks[:, column] for side_peaks in peaks]
-            trials[place] = _trial(setting, rows, place, found[place], sides, alone)
+            trials[place] = _trial(
+                feature=int(pack.ids[place]),
+                words=tuple(map(reader.finder.text, found[place].words[:_SHOWN])),
+                covered=found[place].covered,
+                sources=[side.source for side in sides],
+                peaks=[
+                    *(values[:, place] for values in whole),
+                    *(values[:, column] for values in peaks),
+                ],
+                # All features at once, by Bonferroni's inequality.
+                level=1 - 0.05 / len(pack),
+            )
         each = len(above) + len(below)
         progress("falsify", len(trials) * each, len(pack) * each)
     described = {
@@ -130,60 +136,37 @@ class _Found:
     covered: float
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A sample and its words."""
+class _Reader:
+    """Finds words in samples, and how active latents are at them."""
 
-    sample: "Encoded"
-    words: tuple[Placed, ...]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of all trials, and the peaks of every feature in them, (rows, k)."""
-
-    toxic: list[_Read]
-    benign: list[_Read]
-    toxic_peaks: Floats
-    benign_peaks: Floats
-    given_harm: list[_Read]
-    given_words: list[_Read]
-
-
-class _Setting:
-    """What it takes to read rows: the model, a budget and a finder of words."""
-
-    def __init__(self, model: LoadedModel, ids: NDArray[np.int32], budget: TokenBudget) -> None:
-        self.model, self.ids, self._budget = model, ids, budget
+    def __init__(self, model: LoadedModel, budget: TokenBudget) -> None:
         self.finder = WordFinder(model.tokenizer)
+        self._model, self._budget = model, budget
 
-    def rows(self, samples: Sequence["Encoded"]) -> list[_Read]:
-        """The samples that have words, with them."""
-        read = [_Read(sample, self.finder.words(sample)) for sample in samples]
-        return [row for row in read if row.words]
-
-    def activations(
-        self, rows: Sequence[_Read], ids: NDArray[np.int32]
+    def _activations(
+        self, rows: Sequence[WordedSample], ids: NDArray[np.int32]
     ) -> list[tuple[NDArray[np.int32], Floats]]:
         """Per row its pooled tokens and the latents `ids` at each of them, (n, k)."""
         return in_batches(
             [row.sample for row in rows],
-            lambda batch: token_activations(self.model, ids, batch),
+            lambda batch: token_activations(self._model, ids, batch),
             self._budget,
         )
 
-    def peaks(self, rows: Sequence[_Read], ids: NDArray[np.int32]) -> Floats:
+    def peaks(self, rows: Sequence[WordedSample], ids: NDArray[np.int32]) -> Floats:
         """Greatest activation of each latent in each row, (rows, k)."""
-        found = [activations.max(axis=0) for _, activations in self.activations(rows, ids)]
+        found = [activations.max(axis=0) for _, activations in self._activations(rows, ids)]
         return np.array(found, np.float32).reshape(len(rows), len(ids))
 
-    def words_of_features(self, samples: Sequence["Encoded"]) -> list[_Found]:
+    def words_of_features(
+        self, samples: Sequence["Encoded"], ids: NDArray[np.int32]
+    ) -> list[_Found]:
         """The words of each feature, by its activation at them in toxic rows."""
-        rows = self.rows(samples)
+        rows = self.finder.read(samples)
         total: dict[Word, Floats] = {}
         count: dict[Word, int] = {}
         peaks = []
-        for row, (_, activations) in zip(rows, self.activations(rows, self.ids), strict=True):
+        for row, (_, activations) in zip(rows, self._activations(rows, ids), strict=True):
             if not np.isfinite(activations).all():
                 continue
             peaks.append(activations.max(axis=0))
@@ -197,7 +180,7 @@ class _Setting:
         means = sums / np.array(list(count.values()))[:, None]
         return [
             _strongest(list(total), sums[:, place], means[:, place], np.array(peaks)[:, place])
-            for place in range(len(self.ids))
+            for place in range(len(ids))
         ]
 
 
@@ -216,57 +199,43 @@ def _strongest(
     return _Found([words[word] for word in chosen], float(covered))
 
 
-class _Side(NamedTuple):
+@dataclass(frozen=True)
+class _Side:
     """Harm without a feature's words, or these words without harm."""
 
-    rows: list[_Read]
+    rows: list[WordedSample]
     source: RowSource
 
 
-def _sides(setting: _Setting, rows: _Rows, words: frozenset[Word]) -> tuple[_Side, _Side]:
-    """Harm without the words and the words without harm: given where there are enough."""
-    own_harm = [row for row in rows.given_harm if not _holds(row, words)]
-    own_words = [row for row in rows.given_words if _holds(row, words)]
-    harm, alone = _exchanged(setting, rows, words)
-    return (
-        _Side(own_harm, "given") if len(own_harm) >= _FEWEST_GIVEN else _Side(harm, "edited"),
-        _Side(own_words, "given") if len(own_words) >= _FEWEST_GIVEN else _Side(alone, "edited"),
-    )
-
-
-def _holds(row: _Read, words: frozenset[Word]) -> bool:
-    return any(word in words for word, _ in row.words)
+def _preferred(given: list[WordedSample], edited: list[WordedSample]) -> _Side:
+    """The rows that a user gave, where there are enough that fit."""
+    return _Side(given, "given") if len(given) >= _FEWEST_GIVEN else _Side(edited, "edited")
 
 
 def _trial(
-    setting: _Setting,
-    rows: _Rows,
-    place: int,
-    found: _Found,
-    sides: tuple[_Side, _Side],
+    feature: int,
+    words: tuple[str, ...],
+    covered: float,
+    sources: Sequence[RowSource],
     peaks: Sequence[Floats],
+    level: float,
 ) -> Trial:
-    """The feature at `place` of the pack, from its `peaks` on both sides, (rows,) each."""
-    # Rows at which the model overflows say nothing, here as in discovery.
-    toxic, benign, harm, words = (
-        values[np.isfinite(values)]
-        for values in (rows.toxic_peaks[:, place], rows.benign_peaks[:, place], *peaks)
-    )
-    # All features at once, by Bonferroni's inequality.
-    level = 1 - 0.05 / len(setting.ids)
-    area, whole = auroc(harm, words, level=level), auroc(toxic, words, level=level)
+    """A feature's trial, from its `peaks` in rows: toxic, benign, harm alone, words alone."""
+    # Rows at which the model overflows say nothing, here as in `make_pack`.
+    toxic, benign, harm, alone = (values[np.isfinite(values)] for values in peaks)
+    area, whole = auroc(harm, alone, level=level), auroc(toxic, alone, level=level)
     return Trial(
-        feature=int(setting.ids[place]),
-        words=tuple(setting.finder.text(word) for word in found.words[:_SHOWN]),
-        covered=found.covered,
+        feature=feature,
+        words=words,
+        covered=covered,
         toxic=_mean(toxic),
         harm_alone=_mean(harm),
-        words_alone=_mean(words),
+        words_alone=_mean(alone),
         benign=_mean(benign),
         harm_rows=len(harm),
-        words_rows=len(words),
-        harm_source=sides[0].source,
-        words_source=sides[1].source,
+        words_rows=len(alone),
+        harm_source=sources[0],
+        words_source=sources[1],
         auroc=float(area.value),
         auroc_low=float(area.low),
         auroc_high=float(area.high),
@@ -278,54 +247,3 @@ def _trial(
 
 def _mean(values: Floats) -> float:
     return float(values.mean(dtype=np.float64))
-
-
-def _exchanged(
-    setting: _Setting, rows: _Rows, words: frozenset[Word]
-) -> tuple[list[_Read], list[_Read]]:
-    """Harm without the words, and the words without harm, row by row."""
-    candidates = sorted(words)
-    # Of the words alone, so that no other feature of the pack changes a trial.
-    rng = np.random.default_rng([token for word in candidates for token in word])
-    longest = setting.model.max_context
-    without, alone = [], []
-    for toxic, benign in zip(rows.toxic, rows.benign, strict=False):
-        there = [(word, place) for word, place in toxic.words if word in words]
-        moving = [word for word, _ in there] or [candidates[rng.integers(len(candidates))]]
-        # Where a feature is active at every word, any word has to do.
-        free = [(word, place) for word, place in benign.words if word not in words]
-        free = free or list(benign.words)
-        room = max(1, int(len(free) * (1 - _KEPT)))
-        chosen = rng.permutation(len(free))[: min(room, len(moving))]
-        leaving = [free[number] for number in sorted(chosen)]
-        ordinary = [word for word, _ in leaving]
-        returned = [
-            (ordinary[number % len(ordinary)], place) for number, (_, place) in enumerate(there)
-        ]
-        moved = [(word, place) for (_, place), word in zip(leaving, moving, strict=False)]
-        without.append(_replaced(toxic.sample, returned, longest))
-        alone.append(_replaced(benign.sample, moved, longest))
-    return setting.rows(without), setting.rows(alone)
-
-
-def _replaced(sample: "Encoded", new: Sequence[Placed], longest: int) -> "Encoded":
-    """The sample with other tokens at some places, in order; cut at `longest` tokens."""
-    ids: list[int] = []
-    response: list[bool] = []
-    pooled: list[bool] = []
-    at = 0
-    for word, place in new:
-        ids += [*sample.ids[at : place.start].tolist(), *word]
-        response += [*sample.response[at : place.start].tolist(), *[True] * len(word)]
-        pooled += [*sample.pooled[at : place.start].tolist(), *[True] * len(word)]
-        at = place.stop
-    ids += sample.ids[at:].tolist()
-    response += sample.response[at:].tolist()
-    pooled += sample.pooled[at:].tolist()
-    return replace(
-        sample,
-        ids=np.array(ids[:longest], np.int32),
-        response=np.array(response[:longest], np.bool_),
-        pooled=np.array(pooled[:longest], np.bool_),
-        total_tokens=sample.total_tokens + len(ids) - len(sample.ids),
-    )

@@ -100,60 +100,42 @@ def make_pack(
         counts[f"{name} not_finite"] = len(samples) - len(features[name])
         require_rows(name, len(features[name]), MINIMUM_ROWS // 2)
 
-    provenance = {
-        "toxic": toxic.describe(),
-        "benign": benign.describe(),
-        "counts": counts,
-        "settings": {"top_k": top_k, "pooling": pooling, "firing_floor": FIRING_FLOOR},
-        "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
-    }
-    report = parts["toxic report"] + parts["benign report"]
-    chosen_on = parts["toxic selection"]
-    pack = _make_pack(model, features, top_k, pooling, provenance, report, chosen_on)
-    return MadePack(pack, features["toxic report"], features["benign report"])
-
-
-def _make_pack(
-    model: LoadedModel,
-    features: dict[str, list[SampleFeatures]],
-    top_k: int,
-    pooling: Pooling,
-    provenance: dict[str, object],
-    report: Sequence["Encoded"],
-    chosen_on: Sequence["Encoded"],
-) -> FeaturePack:
-    toxic = moments(features["toxic selection"], model.d_sae)
-    benign = moments(features["benign selection"], model.d_sae)
-    effects = standardised_difference(toxic, benign)
-    ids = _choose(effects, toxic, top_k)
+    toxic_rows, benign_rows = features["toxic selection"], features["benign selection"]
+    tested = features["toxic report"], features["benign report"]
+    above, below = moments(toxic_rows, model.d_sae), moments(benign_rows, model.d_sae)
+    effects = standardised_difference(above, below)
+    ids = _choose(effects, above, top_k)
     rows = model.decoder[ids.tolist()]
-    directions = rows / rows.norm(dim=1, keepdim=True)
-    floor = _STD_FLOOR * np.sqrt((toxic.variance + benign.variance)[ids] / 2)
-    spread = np.maximum(np.sqrt(benign.variance[ids]), floor)
-    dense = _mean_hidden(features["toxic selection"]) - _mean_hidden(features["benign selection"])
+    floor = _STD_FLOOR * np.sqrt((above.variance + below.variance)[ids] / 2)
+    spread = np.maximum(np.sqrt(below.variance[ids]), floor)
+    dense = _mean_hidden(toxic_rows) - _mean_hidden(benign_rows)
     dense /= np.linalg.norm(dense)
-    centre = _token_mean(features["toxic selection"] + features["benign selection"])
-    return FeaturePack(
+    centre = _token_mean(toxic_rows + benign_rows)
+    report = parts["toxic report"] + parts["benign report"]
+    pack = FeaturePack(
         ids=ids,
-        directions=directions.cpu().numpy(),
+        directions=(rows / rows.norm(dim=1, keepdim=True)).cpu().numpy(),
         weights=(effects[ids] / effects[ids].sum()).astype(np.float32),
-        reference=benign.mean.astype(np.float32),
+        reference=below.mean.astype(np.float32),
         benign_std=spread.astype(np.float32),
         dense_direction=dense.astype(np.float32),
         residual_mean=centre,
-        statistics=_statistics(
-            ids, effects, features["toxic report"], features["benign report"], model.d_sae
-        ),
-        contrast=_summary(
-            dense, centre, features["toxic report"], features["benign report"], report
-        ),
-        labels=label_features(model, ids, chosen_on),
+        statistics=_statistics(ids, effects, *tested, model.d_sae),
+        contrast=_summary(dense, centre, *tested, report),
+        labels=label_features(model, ids, parts["toxic selection"]),
         pooling=pooling,
         model_name=model.name,
         sae_name=model.sae_name,
         fingerprint=model.fingerprint,
-        provenance=provenance,
+        provenance={
+            "toxic": toxic.describe(),
+            "benign": benign.describe(),
+            "counts": counts,
+            "settings": {"top_k": top_k, "pooling": pooling, "firing_floor": FIRING_FLOOR},
+            "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
+        },
     )
+    return MadePack(pack, *tested)
 
 
 def _choose(effects: Floats64, toxic: Moments, top_k: int) -> NDArray[np.int32]:
@@ -229,24 +211,18 @@ def _statistics(
     effect = standardised_difference(moments(toxic, d_sae), moments(benign, d_sae))[ids]
     # Hedges and Olkin (1985): the large-sample error of a standardised mean difference.
     error = 1.96 * np.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m)))
-    area = auroc(above, below)
-    toxic_firing = share((above > 0).sum(axis=0), n)
-    benign_firing = share((below > 0).sum(axis=0), m)
     columns = {
         "selection_effect": effects[ids],
         "effect": effect,
         "effect_low": effect - error,
         "effect_high": effect + error,
-        "auroc": area.value,
-        "auroc_low": area.low,
-        "auroc_high": area.high,
-        "toxic_firing": toxic_firing.value,
-        "toxic_firing_low": toxic_firing.low,
-        "toxic_firing_high": toxic_firing.high,
-        "benign_firing": benign_firing.value,
-        "benign_firing_low": benign_firing.low,
-        "benign_firing_high": benign_firing.high,
     }
+    for name, found in (
+        ("auroc", auroc(above, below)),
+        ("toxic_firing", share((above > 0).sum(axis=0), n)),
+        ("benign_firing", share((below > 0).sum(axis=0), m)),
+    ):
+        columns |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return FeatureStatistics(**{name: value.astype(np.float32) for name, value in columns.items()})
 
 

@@ -23,9 +23,10 @@ from geofilter.packs.labels import token_activations
 from geofilter.packs.make import make_pack
 from geofilter.packs.pack import load_pack
 from geofilter.packs.verdicts import Trial, from_record
-from geofilter.packs.words import WordFinder
+from geofilter.packs.words import WordFinder, exchange
 from geofilter.stats.auroc import auroc
 from helpers.tiny_models import (
+    CONTEXT,
     VOCABULARY,
     contrast,
     random_samples,
@@ -120,19 +121,18 @@ def test_no_row_that_chose_the_features_is_tried_and_no_other_gives_words(
 ) -> None:
     halves = split_halves(setting.toxic, setting.benign)[0]
     seen: dict[str, list[Any]] = {}
-    words = module._Setting.words_of_features
-    exchanged = module._exchanged
+    words = module._Reader.words_of_features
     monkeypatch.setattr(
-        module._Setting,
+        module._Reader,
         "words_of_features",
-        lambda self, samples: seen.setdefault("words", samples) and words(self, samples),
+        lambda self, samples, ids: seen.setdefault("words", samples) and words(self, samples, ids),
     )
 
-    def noting(setting: Any, rows: Any, words: Any) -> Any:
-        seen["tried"] = [row.sample for row in rows.toxic + rows.benign]
-        return exchanged(setting, rows, words)
+    def noting(toxic: Any, benign: Any, *others: Any) -> Any:
+        seen["tried"] = [row.sample for row in toxic + benign]
+        return exchange(toxic, benign, *others)
 
-    monkeypatch.setattr(module, "_exchanged", noting)
+    monkeypatch.setattr(module, "exchange", noting)
     tried(setting)
     chose = {id(one) for one in halves["toxic selection"] + halves["benign selection"]}
     assert {id(one) for one in seen["words"]} <= {id(one) for one in halves["toxic selection"]}
@@ -141,20 +141,19 @@ def test_no_row_that_chose_the_features_is_tried_and_no_other_gives_words(
 
 
 def test_words_change_places_and_nothing_else_moves(setting: Any) -> None:
-    reader = module._Setting(setting.model, setting.pack.ids, None)
-    toxic, benign = reader.rows(setting.toxic.samples), reader.rows(setting.benign.samples)
+    finder = WordFinder(setting.model.tokenizer)
+    toxic, benign = finder.read(setting.toxic.samples), finder.read(setting.benign.samples)
     words = frozenset((token,) for token in INSULTS)
-    pairs = module._Rows(toxic, benign, None, None, [], [])
-    without, alone = module._exchanged(reader, pairs, words)
-    for before, after in zip(toxic, without, strict=True):
-        old, new = before.sample, after.sample
+    without, alone = exchange(toxic, benign, words, CONTEXT)
+    for before, new in zip(toxic, without, strict=True):
+        old = before.sample
         insulting = np.isin(old.ids, INSULTS) & old.pooled
         assert not np.isin(new.ids[new.pooled], INSULTS).any()
         np.testing.assert_array_equal(new.ids[~insulting], old.ids[~insulting])
         np.testing.assert_array_equal(new.pooled, old.pooled)
         np.testing.assert_array_equal(new.response, old.response)
-    for before, after, giver in zip(benign, alone, toxic, strict=True):
-        old, new = before.sample, after.sample
+    for before, new, giver in zip(benign, alone, toxic, strict=True):
+        old = before.sample
         assert np.isin(new.ids[new.pooled], INSULTS).any()
         changed = new.ids != old.ids
         assert np.isin(new.ids[changed], INSULTS).all()
@@ -167,20 +166,19 @@ def test_words_change_places_and_nothing_else_moves(setting: Any) -> None:
 def test_a_trial_is_what_its_rows_say(setting: Any) -> None:
     """The figures of one trial, from the rows once more and by hand."""
     pack = tried(setting)
-    reader = module._Setting(setting.model, setting.pack.ids, None)
+    finder = WordFinder(setting.model.tokenizer)
     halves = split_halves(setting.toxic, setting.benign)[0]
-    above = reader.rows(halves["toxic report"])[: module.MOST_PAIRS]
-    below = reader.rows(halves["benign report"])[: module.MOST_PAIRS]
-    pairs = module._Rows(above, below, None, None, [], [])
-    without, alone = module._exchanged(reader, pairs, frozenset((t,) for t in INSULTS))
+    above = finder.read(halves["toxic report"])[: module.MOST_PAIRS]
+    below = finder.read(halves["benign report"])[: module.MOST_PAIRS]
+    without, alone = exchange(above, below, frozenset((t,) for t in INSULTS), CONTEXT)
 
-    def peaks(rows: Any) -> np.ndarray:
-        samples = [row.sample for row in rows]
+    def peaks(samples: Any) -> np.ndarray:
         return np.array([a.max() for _, a in activations(None, [FOLLOWS_INSULTS], samples)])
 
     trial = pack.trials[FOLLOWS_INSULTS]
     means = [trial.toxic, trial.harm_alone, trial.words_alone, trial.benign]
-    by_hand = [peaks(rows).mean() for rows in (above, without, alone, below)]
+    toxic, benign = ([row.sample for row in rows] for rows in (above, below))
+    by_hand = [peaks(samples).mean() for samples in (toxic, without, alone, benign)]
     assert means == pytest.approx(by_hand, rel=1e-5)
     area = auroc(peaks(without), peaks(alone), level=1 - 0.05 / 4)
     assert [trial.auroc, trial.auroc_low, trial.auroc_high] == pytest.approx(
