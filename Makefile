@@ -6,13 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-fast lint docs clean
 
 demo: $(STAMP)
 	$(BIN)/geofilter demo
 
+# One thread for each of two processes: threads of one wait for those of the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
 test: lint
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+# The inner loop: what needs no model of true size, no process of its own and no page.
+test-fast: $(STAMP)
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

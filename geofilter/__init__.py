@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from geofilter.data.rows import open_rows
     from geofilter.errors import GeofilterError
     from geofilter.integrations.datasets import GeoFilter
-    from geofilter.model.loading import load
     from geofilter.packs.discover import discover
     from geofilter.packs.pack import FeaturePack, load_pack
     from geofilter.runs.filter import filter_rows
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from geofilter.scoring.table import ScoreTable
     from geofilter.selection.choose import drop_fraction, threshold
     from geofilter.selection.fdr import fdr
-    from geofilter.selection.write import write_split
     from geofilter.settings import Settings
 
 __all__ = [
@@ -33,13 +31,11 @@ __all__ = [
     "drop_fraction",
     "fdr",
     "filter_rows",
-    "load",
     "load_pack",
     "open_rows",
     "rescore",
     "score",
     "threshold",
-    "write_split",
 ]
 
 # The module below geofilter that each name comes from.
@@ -47,7 +43,6 @@ _MODULES = {
     "GeofilterError": "errors",
     "Settings": "settings",
     "open_rows": "data.rows",
-    "load": "model.loading",
     "discover": "packs.discover",
     "FeaturePack": "packs.pack",
     "load_pack": "packs.pack",
@@ -58,7 +53,6 @@ _MODULES = {
     "drop_fraction": "selection.choose",
     "threshold": "selection.choose",
     "fdr": "selection.fdr",
-    "write_split": "selection.write",
     "GeoFilter": "integrations.datasets",
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from geofilter import load
 from geofilter.data.encoder import Encoder
 from geofilter.integrations import datasets as integration
+from geofilter.model.loading import load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.make import make_pack
 
