@@ -8,7 +8,7 @@ import click
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import argument, note, print_json, print_table, progress
 from geofilter.cli.pack import FIGURES, feature_record, figures
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 if TYPE_CHECKING:
     from geofilter.packs.contrast import Contrast
@@ -117,7 +117,7 @@ def _as_given(**options: str | int | None) -> str:
 def _say_skipped(contrast: "Contrast") -> None:
     if contrast.skipped:
         counts = ", ".join(f"{n} {status}" for status, n in sorted(contrast.skipped.items()))
-        note(f"{escape(contrast.source, limit=200)}: rows that were not used: {counts}")
+        note(f"{shown(contrast.source)}: rows that were not used: {counts}")
 
 
 def _print(pack: "FeaturePack", output: str, given: str) -> None:

@@ -6,7 +6,7 @@ import click
 
 from geofilter.cli.options import json_option
 from geofilter.cli.output import argument, note, print_json, print_table
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 if TYPE_CHECKING:
     from geofilter.packs.pack import FeaturePack
@@ -138,8 +138,8 @@ def feature_record(pack: "FeaturePack", k: int) -> dict[str, object]:
 
 def _head(pack: "FeaturePack") -> None:
     click.echo(
-        f"{len(pack)} toxic features of {escape(pack.model_name, limit=200)} at block "
-        f"{pack.block}, SAE {escape(pack.sae_name, limit=200)}\ndigest {pack.digest}"
+        f"{len(pack)} toxic features of {shown(pack.model_name)} at block "
+        f"{pack.block}, SAE {shown(pack.sae_name)}\ndigest {pack.digest}"
     )
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from geofilter.errors import ModelError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.support import hub
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -44,7 +44,7 @@ class Checkpoint:
     @property
     def shown(self) -> str:
         """The source, fit for a message."""
-        return escape(self.source, limit=200)
+        return shown(self.source)
 
     def file(self, name: str) -> Path:
         """Path of one file; fetches it where it is not here. Raises `ModelError`."""
@@ -115,20 +115,20 @@ def find_source(model: str) -> str:
         entry = CATALOGUE[model]
         return entry.path(entry.model)
     folder = Path(model).expanduser()
-    shown = escape(model, limit=200)
+    place = shown(model)
     if os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
         return str(folder)
     if os.path.isfile(folder):
-        raise ModelError(f"{shown}: is a file; give the folder that holds config.json")
+        raise ModelError(f"{place}: is a file; give the folder that holds config.json")
     if "/" not in model:
         near = difflib.get_close_matches(model, CATALOGUE, n=3, cutoff=0.5)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
         raise ModelError(
-            f"no model is called {shown!r}; {meant}"
+            f"no model is called {place!r}; {meant}"
             f"known: {', '.join(CATALOGUE)}; or give a folder or ORG/NAME of the hub"
         )
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise ModelError(f"{shown}: no such folder")
+        raise ModelError(f"{place}: no such folder")
     return model
 
 
@@ -143,7 +143,7 @@ def open_checkpoint(model: str) -> Checkpoint:
     folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / CONFIG).is_file():
-            raise ModelError(f"{escape(source, limit=200)}: is no model: it holds no config.json")
+            raise ModelError(f"{shown(source)}: is no model: it holds no config.json")
         return Checkpoint(source, folder, None)
     config = hub.fetch(source, CONFIG, revision=revision)
     return Checkpoint(source, None, hub.commit_of(config) or revision)
@@ -159,24 +159,24 @@ def tensor_names(path: Path) -> list[str]:
             return list(handle.keys())
     except (SafetensorError, OSError) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
-        shown = escape(str(path), limit=200)
+        place = shown(path)
         raise ModelError(
-            f"{shown}: is damaged or no safetensors file ({reason}); fetch or save it again"
+            f"{place}: is damaged or no safetensors file ({reason}); fetch or save it again"
         ) from error
 
 
-def _index(path: Path, shown: str) -> dict[str, str]:
+def _index(path: Path, place: str) -> dict[str, str]:
     try:
         files = json.loads(path.read_bytes())["weight_map"]
         pairs = list(files.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{shown}: {INDEX} is damaged; fetch or save the model again") from error
+        raise ModelError(f"{place}: {INDEX} is damaged; fetch or save the model again") from error
     for _, file in pairs:
         # Joined to a folder or a hub path below: no other folder may be named.
         plain = isinstance(file, str) and Path(file).name == file and "\\" not in file
         if not plain or not file.endswith(".safetensors"):
             raise ModelError(
-                f"{shown}: {INDEX} names {escape(file)!r}, which is no safetensors file next to "
+                f"{place}: {INDEX} names {escape(file)!r}, which is no safetensors file next to "
                 "it; fetch or save the model again"
             )
     return dict(pairs)

@@ -21,7 +21,7 @@ from geofilter.errors import ModelError
 from geofilter.model.activations import TokenBudget, padded, to_device
 from geofilter.model.blocks import changed_at
 from geofilter.model.loading import LoadedModel
-from geofilter.support.display import escape
+from geofilter.support.display import shown
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -45,12 +45,12 @@ def require_whole(model: LoadedModel) -> None:
     """Raise `ModelError` unless the model has its later blocks and a head to train with."""
     if not model.causal:
         raise ModelError(
-            f"{escape(model.name, limit=200)}: is no causal language model, so that it has no "
+            f"{shown(model.name)}: is no causal language model, so that it has no "
             "training loss; use --scorer nearest or persona"
         )
     if _head(model.network) is None:
         raise ModelError(
-            f"{escape(model.name, limit=200)}: was loaded without its later blocks and head, which "
+            f"{shown(model.name)}: was loaded without its later blocks and head, which "
             "spillover needs; load it with whole=True"
         )
 

@@ -22,7 +22,7 @@ from geofilter.model.checkpoint import Checkpoint, find_source, open_checkpoint,
 from geofilter.model.latents import LatentEncoder
 from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
 from geofilter.support import hub
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 __all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "at_block", "find_blocks", "load"]
 
@@ -188,7 +188,7 @@ def choose(
 def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) -> str:
     if entry is None:
         raise ModelError(
-            f"{escape(model, limit=200)}: no SAE is known for this model; "
+            f"{shown(model)}: no SAE is known for this model; "
             "give --sae with a folder or RELEASE/ID"
         )
     wanted = entry.default_block if block is None else block
@@ -338,7 +338,7 @@ def load_whole(
 def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tuple[Any, int]:
     """The SAE and the block that it reads. Raises `ModelError` unless both fit the model."""
     text = config.get_text_config()
-    name, shown = f"SAE {escape(chosen.sae, limit=200)}", escape(model, limit=200)
+    name, place = f"SAE {shown(chosen.sae)}", shown(model)
     sae = saes.load_sae(chosen.sae, str(chosen.device), text.hidden_size)
     found = saes.sae_block(sae, name)
     if block is not None and found != block:
@@ -347,13 +347,13 @@ def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tup
         )
     if found >= text.num_hidden_layers:
         raise ModelError(
-            f"{name} reads block {found}, but {shown} has blocks 0 to "
+            f"{name} reads block {found}, but {place} has blocks 0 to "
             f"{text.num_hidden_layers - 1}; the SAE belongs to another model"
         )
     if sae.cfg.d_in != text.hidden_size:
         raise ModelError(
             f"{name} reads {sae.cfg.d_in} dimensions, but the residual stream of "
-            f"{shown} has {text.hidden_size}; the SAE belongs to another model"
+            f"{place} has {text.hidden_size}; the SAE belongs to another model"
         )
     return sae, found
 

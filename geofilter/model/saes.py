@@ -21,7 +21,7 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import tensor_names
 from geofilter.model.releases import releases
 from geofilter.support import hub
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 # Latents of these are non-negative and depend on one token's residual stream only.
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
@@ -117,7 +117,7 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
     # Imported here: it takes seconds, and most commands need no SAE.
     from sae_lens import SAE
 
-    name = f"SAE {escape(source, limit=200)}"
+    name = f"SAE {shown(source)}"
     folder = Path(source).expanduser()
     if source.startswith(AXES) and d_model is not None and not os.path.isdir(folder):
         return _axes(source, d_model).to(device)
@@ -139,7 +139,7 @@ def load_sae(source: str, device: str, d_model: int | None = None) -> Any:
 @contextmanager
 def _explained(source: str, failed: str) -> Iterator[None]:
     """Turn whatever sae-lens trips over, in a damaged file or on the hub, into one line."""
-    name = f"SAE {escape(source, limit=200)}"
+    name = f"SAE {shown(source)}"
     try:
         yield
     except ModelError:
@@ -170,7 +170,7 @@ def outline(source: str, d_model: int) -> Outline:
         load_sae_config_from_huggingface,
     )
 
-    name = f"SAE {escape(source, limit=200)}"
+    name = f"SAE {shown(source)}"
     folder = Path(source).expanduser()
     if source.startswith(AXES) and not os.path.isdir(folder):
         return Outline(sae_block(_axes(source, 1), name), 2 * d_model)
@@ -247,7 +247,7 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     SAE names another model; one when it was trained after the beginning-of-sequence token,
     which the tokenizer has and does not put.
     """
-    metadata, name = sae.cfg.metadata, f"SAE {escape(source, limit=200)}"
+    metadata, name = sae.cfg.metadata, f"SAE {shown(source)}"
     notes = []
     made_for = metadata.model_name
     if isinstance(made_for, str) and made_for and "/" in model and not os.path.isdir(model):
@@ -284,7 +284,7 @@ def _release_and_id(source: str) -> tuple[str, str]:
     organisation, repository, *rest = source.split("/")
     if not rest:
         raise ModelError(
-            f"SAE {escape(source, limit=200)}: {escape(release)!r} is no sae-lens release; "
+            f"SAE {shown(source)}: {escape(release)!r} is no sae-lens release; "
             "give RELEASE/ID, ORG/REPOSITORY/FOLDER or a local folder"
         )
     return f"{organisation}/{repository}", "/".join(rest)

@@ -15,7 +15,7 @@ import numpy as np
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import DataError
-from geofilter.support.display import escape
+from geofilter.support.display import shown
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded, Encoder
@@ -125,7 +125,7 @@ def split_halves(
     smaller = min(len(rows) for rows in sets.values())
     if smaller and len(shared) > smaller / 2:
         raise DataError(
-            f"{escape(toxic.source, limit=200)} and {escape(benign.source, limit=200)} share "
+            f"{shown(toxic.source)} and {shown(benign.source)} share "
             f"{len(shared)} rows, more than half of the smaller; give two different sets"
         )
     counts = {"shared": len(shared)}
@@ -133,7 +133,7 @@ def split_halves(
     for name, contrast in (("toxic", toxic), ("benign", benign)):
         counts[f"{name} duplicates"] = len(contrast.samples) - len(sets[name])
         rows = [sample for key, sample in sorted(sets[name].items()) if key not in shared]
-        require_rows(escape(contrast.source, limit=200), len(rows), MINIMUM_ROWS)
+        require_rows(shown(contrast.source), len(rows), MINIMUM_ROWS)
         # The keys are hashes: half of their order is a random half, the same every time.
         parts[f"{name} selection"] = rows[: len(rows) // 2]
         parts[f"{name} report"] = rows[len(rows) // 2 :]

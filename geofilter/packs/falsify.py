@@ -24,7 +24,7 @@ from geofilter.packs.pack import FeaturePack
 from geofilter.packs.verdicts import RowSource, Trial
 from geofilter.packs.words import Word, WordedSample, WordFinder, exchange
 from geofilter.stats.auroc import auroc
-from geofilter.support.display import escape
+from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def falsify(
     for name, contrast in (("toxic", toxic), ("benign", benign)):
         if dict(pack.provenance.get(name) or {}).get("sha256") != contrast.sha256:
             raise PackError(
-                f"the pack was not made from {escape(contrast.source, limit=200)}: its features "
+                f"the pack was not made from {shown(contrast.source)}: its features "
                 "can only be tried on the rows they were chosen from; make it again with "
                 "geofilter discover --falsify"
             )

@@ -25,7 +25,7 @@ from geofilter.packs.verdicts import Label, Trial, from_record, require_numbers
 from geofilter.settings import POOLINGS, Pooling
 from geofilter.support import hub
 from geofilter.support.atomic import writing
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 
 if TYPE_CHECKING:
     from geofilter.model.loading import LoadedModel
@@ -261,21 +261,21 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
     Raises `PackError` for a missing, foreign, damaged or newer file, `ModelError` where the
     hub does not give it.
     """
-    shown = escape(str(path), limit=200)
+    place = shown(path)
     if str(path).startswith(HUB):
         repo, _, revision = str(path).removeprefix(HUB).partition("@")
         path = fetch_pack(repo, revision or None)
     if not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
-        raise PackError(f"{shown}: no such pack; make one with geofilter discover")
+        raise PackError(f"{place}: no such pack; make one with geofilter discover")
     try:
         with safe_open(path, framework="numpy") as handle:
             header_text = (handle.metadata() or {}).get(_HEADER)
             arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
-        raise PackError(f"{shown}: is damaged or no feature pack ({reason}); {_REMEDY}") from error
+        raise PackError(f"{place}: is damaged or no feature pack ({reason}); {_REMEDY}") from error
     if header_text is None:
-        raise PackError(f"{shown}: is a safetensors file but no feature pack; {_REMEDY}")
+        raise PackError(f"{place}: is a safetensors file but no feature pack; {_REMEDY}")
     try:
         return _from_parts(json.loads(header_text), arrays)
     except (
@@ -287,7 +287,7 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
         RecursionError,
     ) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
-        raise PackError(f"{shown}: is a damaged feature pack ({reason}); {_REMEDY}") from error
+        raise PackError(f"{place}: is a damaged feature pack ({reason}); {_REMEDY}") from error
 
 
 def fetch_pack(repo: str, revision: str | None = None) -> Path:
@@ -300,8 +300,7 @@ def check_repository(repo: str) -> None:
     """Raise `PackError` unless `repo` is of the form ORG/NAME."""
     if not is_repository(repo):
         raise PackError(
-            f"{escape(repo, limit=200)!r} is no hub repository; give ORG/NAME, such as "
-            "my-org/my-pack"
+            f"{shown(repo)!r} is no hub repository; give ORG/NAME, such as my-org/my-pack"
         )
 
 
