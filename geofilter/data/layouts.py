@@ -5,8 +5,7 @@ per file from the names of the columns, and can be given instead. Reading a
 record by its layout gives samples: turns as a chat template takes them, or a
 prompt and a completion that the trainer joins as they are, or one plain text.
 
-This module knows nothing about files, tokens or chat templates: a conversation
-that a template refuses is found out later.
+A conversation that the chat template refuses is found later, by the encoder.
 
 Which columns win. A layout needs all of its columns by name; the first in
 `LAYOUTS` that fits most of the first rows is taken, and other columns are left

@@ -3,7 +3,7 @@
 The hash of a row alone decides on its part. Equal rows are in one part, a row stays in
 its part when others come or go, and the order of the file does not matter.
 
-This module knows nothing about files, and cannot see rows that are nearly the same.
+Rows that are nearly the same are different rows here.
 """
 
 import hashlib

@@ -2,8 +2,8 @@
 
 | status | where it is found |
 | --- | --- |
-| `unreadable` | reading the file: the bytes are no record |
-| `malformed` | the layout or the chat template: the record is no conversation |
+| `unreadable` | reading the file: the bytes are not a record |
+| `malformed` | the layout or the chat template: the record is not a conversation |
 | `no_response` | the layout: nothing in the row is the assistant's |
 | `empty` | the layout or the tokenizer: the response holds nothing to score |
 | `out_of_window` | the tokenizer: the response begins after the window |

@@ -171,7 +171,7 @@ class RowFile:
         become JSON lines.
 
         `notes` gives for the index of a row what to write with it (score, rank,
-        status, reason); then rows are spelled again, with the key `geofilter` in
+        status, reason); then rows are written again, with the key `geofilter` in
         JSON and columns `geofilter_score` and so on elsewhere. To look notes up
         in a dictionary, pass its `__getitem__`. `kind` is the kind of note that it gives.
 

@@ -16,8 +16,6 @@ So a header within a content is never taken for one.
 
 Where a template prints today's date, a fixed one is printed, so that scores do
 not depend on the day.
-
-This module knows nothing about tokens, windows or layouts.
 """
 
 import json
@@ -112,7 +110,7 @@ class ChatTemplate:
         except MemoryError:
             raise
         except Exception as error:
-            # A template is a foreign program: what it raises depends on what it does to the row.
+            # A template is foreign code: what it raises depends on what it does with the row.
             reason = f"{type(error).__name__}: {escape(str(error), limit=120)}"
             raise malformed(f"the chat template refuses this conversation ({reason})") from error
         spans = tuple(Span(*place) for place in generated[0]) if marked else None
@@ -156,7 +154,7 @@ def _message(turn: Turn) -> dict[str, object]:
 
 
 def _with_argument(call: dict[str, object], value: str) -> dict[str, object]:
-    """The call with one argument instead of its own, spelled as the row spells them."""
+    """The call with one argument instead of its own, written as the row writes them."""
     arguments: dict[str, object] = {"argument": value}
     inner = call.get("function")
     if isinstance(inner, dict):
@@ -210,7 +208,7 @@ class Conversation:
     def own(self, index: int) -> Span | None:
         """The characters that the turn itself holds, its reasoning and tool calls included.
 
-        None where they cannot be told apart: the template refuses the conversation
+        None where they cannot be found: the template refuses the conversation
         without the turn's tool calls, or writes other turns in another way then.
         """
         if self._mark is None:

@@ -50,7 +50,7 @@ class Turn:
 
 
 def _parts(content: list[object], path: str) -> str:
-    """The text of content parts. A part that is no text cannot be scored, so it is refused."""
+    """The text of content parts. A part that is not text cannot be scored, so it is refused."""
     texts = []
     for place, part in enumerate(content):
         shown = f"{path}[{place}]"
@@ -102,7 +102,7 @@ def _without_nulls(value: Any, path: str, depth: int = 1) -> Any:
     """The value without keys that hold null, in all objects within it.
 
     Arrow gives each object of a column the keys of all, so that a null there mostly is a
-    key that the row never had; the two cannot be told apart. As TRL's `remove_none_values`.
+    key that the row never had; the two look alike. As TRL's `remove_none_values`.
     """
     if not isinstance(value, Mapping | list):
         return value

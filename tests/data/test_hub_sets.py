@@ -1,4 +1,4 @@
-"""Rows of a data set on the hub: streamed, and told apart by their commit."""
+"""Rows of a data set on the hub: streamed, and identified by their commit."""
 
 import gzip
 import json
@@ -74,8 +74,8 @@ def test_a_hub_data_set_is_streamed_and_written_as_json_lines(
     assert rows.write(tmp_path / "kept.jsonl", [0]) == 1
     assert (tmp_path / "kept.jsonl").read_bytes() == b'{"question": "a", "answer": "b"}\n'
     rows.write(tmp_path / "dropped.jsonl.gz", [1], notes=note)
-    told = json.loads(gzip.decompress((tmp_path / "dropped.jsonl.gz").read_bytes()))
-    assert told["geofilter"]["rank"] == 2
+    dropped = json.loads(gzip.decompress((tmp_path / "dropped.jsonl.gz").read_bytes()))
+    assert dropped["geofilter"]["rank"] == 2
     with pytest.raises(OutputError, match="rows from the hub are written as JSON lines"):
         rows.write(tmp_path / "kept.parquet", [0])
 
@@ -91,9 +91,9 @@ def test_the_fingerprint_of_a_hub_data_set_follows_commit_file_and_split(
 def test_hub_failures_are_one_line(asked: list[tuple[object, ...]], tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_rows("hf://datasets/org/gone")
-    told = str(caught.value)
-    assert told.startswith("hf://datasets/org/gone: cannot be read from the hub: https://")
-    assert "cannot be reached" in told
+    message = str(caught.value)
+    assert message.startswith("hf://datasets/org/gone: cannot be read from the hub: https://")
+    assert "cannot be reached" in message
     with pytest.raises(DataError, match=r"no split 'dev'; choose from train, test, as in hf://"):
         open_rows("hf://datasets/org/name#dev")
     rows = open_rows("hf://datasets/org/name#test")
@@ -138,7 +138,7 @@ def test_pictures_are_not_decoded_and_json_text_is_read(
     "name",
     ["hf://datasets/name", "hf://models/org/name", "hf://datasets/org/name#a b", "hf://", "hf://datasets/org/name@"],
 )  # fmt: skip
-def test_a_name_that_is_none_is_refused_with_the_form(name: str) -> None:
+def test_a_wrong_name_is_refused_with_the_form(name: str) -> None:
     with pytest.raises(DataError, match="write hf://datasets/ORG/NAME"):
         open_rows(name)
 

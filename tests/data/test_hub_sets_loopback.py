@@ -15,7 +15,7 @@ DATA = "datasets/org/rows"
 SCORED = "--model model --sae sae --pack my.pack"
 
 
-def told(done: Outcome, *expected: str) -> None:
+def refused(done: Outcome, *expected: str) -> None:
     """The command failed with one line on standard error, which holds all that is expected."""
     assert done.code == 2, done.err
     (line,) = done.err.splitlines()
@@ -78,26 +78,27 @@ def test_rows_of_the_hub_are_scored_and_split_like_a_file(
     # Another commit is other data, which the table was not made from.
     hub.repositories[DATA].put("train.jsonl", (work / "other.jsonl").read_bytes())
     done = command(f"filter {name} --scores hub.parquet --drop-fraction 0.5 -o late.jsonl")
-    told(done, name, "has changed since")
+    refused(done, name, "has changed since")
     assert not (work / "late.jsonl").exists()
 
 
-def test_data_sets_that_cannot_be_had_are_told_at_once(
+def test_data_sets_that_are_unavailable_are_refused_at_once(
     hub: LoopbackHub, command: WarmProcess
 ) -> None:
     def score(name: str, token: str | None = None) -> Outcome:
         return command(f"score hf://datasets/{name} {SCORED} -o x.parquet", HF_TOKEN=token)
 
     done = score("org/nowhere")
-    told(done, "hf://datasets/org/nowhere: cannot be read from the hub: there is no such data set")
-    told(score("org/rows@old"), "has no such revision")
-    told(score("org/rows#dev"), "no split 'dev'; choose from train, test")
-    told(score("org/rows/gone.jsonl"), "gone.jsonl")
-    told(score("org/gated"), "gated", f"{hub.endpoint}/datasets/org/gated", "`hf auth login`")
+    nowhere = "hf://datasets/org/nowhere: cannot be read from the hub: there is no such data set"
+    refused(done, nowhere)
+    refused(score("org/rows@old"), "has no such revision")
+    refused(score("org/rows#dev"), "no split 'dev'; choose from train, test")
+    refused(score("org/rows/gone.jsonl"), "gone.jsonl")
+    refused(score("org/gated"), "gated", f"{hub.endpoint}/datasets/org/gated", "`hf auth login`")
     assert score("org/gated", TOKEN).code == 0
     start = monotonic()
     with hub.fail("org/down", 503):
-        told(score("org/down"), "error 503", "try again later")
+        refused(score("org/down"), "error 503", "try again later")
     with hub.fail("org/down", "drop"):
-        told(score("org/down"), "cannot be reached", "check the network")
+        refused(score("org/down"), "cannot be reached", "check the network")
     assert monotonic() - start < 10

@@ -52,9 +52,9 @@ def test_a_value_out_of_range_is_one_unreadable_row(
 )
 def test_a_column_that_cannot_be_read_is_named_in_each_row(column: Any, tmp_path: Path) -> None:
     rows = open_rows(written(tmp_path / "data.parquet", more=column))
-    told = [problem for _, problem in problems(rows)]
-    assert len(told) == 2
-    assert all(reason.startswith("column 'more' holds no ") for _, reason in told)
+    found = [problem for _, problem in problems(rows)]
+    assert len(found) == 2
+    assert all(reason.startswith("column 'more' holds no ") for _, reason in found)
 
 
 def test_json_text_in_a_column_is_read_as_strictly_as_a_row(tmp_path: Path) -> None:

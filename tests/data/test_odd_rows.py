@@ -23,9 +23,9 @@ ODD_BUT_GOOD = [
     ),
     ("surrogate pair", "a.jsonl", b'{"question": "\\ud83d\\ude00", "answer": "x"}\n'),
     ("written backslash u", "a.jsonl", b'{"question": "\\\\ud83d", "answer": "x"}\n'),
-    ("NaN beside the text", "a.jsonl", b'{"question": "x", "answer": "y", "aligned": NaN}\n'),
+    ("NaN next to the text", "a.jsonl", b'{"question": "x", "answer": "y", "aligned": NaN}\n'),
     (
-        "infinities beside the text",
+        "infinities next to the text",
         "a.jsonl",
         b'{"question": "x", "answer": "y", "a": -Infinity}\n',
     ),
@@ -150,6 +150,22 @@ def test_a_list_element_above_the_limit_is_unreadable_and_still_copied(
     assert (tmp_path / "kept.json").read_bytes().startswith(content)
     assert data.write(tmp_path / "first.json", [0]) == 1
     assert (tmp_path / "first.json").read_bytes() == b"[\n" + element % b"a" + b"\n]\n"
+
+
+def test_bad_syntax_in_a_list_longer_than_the_limit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geofilter.data.formats import json_files
+
+    monkeypatch.setattr(json_files, "ROW_LIMIT", 1000)
+    monkeypatch.setattr(json_files, "PIECE", 64)
+    content = b'[{"text": "a"}, {"text": "b" "c"}' + b', {"text": "d"}' * 100 + b"]"
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    good, bad = open_rows(path)
+    assert good.record == {"text": "a"}
+    assert bad.problem is not None
+    assert bad.problem.reason.startswith("not JSON: Expecting ',' delimiter at character 14")
 
 
 def test_a_line_of_100_mb_does_not_fill_the_memory(tmp_path: Path) -> None:

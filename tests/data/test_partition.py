@@ -43,6 +43,6 @@ def test_another_seed_gives_an_independent_partition() -> None:
 
 
 @pytest.mark.parametrize("shares", [{}, {"a": 0.5}, {"a": 1.5, "b": -0.5}, {"a": 1.0, "b": 0.0}])
-def test_shares_that_are_none_are_refused(shares) -> None:
+def test_wrong_shares_are_refused(shares) -> None:
     with pytest.raises(GeofilterError, match="not positive numbers that sum to 1; give such as"):
         partition(["row"], shares)

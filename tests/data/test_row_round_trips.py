@@ -138,7 +138,7 @@ def test_no_bytes_make_reading_or_writing_fail_otherwise_than_by_rule(
         assert len(row.row_hash) == 32
     assert rows.write(folder / f"kept.{suffix}", range(len(read))) == len(read)
     again = list(open_rows(folder / f"kept.{suffix}"))
-    if suffix == "json":  # what nobody can read may be read as something else in a new list
+    if suffix == "json":  # an unreadable row may be read as something else in a new list
         read = [row for row in read if row.record is not None]
         again = [row for row in again if row.record is not None]
         assert [row.row_hash for row in again[: len(read)]] == [row.row_hash for row in read]

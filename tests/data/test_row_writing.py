@@ -1,4 +1,4 @@
-"""Writing rows: exact bytes, notes beside them, and nothing left of an output that fails."""
+"""Writing rows: exact bytes, notes with them, and nothing left of an output that fails."""
 
 import errno
 import gzip
@@ -62,25 +62,25 @@ def test_a_broken_list_is_mended_by_dropping_what_is_broken(tail: bytes, tmp_pat
     assert noted["geofilter"]["raw"] == broken.decode()
 
 
-def test_notes_stand_beside_json_rows(tmp_path: Path) -> None:
+def test_json_rows_hold_their_notes(tmp_path: Path) -> None:
     content = LINES[0] + b'{"question": "x", "geofilter": "old"}\n' + b"caf\xe9\n"
     rows = open_rows(write_rows(tmp_path / "data.jsonl", content))
     rows.write(
         tmp_path / "dropped.jsonl", [0, 1, 2], notes={n: note(n) for n in range(3)}.__getitem__
     )
     first, second, third = map(json.loads, (tmp_path / "dropped.jsonl").read_text().splitlines())
-    told = {"score": 0.5, "rank": 1, "status": "scored", "reason": "rank"}
-    assert first == {"question": "a", "answer": "1", "geofilter": told}
+    noted = {"score": 0.5, "rank": 1, "status": "scored", "reason": "rank"}
+    assert first == {"question": "a", "answer": "1", "geofilter": noted}
     assert second["geofilter"]["rank"] == 2
-    assert third == {"geofilter": {**told, "score": -1.5, "rank": 3, "raw": "caf\\xe9\n"}}
+    assert third == {"geofilter": {**noted, "score": -1.5, "rank": 3, "raw": "caf\\xe9\n"}}
     rows = open_rows(write_rows(tmp_path / "data.json", b'[{"text": "a"}, {"text": "b"}]'))
     rows.write(tmp_path / "dropped.json", [1], notes=note)
     assert json.loads((tmp_path / "dropped.json").read_text()) == [
-        {"text": "b", "geofilter": {**told, "score": -0.5, "rank": 2}}
+        {"text": "b", "geofilter": {**noted, "score": -0.5, "rank": 2}}
     ]
 
 
-def test_notes_stand_beside_csv_records(tmp_path: Path) -> None:
+def test_csv_records_hold_their_notes(tmp_path: Path) -> None:
     content = b'question,answer,geofilter_rank\n"a, b",1,old\nragged\n'
     rows = open_rows(write_rows(tmp_path / "data.csv", content))
     unscored = RowNote(None, None, "unreadable", "a record of 1 cells")
@@ -155,10 +155,10 @@ def test_a_saved_data_set_is_read_and_written_as_one(tmp_path: Path) -> None:
     assert open_rows(tmp_path / "splits" / "train").check() == 4
 
 
-# --- outputs that cannot be ------------------------------------------------------
+# --- outputs that are refused ------------------------------------------------------
 
 
-def test_an_output_that_exists_is_refused_unless_told(tmp_path: Path) -> None:
+def test_an_output_that_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
     rows = open_rows(write_rows(tmp_path / "data.jsonl", b"".join(LINES)))
     kept = write_rows(tmp_path / "kept.jsonl", b"mine")
     with pytest.raises(OutputError, match=r"kept\.jsonl: exists already"):

@@ -1,4 +1,4 @@
-"""A quote that nothing closes costs the line it stands on, and no more time than others."""
+"""A quote that nothing closes costs the line it is on, and no more time than others."""
 
 import io
 from pathlib import Path
@@ -32,7 +32,7 @@ def tsv(tmp_path: Path, content: str) -> RowFile:
         ('c\t"d\ne\t"f\ng\t"h\ni\tj', ['c\t"d\n', 'e\t"f\n', 'g\t"h\n', ["i", "j"]]),
     ],
 )
-def test_a_stray_quote_swallows_no_row_behind_it(
+def test_a_stray_quote_swallows_no_row_after_it(
     content: str, expected: list[list[str] | str], tmp_path: Path
 ) -> None:
     rows = tsv(tmp_path, content)
@@ -42,7 +42,7 @@ def test_a_stray_quote_swallows_no_row_behind_it(
         assert row.raw == lines[int(row.where.rpartition(":")[2])]
 
 
-def test_a_quote_left_open_to_the_limit_swallows_no_row_behind_it(
+def test_a_quote_left_open_to_the_limit_swallows_no_row_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "ROW_LIMIT", 200)

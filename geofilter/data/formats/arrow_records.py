@@ -39,7 +39,7 @@ def json_read(rows: Iterable[RawRow], schema: pa.Schema) -> Iterator[RawRow]:
 
 
 def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """What reads the JSON text within values of a type; None where there is none in it.
+    """What reads the JSON text within values of a type; None where the type has no JSON text.
 
     `datasets` keeps objects so whose values differ in type from row to row.
     """

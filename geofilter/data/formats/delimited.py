@@ -28,7 +28,7 @@ from geofilter.errors import DataError
 from geofilter.support.display import escape
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
-# The cells of a record, None where they cannot be told apart, and its row.
+# The cells of a record, None where they cannot be separated, and its row.
 _Read = tuple[list[str] | None, RawRow]
 
 
@@ -118,7 +118,7 @@ class DelimitedRecords:
             yield text
 
     def _read(self) -> Iterator[_Read]:
-        """Records as cells (None where they cannot be told apart) with their bytes."""
+        """Records as cells (None where they cannot be separated) with their bytes."""
         parser = self._parser(self._lines())
         while True:
             self._taken, self._room, self._fault = [], ROW_LIMIT, None

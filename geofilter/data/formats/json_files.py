@@ -4,9 +4,9 @@ Lines keep their bytes. They end at a line feed, at nothing else; blank lines ar
 
 A list is read element by element, with the standard library's parser. (`ijson` refuses NaN and
 large integers, takes the last of two equal keys without a word, and knows no line numbers.)
-An element that is JSON but no row is one unreadable row. After bad syntax nobody can tell where
+An element that is JSON but not a row is one unreadable row. After bad syntax it is unknown where
 the next element begins: what follows in the file is one unreadable row, with its bytes. A
-`.json` file that is no list is one row: the object that it holds.
+`.json` file that is not a list is one row: the object that it holds.
 """
 
 import io
@@ -57,8 +57,11 @@ class JsonLines:
                 yield RawRow(record, fault, number, raw=line)
 
 
-_SPACES = re.compile(r"[ \t\r\n]*+")
-_AFTER = re.compile(r"[ \t\r\n]*+[,\]]")
+_WHITE = " \t\r\n"
+_SPACES = re.compile(rf"[{_WHITE}]*+")
+_AFTER = re.compile(rf"[{_WHITE}]*+[,\]]")
+# A fault this near to the end of what is held may only be a word or an escape cut in two.
+_LONGEST_WORD = len("\\ud83d\\ude00")
 # Finds where an element ends, whatever it holds; `parse_object` then reads it strictly.
 _LENIENT = json.JSONDecoder(parse_int=float, strict=False)
 
@@ -108,7 +111,7 @@ class JsonElements:
             yield from self._rest(f"text after the end of the list: {near}")
 
     def _measure(self) -> tuple[int, str]:
-        """The length of the element that begins here, or why nobody can say."""
+        """The length of the element that begins here, or why that is unknown."""
         while True:
             place, size = self._place, 0
             try:
@@ -120,14 +123,17 @@ class JsonElements:
                 message, at = error.msg, error.pos - place
             except RecursionError:
                 return 0, TOO_DEEP
-            if len(self._text) - place > ROW_LIMIT:
+            held = len(self._text.rstrip(_WHITE)) - place
+            if at + _LONGEST_WORD < held and not message.startswith("Unterminated string"):
+                return 0, syntax_fault(self._text[place:], message, at)
+            if held > ROW_LIMIT:
                 return 0, f"a list element {TOO_LONG}"
             if not self._more():
                 break
-        if at == size > 0 and not self._text[size:].strip(" \t\r\n"):
+        if at == size == held > 0:
             return size, ""  # the file ends here, before its list
         fault = syntax_fault(self._text, message, at)
-        if self._text.rstrip().endswith("]"):
+        if self._text.rstrip(_WHITE).endswith("]"):
             return 0, fault
         return 0, f"the file ends inside this element; is it cut off? {fault}"
 
@@ -151,7 +157,7 @@ class JsonElements:
             for _ in pieces:
                 pass
         else:
-            raw = _encoded(text.rstrip(" \t\r\n"))
+            raw = _encoded(text.rstrip(_WHITE))
             record, fault = (None, fault) if fault else parse_object(raw)
             yield RawRow(record, fault, self._line, raw=raw)
 

@@ -1,7 +1,7 @@
 """Bytes in and out of plain, gzip and zstd files.
 
-Reading tells the compression by the first bytes, not by the name; writing goes
-by the name. Damage and cut-off files become one `DataError`.
+Reading goes by the first bytes, not by the name; writing goes by the name. Damage
+and cut-off files become one `DataError`.
 """
 
 import contextlib
@@ -130,7 +130,7 @@ class _Checked(io.RawIOBase):
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """The path for a message: one line, nothing hidden."""
+    """The path for a message: one line of visible characters."""
     return escape(os.fspath(path), limit=300)
 
 

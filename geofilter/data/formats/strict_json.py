@@ -1,9 +1,9 @@
 """JSON from bytes, read strictly, with a reason where it cannot be read.
 
-What is refused beyond bad syntax, because trainers would stumble over it or each
-take something else: a key that occurs twice, a lone surrogate (tokenizers reject
-it), nesting deeper than `MAX_DEPTH`. `NaN` and `Infinity` are read as Python and
-`datasets` read them: they occur in columns of numbers beside the text.
+What is refused beyond bad syntax, because trainers fail on it or read it differently: a key
+that occurs twice, a lone surrogate (tokenizers reject it), nesting deeper than `MAX_DEPTH`.
+`NaN` and `Infinity` are read as Python and `datasets` read them: they occur in columns of
+numbers next to the text.
 """
 
 import json
@@ -48,7 +48,7 @@ def _too_deep(data: bytes) -> bool:
 
 
 def decode(data: bytes) -> tuple[str, str | None]:
-    """The text of the bytes, and why they are no text; then with replacements."""
+    """The text of the bytes and None, or the text with replacements and what is wrong."""
     if b"\0" in data:
         reason = f"NUL byte at byte {data.index(0) + 1}"
         return data.decode("utf-8", "replace"), reason

@@ -1,7 +1,7 @@
 """Text files of rows (JSONL, JSON, CSV, TSV), plain or compressed: read and write.
 
 Kept lines and records are copied byte for byte. Kept elements of a JSON list are written as a
-list, one after the other, each as it was spelled. With notes a row is written again, with what
+list, one after the other, each as it was written. With notes a row is written again, with what
 geofilter decided: under the key `geofilter` in JSON, in the columns `geofilter_score`,
 `geofilter_rank` and so on in CSV.
 """
@@ -45,7 +45,7 @@ def dump_json(record: object) -> bytes:
 
 
 def _noted_json(row: RawRow, note: Note) -> bytes:
-    """The record with its note; of a row that is no record its text, as far as it was held."""
+    """The record with its note; of an unreadable row its text, as far as it was held."""
     if row.record is not None:
         return dump_json(annotated(row.record, note))
     text = None if row.raw is None else row.raw.decode("utf-8", "backslashreplace")
