@@ -1,18 +1,11 @@
 """`geofilter report`: one HTML file about a scored data set, which opens offline."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from geofilter.cli.choice import choice_options
 from geofilter.cli.options import json_option, scores_option, trust_option
-from geofilter.cli.output import argument, bytes_text, note, print_json, progress
+from geofilter.cli.output import bytes_text, note, print_json, progress
 from geofilter.support.display import escape
-
-if TYPE_CHECKING:
-    from geofilter.data.rows import RowFile
-    from geofilter.runs.prepare import Run
-    from geofilter.scoring.table import ScoreTable
 
 
 @click.command("report")
@@ -36,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--baseline",
     metavar="TABLE",
-    help="A score table of the same data by another scorer, such as persona, to stand beside.",
+    help="A score table of the same data by another scorer, such as persona, to compare with.",
 )
 @click.option(
     "--explain",
@@ -84,84 +77,28 @@ def command(
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --baseline persona.parquet --by topic --no-model -o report.html
     """
-    from geofilter import report
-    from geofilter.report.contents import gather
-    from geofilter.runs.choice import Choice, choose
-    from geofilter.runs.provenance import open_scored
-    from geofilter.scoring.table import ScoreTable
-    from geofilter.support.atomic import check_output
+    from geofilter.report.write import write_report
 
-    choice = Choice(drop_fraction, threshold, fdr, reference)
-    if choice.given > 1:
-        raise click.UsageError("give one of --drop-fraction, --threshold and --fdr, or none")
-    choice.check()
-    check_output(output)
-    table = ScoreTable.read(scores)
-    other = ScoreTable.read(baseline) if baseline is not None else None
-    rows = open_scored(data, table)
-    chosen, promise = None, None
-    if choice.given:
-        with progress() as follow:
-            chosen, bound = choose(table, choice, progress=follow)
-        for one in bound.notes if bound else ():
-            note(one)
-        promise = " ".join(bound.in_words().split()) if bound else None
-    run, why = None, "the model was not loaded"
-    if explain and not no_model:
-        run, why = _load(rows, table, model, trust_remote_code)
-    contents = gather(
-        rows,
-        table,
-        chosen=chosen,
-        by=by,
-        baseline=other,
-        run=run,
-        explain=explain,
-        why_no_tokens=why,
-        promise=promise,
-    )
-    size = report.write(contents, output)
-    n_dropped = int(contents.choice.dropped.sum()) if contents.choice.made else None
-    if as_json:
-        print_json(
-            {
-                "rows": len(table),
-                "scored": int(contents.columns.scored.sum()),
-                "dropped": n_dropped,
-                "explained": len(contents.explained),
-                "bytes": size,
-                "file": output,
-            }
-        )
-    else:
-        click.echo(f"{len(table):,} rows → {escape(output, None)} ({bytes_text(size)})")
-    if contents.warning:
-        note(f"warning: {contents.warning}")
-
-
-def _load(
-    rows: "RowFile", table: "ScoreTable", model: str | None, trust_remote_code: bool
-) -> "tuple[Run | None, str]":
-    """The run that made the table, or why the page has to do without it."""
-    from geofilter.errors import GeofilterError, ModelError
-    from geofilter.runs.prepare import prepare_again, unasked
-    from geofilter.runs.provenance import settings_of
-
-    try:
-        settings = settings_of(table)
-        if model is None and (away := unasked(settings)):
-            raise ModelError(
-                f"{escape(', '.join(away), limit=200)} would be fetched because the table says so; "
-                f"if you trust it, add --model {escape(argument(settings.model), limit=200)}"
-            )
-        run = prepare_again(
-            rows,
-            table,
-            purpose="marked token by token",
+    with progress() as follow:
+        written = write_report(
+            data,
+            scores,
+            output,
+            drop_fraction=drop_fraction,
+            threshold=threshold,
+            fdr=fdr,
+            reference=reference,
+            by=by,
+            baseline=baseline,
+            explain=0 if no_model else explain,
             model=model,
             trust_remote_code=trust_remote_code,
+            progress=follow,
         )
-        return run, ""
-    except GeofilterError as error:
-        note(f"no tokens are marked: {error}")
-        return None, str(error)
+    if as_json:
+        print_json({**written.as_record(), "file": output})
+    else:
+        n_rows = len(written.contents.table)
+        click.echo(f"{n_rows:,} rows → {escape(output, None)} ({bytes_text(written.size)})")
+    for one in written.notes:
+        note(one)

@@ -80,7 +80,7 @@ class Verdict:
     `n_rows` were looked at, `n_scored` different ones of them scored by the model now,
     `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
     `n_accepted` rows would be refused for their score, but for the policy's accepted ones.
-    `judged`: the rows were held against the policy. False where the lock stood in the way:
+    `judged`: the rows were held against the policy. False where the lock did not fit:
     then nothing is known of a row that has no finding. `notes`: those of the model.
     """
 
@@ -220,7 +220,7 @@ class _Gate:
         return self.score(scorer, old, seen, rescore=rescore, prune=prune)
 
     def unjudged(self, findings: Iterable[Finding]) -> Verdict:
-        """The verdict where the lock stands in the way."""
+        """The verdict where the lock does not fit."""
         return replace(self.verdict, findings=tuple(findings), judged=False)
 
     def judged(self, seen: _Seen, others: Iterable[Finding] = ()) -> Verdict:

@@ -250,7 +250,7 @@ def _sha256(path: Path, place: Path) -> str:
         ) from error
 
 
-# What a value has to be, in words and as a test. TOML tells true from 1.
+# What a value has to be, in words and as a test. TOML has true apart from 1.
 
 
 def _is_text(value: object) -> bool:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from geofilter.data.problems import Problem
 from geofilter.report.contents import Contents
-from geofilter.report.explained import Activated, Explained, Token
+from geofilter.report.explained import Activated, activated
 from geofilter.report.html import EMPTY, Html, bdi, join, note, prose, table, tag, text
 from geofilter.report.row_texts import RowText, TurnText
 from geofilter.report.svg import number
+from geofilter.scoring.explanation import ExplainedToken, Explanation
 from geofilter.scoring.table import ScoreRow
 
 _TOKENS_SHOWN = 400
@@ -70,10 +71,10 @@ def _body(contents: Contents, row: int) -> Html:
     explained = contents.explained.get(row)
     shown = contents.read.texts[row]
     parts = [_facts(line)]
-    if isinstance(explained, Explained):
+    if isinstance(explained, Explanation):
         parts.append(_conversation(shown, _marked(explained.tokens)))
-        if explained.activated:
-            parts.append(_activated(explained.activated))
+        if features := activated(explained.tokens):
+            parts.append(_activated(features))
     else:
         parts.append(_conversation(shown, None))
         if isinstance(explained, Problem):
@@ -119,23 +120,26 @@ def _turn(role: str, said: Html, turn: TurnText, cut: bool) -> Html:
     )
 
 
-def _marked(tokens: Sequence[Token]) -> Html:
+def _marked(tokens: Sequence[ExplainedToken]) -> Html:
     """The tokens in their order, each shaded by its part of the score where that is positive."""
     # Word-level tokenizers decode a token without the blank before it.
     glue = "" if any(token.text.startswith(" ") for token in tokens) else " "
-    greatest = max((token.part for token in tokens), default=0.0)
+    greatest = max((token.contribution for token in tokens), default=0.0)
     shown: list[object] = []
+    after = None
     for token in tokens[:_TOKENS_SHOWN]:
-        gap = " ⋯ " if token.after_gap else glue if shown else ""
-        shown += [gap, _token(token, greatest)]
+        if after is not None:
+            shown.append(glue if token.position == after else " ⋯ ")
+        shown.append(_token(token, greatest))
+        after = token.position + 1
     if len(tokens) > _TOKENS_SHOWN:
         left = len(tokens) - _TOKENS_SHOWN
         shown.append(tag("span", f" … {left:,} more tokens", class_="cut"))
     return join(*shown)
 
 
-def _token(token: Token, greatest: float) -> Html:
-    share = token.part / greatest if greatest > 0 else 0.0
+def _token(token: ExplainedToken, greatest: float) -> Html:
+    share = token.contribution / greatest if greatest > 0 else 0.0
     if share < _FAINT:
         return prose(token.text)
     body = token.text.lstrip(" ")
@@ -148,7 +152,7 @@ def _words(label: Sequence[str]) -> Html:
     return join(*(part for word in label for part in (bdi(word, _WORD), " ")))
 
 
-def _activated(activated: Sequence[Activated]) -> Html:
+def _activated(features: Sequence[Activated]) -> Html:
     rows = [
         (
             str(one.feature),
@@ -157,7 +161,7 @@ def _activated(activated: Sequence[Activated]) -> Html:
             number(one.part),
             f"{one.similarity:.2f}",
         )
-        for one in activated
+        for one in features
     ]
     caption = "The toxic features that this row's strongest latents lie nearest to"
     head = ("toxic feature", "usually activated by", "here by", "part", "cosine")

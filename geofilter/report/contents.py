@@ -13,7 +13,8 @@ from geofilter.data.problems import Problem
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
-from geofilter.report.explained import Explained, explain_rows
+from geofilter.report.explained import explain_rows
+from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.stats.auroc import Range
@@ -53,7 +54,7 @@ class Contents:
     shown: numbers.Shown
     lines: Mapping[int, ScoreRow]
     read: row_texts.Read
-    explained: Mapping[int, Explained | Problem]
+    explained: Mapping[int, Explanation | Problem]
     labels: Mapping[int, Sequence[str]]
     length: Range | None
     baseline: Baseline | None
@@ -94,7 +95,7 @@ def gather(
         )
     scored = columns.scored
     compared = _compare(table, columns, choice, baseline) if baseline is not None else None
-    explained: Mapping[int, Explained | Problem] = {}
+    explained: Mapping[int, Explanation | Problem] = {}
     if run is not None and explain:
         n_dropped = int(choice.dropped.sum())
         wanted = numbers.to_explain(shown, explain, columns.ranks, n_dropped)

@@ -5,29 +5,20 @@ need the model; without it only the features in the score table are known. Token
 labels are as the tokenizer and the pack give them: hostile, and not escaped here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from geofilter.data.problems import Problem
+from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 
 if TYPE_CHECKING:
     from geofilter.data.rows import RowFile
     from geofilter.runs.prepare import Run
-    from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 
 _FEATURES = 4
 _TOKENS_PER_FEATURE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is shown: its part of the score, and whether others were left out before."""
-
-    text: str
-    part: float
-    after_gap: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +36,31 @@ class Activated:
     tokens: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A row's tokens in their order; `activated` is empty for scorers without features."""
-
-    score: float
-    tokens: tuple[Token, ...]
-    activated: tuple[Activated, ...]
-
-
 def explain_rows(
     rows: "RowFile", run: "Run", wanted: Iterable[int]
-) -> Mapping[int, Explained | Problem]:
+) -> Mapping[int, Explanation | Problem]:
     """Divide the scores of the `wanted` rows among their tokens, with the model of `run`."""
     from geofilter.runs.prepare import explain_row
 
     left = set(wanted)
-    found: dict[int, Explained | Problem] = {}
-    for row in islice(rows, max(left, default=-1) + 1):
-        if row.index in left:
-            why = explain_row(run, rows.layout, row)
-            found[row.index] = why if isinstance(why, Problem) else gather(why)
-    return found
+    places = islice(rows, max(left, default=-1) + 1)
+    return {row.index: explain_row(run, rows.layout, row) for row in places if row.index in left}
 
 
-def gather(explanation: "Explanation") -> Explained:
-    """The tokens of an explanation, and what they activated, the greatest part first."""
-    tokens = []
-    before = explanation.tokens[0].position - 1 if explanation.tokens else 0
+def activated(tokens: Iterable[ExplainedToken]) -> list[Activated]:
+    """The toxic features that the tokens activated most, the greatest part first.
+
+    There are none where the score was made without features.
+    """
     by_feature: dict[int, list[tuple[ExplainedToken, TokenLatent]]] = {}
-    for token in explanation.tokens:
-        tokens.append(Token(token.text, token.contribution, token.position > before + 1))
-        before = token.position
+    for token in tokens:
         for latent in token.latents:
             by_feature.setdefault(latent.toxic_feature, []).append((token, latent))
-    activated = [_activated(feature, pairs) for feature, pairs in by_feature.items()]
-    activated.sort(key=lambda one: (-one.part, one.feature))
-    return Explained(explanation.score, tuple(tokens), tuple(activated[:_FEATURES]))
+    found = [_summed(feature, pairs) for feature, pairs in by_feature.items()]
+    return sorted(found, key=lambda one: (-one.part, one.feature))[:_FEATURES]
 
 
-def _activated(feature: int, pairs: "Sequence[tuple[ExplainedToken, TokenLatent]]") -> Activated:
+def _summed(feature: int, pairs: list[tuple[ExplainedToken, TokenLatent]]) -> Activated:
     words: dict[str, float] = {}
     for token, latent in pairs:
         word = token.text.strip() or token.text

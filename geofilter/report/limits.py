@@ -151,7 +151,7 @@ def run(contents: Contents) -> Html:
         "run",
         "What was measured, and on what",
         "Closeness of each row's response to the model's toxic features, by the scorer below, "
-        "under this model and this pack. A score of another model says nothing beside these.",
+        "under this model and this pack. A score of another model cannot be compared with these.",
         _list(rows),
         folded("Fingerprints", _list(hashes)),
     )

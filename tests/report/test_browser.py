@@ -1,14 +1,14 @@
 """The report in a real browser: nothing of a row runs, nothing is asked for, all can be read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from geofilter import report
 from geofilter.report.contents import gather
-from geofilter.report.explained import Activated, Explained, Token
+from geofilter.report.write import write
+from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection.choose import drop_fraction
 from helpers.chromium import PROGRAM, Page, chromium
 from helpers.report_payloads import HERE, PAYLOADS
@@ -56,19 +56,37 @@ def hostile(folder: Path) -> Path:
         why_no_tokens=PAYLOADS[5],
     )
     assert set(contents.read.texts) == set(range(2 * n))
-    tokens = tuple(Token(payload, row / n, row % 5 == 0) for row, payload in enumerate(PAYLOADS))
-    activated = tuple(
-        Activated(row, PAYLOADS[row::4], 0.5, 0.5, PAYLOADS[row::3]) for row in range(4)
-    )
+    # Of each row 20 tokens are named as what activated a feature: five for each of four.
+    named = [range(start, start + 20) for start in range(0, n, 20)]
+    nearest = contents.shown.nearest[: len(named)]
+    assert len(nearest) == len(named)
     contents = replace(
         contents,
-        explained={contents.shown.nearest[0]: Explained(1.0, tokens, activated)},
+        explained=dict(zip(nearest, map(explanation, named), strict=True)),
         labels={7: PAYLOADS},
         warning=PAYLOADS[6],
         promise=PAYLOADS[7],
     )
-    report.write(contents, folder / "hostile.html")
+    write(contents, folder / "hostile.html")
     return folder / "hostile.html"
+
+
+def explanation(named: Collection[int]) -> Explanation:
+    """Every payload is a token; those at `named` activated features that have payloads' words."""
+    return Explanation(
+        1.0,
+        tuple(
+            ExplainedToken(
+                place + place // 5,
+                payload,
+                place / len(PAYLOADS),
+                (TokenLatent(1, 1.0, 0.5, place % 4, 0.5, PAYLOADS[place % 4 :: 4], 0.5),)
+                if place in named
+                else (),
+            )
+            for place, payload in enumerate(PAYLOADS)
+        ),
+    )
 
 
 def forget(page: Page) -> None:

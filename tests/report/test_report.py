@@ -1,5 +1,6 @@
 """The report: what it reads, its markup, its page, and the command."""
 
+import dataclasses
 import json
 import unicodedata
 from html.parser import HTMLParser
@@ -9,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofilter import report
 from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, row_texts
-from geofilter.report.explained import Activated, Explained, gather
+from geofilter.report.explained import Activated, activated
 from geofilter.report.page import POLICY, render
+from geofilter.report.write import write
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
+from helpers.fresh_process import type_command
 from helpers.report_payloads import PAYLOADS
 from helpers.report_tables import score_by_hand, write_jsonl
 
@@ -81,7 +83,7 @@ def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
         file.write('{"prompt": ' + "[" * 5000 + "\n")
     rows, table = score_by_hand(data, [None, 0.5, None], tmp_path / "s.parquet")
     found = contents.gather(rows, table)
-    assert report.write(found, tmp_path / "r.html") < 200_000
+    assert write(found, tmp_path / "r.html") < 200_000
     texts = found.read.texts
     assert all(
         len(turn.text) <= row_texts.ROW_CHARACTERS for row in texts.values() for turn in row.turns
@@ -93,28 +95,34 @@ def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
 # Tokens
 
 
-def test_what_a_row_activated_is_gathered_by_toxic_feature_and_a_gap_is_kept():
-    def token(position, text, *latents):
-        woken = tuple(
+def test_what_a_row_activated_is_summed_by_toxic_feature():
+    def token(position, text, *parts):
+        latents = tuple(
             TokenLatent(1, 2.0, 0.9, feature, similarity, ("word",), part)
-            for feature, similarity, part in latents
+            for feature, similarity, part in parts
         )
-        return ExplainedToken(position, text, sum(part for _, _, part in latents), woken)
+        return ExplainedToken(position, text, sum(part for _, _, part in parts), latents)
 
-    explanation = Explanation(
-        1.0,
-        (
-            token(3, "a", (5, 0.5, 0.25), (6, 0.25, 0.5)),
-            token(4, " b", (5, 0.75, 0.5)),
-            token(9, "a", (6, 0.125, 0.5)),
-        ),
+    tokens = (
+        token(3, "a", (5, 0.5, 0.25), (6, 0.25, 0.5)),
+        token(4, " b", (5, 0.75, 0.5)),
+        token(9, "a", (6, 0.125, 0.5)),
     )
-    found = gather(explanation)
-    assert [token.after_gap for token in found.tokens] == [False, False, True]
-    assert found.activated == (
+    assert activated(tokens) == [
         Activated(6, ("word",), 1.0, 0.25, ("a",)),
         Activated(5, ("word",), 0.75, 0.75, ("b", "a")),
-    )
+    ]
+
+
+def test_tokens_follow_each_other_and_a_gap_between_them_is_shown(tmp_path):
+    records = [{"prompt": "p", "response": "a b a"}]
+    data = write_jsonl(tmp_path / "data.jsonl", records)
+    rows, table = score_by_hand(data, [1.0], tmp_path / "s.parquet")
+    placed = ((3, "a"), (4, " b"), (9, "a"))
+    tokens = tuple(ExplainedToken(place, text, 0.5, ()) for place, text in placed)
+    found = contents.gather(rows, table)
+    found = dataclasses.replace(found, explained={0: Explanation(1.0, tokens)})
+    assert "response, by tokensa b ⋯ a" in Seen("".join(render(found))).text
 
 
 # Markup
@@ -202,7 +210,7 @@ def test_a_page_of_hostile_rows_holds_the_elements_of_a_page_of_tame_ones(hostil
 
 
 def test_equal_contents_give_equal_bytes(hostile, tmp_path):
-    report.write(hostile, tmp_path / "a.html")
+    write(hostile, tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text("utf-8") == "".join(render(hostile))
 
 
@@ -260,8 +268,8 @@ def test_the_tokens_of_a_marked_row_sum_to_its_score(work, geofilter):
     )
     assert len(found.explained) == 5
     for row, explained in found.explained.items():
-        assert isinstance(explained, Explained)
-        parts = sum(token.part for token in explained.tokens)
+        assert isinstance(explained, Explanation)
+        parts = sum(token.contribution for token in explained.tokens)
         assert parts == pytest.approx(float(table.scores[row]), abs=1e-5)
 
 
@@ -292,7 +300,20 @@ def test_report_does_without_the_model_and_says_why(work, geofilter):
     assert "No tokens are marked: " in Path("s.html").read_text("utf-8")
 
 
-def test_report_sets_another_scorer_beside(work, geofilter):
+def test_report_without_the_model_loads_no_model_library(work):
+    program = (
+        "import sys; from geofilter.cli.main import main; code = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'sae_lens', 'scipy'} & set(sys.modules)\n"
+        "print(code, sorted(heavy), file=sys.stderr)"
+    )
+    words = f"{REPORT} --drop-fraction 0.25 --no-model -o r.html"
+    done = type_command(words, work, {}, ("-c", program))
+    assert done.err.splitlines()[-1] == "0 []"
+    # The labels of the pack are read, too.
+    assert "words, if toxic" in Path("r.html").read_text("utf-8")
+
+
+def test_report_compares_with_another_scorer(work, geofilter):
     persona = "--model model --sae sae --pack my.pack --scorer persona -o p.parquet"
     assert geofilter(f"score data.jsonl {persona}").code == 0
     assert geofilter(f"{REPORT} --baseline p.parquet --no-model -o r.html").code == 0
