@@ -27,7 +27,7 @@ from geofilter.runs.engines.feature_parts import FeaturesFile
 from geofilter.runs.engines.lines import make_line
 from geofilter.runs.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
 from geofilter.runs.engines.seen import SeenRows
-from geofilter.runs.engines.worker import Answer, Told
+from geofilter.runs.engines.worker import Answer, RowsDone
 from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic
@@ -70,8 +70,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
     at_once: int
 
-    def submit(self, rows: Sequence[Any], told: Told) -> "Future[list[Answer]]":
-        """Answers for the rows, in order; `told` hears how many are done."""
+    def submit(self, rows: Sequence[Any], report: RowsDone) -> "Future[list[Answer]]":
+        """Answers for the rows, in order; `report` is called with how many are done."""
         ...
 
 
@@ -302,11 +302,11 @@ class _Run:
         job = _Job(len(rows))
         part.waiting.append(job)
 
-        def told(n_rows: int) -> None:
+        def report(n_rows: int) -> None:
             self._news.put((job, n_rows))
 
-        job.answers = self._engine.submit(rows, told)
-        job.answers.add_done_callback(lambda _: told(job.n_rows))
+        job.answers = self._engine.submit(rows, report)
+        job.answers.add_done_callback(lambda _: report(job.n_rows))
 
     # Back
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.runs.engines.worker import Answer, Stages, Told, portable
+from geofilter.runs.engines.worker import Answer, RowsDone, Stages, portable
 
 # Asked of Ray before it is imported: it would send figures about its use.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -242,7 +242,7 @@ class RayEngine:
         for answers in waiting:
             answers.set_exception(error)
 
-    def submit(self, rows: Sequence[Any], told: Told) -> "Future[list[Answer]]":
+    def submit(self, rows: Sequence[Any], report: RowsDone) -> "Future[list[Answer]]":
         answers: Future[list[Answer]] = Future()
         with self._lock:
             if self._failure is None:

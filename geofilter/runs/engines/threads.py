@@ -19,9 +19,9 @@ from geofilter.errors import DataError
 from geofilter.runs.engines.driver import TablePlan, make_table
 from geofilter.runs.engines.worker import (
     Answer,
+    RowsDone,
     Scorer,
     Stages,
-    Told,
     TwoSteps,
     Worker,
     encode_row,
@@ -42,7 +42,7 @@ OnError = Literal["stop", "keep"]
 
 # One on the device, one encoded, one being read.
 _AT_ONCE = 3
-# Seconds to wait for a thread that was told to stop: one call into the device.
+# Seconds to wait for a thread that has to stop: one call into the device.
 _PATIENCE = 10.0
 
 
@@ -99,7 +99,7 @@ def score_file(
 
 class _Task(NamedTuple):
     work: Any  # rows, or what `Stages.encode` made of them
-    told: Told
+    report: RowsDone
     answers: "Future[list[Answer]]"
 
 
@@ -146,12 +146,12 @@ class ThreadEngine:
         for thread in self._threads:
             raising = ctypes.pythonapi.PyThreadState_SetAsyncExc
             raising(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop))
-        # Whoever waits for a job hears of it.
+        # The one who waits for a job is to go on.
         self._encoded.put(None)
 
-    def submit(self, rows: Sequence[Any], told: Told) -> "Future[list[Answer]]":
+    def submit(self, rows: Sequence[Any], report: RowsDone) -> "Future[list[Answer]]":
         answers: Future[list[Answer]] = Future()
-        self._rows.put(_Task(rows, told, answers))
+        self._rows.put(_Task(rows, report, answers))
         return answers
 
     def _encode(self) -> None:
@@ -164,7 +164,7 @@ class ThreadEngine:
 
     def _score(self) -> None:
         def step(task: _Task) -> None:
-            task.answers.set_result(self._stages.score(task.work, task.told))
+            task.answers.set_result(self._stages.score(task.work, task.report))
 
         with suppress(_Stop):
             self._loop(self._encoded, step)
@@ -173,7 +173,7 @@ class ThreadEngine:
         while (task := tasks.get()) is not None and not self._stopping:
             try:
                 step(task)
-            except BaseException as error:  # whatever it is, it belongs to whoever waits
+            except BaseException as error:  # it belongs to the one who waits for the answers
                 if self._stopping:
                     return
                 task.answers.set_exception(error)

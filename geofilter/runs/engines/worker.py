@@ -28,7 +28,7 @@ Results = list["SampleScore | Problem"]
 Scorer = Callable[[Sequence["Encoded"]], list["SampleScore | Problem"]]
 FeatureScorer = Callable[[Sequence["SampleFeatures | Problem"]], list["SampleScore | Problem"]]
 # Called with the number of rows of a job that are done, maybe from another thread.
-Told = Callable[[int], None]
+RowsDone = Callable[[int], None]
 
 
 class SampleEncoder(Protocol):
@@ -57,7 +57,7 @@ class Stages(Protocol):
 
     def encode(self, rows: Sequence[Any]) -> Any: ...
 
-    def score(self, encoded: Any, told: Told) -> list[Answer]: ...
+    def score(self, encoded: Any, report: RowsDone) -> list[Answer]: ...
 
 
 def make_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -151,7 +151,7 @@ class Worker:
             [one.problem for one in coded],
         )
 
-    def score(self, encoded: list[_Entry], told: Told) -> list[Answer]:
+    def score(self, encoded: list[_Entry], report: RowsDone) -> list[Answer]:
         """One answer per row, in order. Raises whatever the scorer raises."""
         waiting = [
             (entry, place)
@@ -164,7 +164,7 @@ class Worker:
         for batch in make_batches(lengths, self._batch_tokens):
             self._score_batch([waiting[one] for one in batch])
             n_done += len(batch)
-            told(n_done * len(encoded) // len(waiting))
+            report(n_done * len(encoded) // len(waiting))
         keep = isinstance(self._scorer, TwoSteps)
         return [entry.answer(with_sides=keep) for entry in encoded]
 
@@ -209,11 +209,11 @@ class SavedWorker:
     def encode(self, rows: Sequence[SavedRow]) -> Sequence[SavedRow]:
         return rows
 
-    def score(self, encoded: Sequence[SavedRow], told: Told) -> list[Answer]:
+    def score(self, encoded: Sequence[SavedRow], report: RowsDone) -> list[Answer]:
         """One answer per row, in order. Raises `TableError` for a copy without its original."""
         sides = [side for row in encoded for side in _required(row)]
         results = iter(self._score([_found(side) for side in sides]))
-        told(len(encoded))
+        report(len(encoded))
         return [Answer(line) for line in _lines(encoded, results)]
 
 
