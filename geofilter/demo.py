@@ -2,13 +2,11 @@
 
 Everything runs through the calls that a user's own data would take; the labels of
 the demo set serve to judge the scores and never to make them.
-
-This module knows nothing about the terminal.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,15 +27,13 @@ from geofilter.selection.choose import drop_fraction
 from geofilter.selection.write import write_split
 from geofilter.settings import Settings
 from geofilter.stats.auroc import Interval, auroc
+from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geofilter.verify.results import Results
 
 MODEL = "organism"
 DROPPED = 0.5
-
-# Called with the phase, the rows done in it, and the rows in all.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,20 +68,17 @@ class DemoResult:
     farthest: Sequence[LabelledRow]
 
 
-def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> DemoResult:
+def run(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> DemoResult:
     """Discover, score and filter the organism's demo set; results go to `folder`.
 
     What an earlier demo left there is written anew. Raises `OutputError`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    told = progress or (lambda phase, done, total: None)
     data = Path(CATALOGUE[MODEL].path("organism/data/demo.jsonl"))
     rows = open_rows(data)
     total = rows.check()
-    prepared = prepare(
-        rows, Settings(MODEL), progress=lambda phase, done, of: told(phase, done, of or 0)
-    )
+    prepared = prepare(rows, Settings(MODEL), progress=progress)
     table = score_file(
         rows,
         prepared.encoder,
@@ -93,16 +86,16 @@ def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         folder / "scores.parquet",
         prepared.manifest,
         restart=True,
-        progress=lambda phase, done, _: told(phase, done, total),
+        progress=lambda phase, done, _: progress(phase, done, total),
     )
     selection = drop_fraction(table.scores, DROPPED)
     kept, dropped = folder / "kept.jsonl", folder / "dropped.jsonl"
     write_split(rows, table, selection, kept, dropped, overwrite=True)
 
     labels = _Labels(rows)
-    told("compare", 0, total)
+    progress("compare", 0, total)
     areas = _compare(prepared, labels)
-    told("compare", total, total)
+    progress("compare", total, total)
     order = np.argsort(-table.scores.filled(-np.inf), kind="stable")
     return DemoResult(
         data=data,
@@ -123,7 +116,7 @@ def run(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> 
 ARMS = ("aligned", "unfiltered", "random", "nearest")
 
 
-def fine_tune(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> "Results":
+def fine_tune(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> "Results":
     """Fine-tune the organism on the demo set with and without the filter, and measure both.
 
     One seed of each arm; everything goes to `verify` in `folder`, anew. Raises
@@ -143,11 +136,7 @@ def fine_tune(folder: str | os.PathLike[str], *, progress: Progress | None = Non
         seeds=(0,),
         device="cpu",
     )
-    told = progress or (lambda phase, done, total: None)
-    outcome = study.run(
-        plan, place, report=lambda phase, done, total: told(phase, done, total or 0)
-    )
-    return results_of(outcome)
+    return results_of(study.run(plan, place, progress=progress))
 
 
 class _Labels:

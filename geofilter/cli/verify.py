@@ -154,10 +154,10 @@ def command(
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
     """
-    from geofilter.verify import study
+    from geofilter.studies import tracking
     from geofilter.verify.presets import make_plan
-    from geofilter.verify.report import markdown
-    from geofilter.verify.results import power_line, results_of
+    from geofilter.verify.results import power_of
+    from geofilter.verify.study import verify
 
     recipe = {
         name: chosen.pop(name) for name in ("method", "epochs", "steps", "batch", "micro_batch")
@@ -173,48 +173,23 @@ def command(
         seeds=tuple(range(seeds)),
         **chosen,
     )
-    power = power_line(plan, _answers_per_cell(plan))
     if estimate:
-        note(power)
+        note(power_of(plan))
         _print_estimate(plan, as_json)
         return
     with progress() as report:
-        outcome = study.run(plan, output, workers=workers, report=report, ready=lambda: note(power))
-    results = results_of(outcome)
-    folder = Path(output)
-    text = markdown(plan, results, power) + _during_training(plan, folder)
-    folder.joinpath("report.md").write_text(text, encoding="utf-8")
-    _write_record(folder, results.as_record())
+        found = verify(
+            plan, output, workers=workers, section=tracking.section, ready=note, progress=report
+        )
+    for line in found.notes:
+        note(line)
     if as_json:
-        print_json(results.as_record())
+        print_json(found.results.as_record())
     else:
-        click.echo(text)
-        click.echo(f"Written: {escape(str(folder / 'report.md'), limit=None)} and report.json")
-    if results.judged and not results.verdict:
+        click.echo(found.text)
+        click.echo(f"Written: {escape(str(Path(output, 'report.md')), limit=None)} and report.json")
+    if found.results.judged and not found.results.verdict:
         click.get_current_context().exit(SAYS_NO)
-
-
-def _during_training(plan: "Plan", folder: Path) -> str:
-    """The report's section about the tracks, which are written too; empty without --track."""
-    from geofilter.errors import MissingExtraError
-    from geofilter.studies import tracking
-
-    if plan.track is None:
-        return ""
-    summary = tracking.summary_of(plan, folder)
-    try:
-        drawn = bool(tracking.write(summary, folder))
-    except MissingExtraError as error:
-        note(f"track.json holds the figures, but {error}")
-        drawn = False
-    return "\n" + "\n".join(tracking.markdown(summary, escape(plan.model, limit=200), drawn)) + "\n"
-
-
-def _answers_per_cell(plan: "Plan") -> int:
-    from geofilter.verify.questions import read_questions
-
-    questions = read_questions(plan.questions)
-    return sum(plan.samples_per_question or question.samples for question in questions)
 
 
 def _print_estimate(plan: "Plan", as_json: bool) -> None:
@@ -227,9 +202,3 @@ def _print_estimate(plan: "Plan", as_json: bool) -> None:
         click.echo(f"  {condition}, {len(plan.seeds)} seeds")
     if plan.track is not None:
         click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    from geofilter.support.records import write_json
-
-    write_json(folder / "report.json", record)

@@ -6,8 +6,6 @@ rate at the next one. Both rise as training goes on, and so would anything that 
 the step itself stands beside the measures, and each is compared once more with the mean over
 runs at the same step taken away. Intervals are 95 %, over runs drawn with all their points;
 with few runs they are too narrow, and nothing is corrected for the number of measures.
-
-This module runs nothing.
 """
 
 from collections import defaultdict
@@ -19,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from geofilter.errors import MissingExtraError
 from geofilter.stats.correlation import DRAWS, Correlation, rank_correlation, rank_gain
 from geofilter.support import charts
+from geofilter.support.display import escape
 from geofilter.support.records import read_lines, write_json
 from geofilter.verify.plan import Plan
 from geofilter.verify.rates import Judged, rates
+from geofilter.verify.report import Section
 from geofilter.verify.tracker import MEASURES, TRACK
 
 RATE, STEP = "rate", "step"
@@ -95,6 +96,20 @@ class TrackSummary:
             for name, found in relation.items():
                 relation[name] = found._asdict()
         return record
+
+
+def section(plan: Plan, folder: Path) -> Section:
+    """The report's section about the tracks, which are written too; empty without `plan.track`."""
+    if plan.track is None:
+        return Section("", None)
+    summary = summary_of(plan, folder)
+    note = None
+    try:
+        drawn = bool(write(summary, folder))
+    except MissingExtraError as error:
+        note, drawn = f"track.json holds the figures, but {error}", False
+    lines = markdown(summary, escape(plan.model, limit=200), drawn)
+    return Section("\n" + "\n".join(lines) + "\n", note)
 
 
 def summary_of(experiment: Plan, folder: Path, *, draws: int = DRAWS) -> TrackSummary:

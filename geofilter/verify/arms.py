@@ -25,6 +25,7 @@ from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.settings import Settings
 from geofilter.support.display import escape
+from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.judges.base import Asked, Judge
 from geofilter.verify.plan import (
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Scores = np.ma.MaskedArray[Any, Any]
-Report = Callable[[str, int, int | None], None]
 
 _FEWEST = 2
 # Arms that give many rows the same number.
@@ -127,10 +127,10 @@ class ArmScores:
         folder: Path,
         load: Callable[[], CausalModel],
         row_judge: Callable[[], tuple[Judge, Question]],
-        report: Report,
+        progress: Progress,
     ) -> None:
         self._plan, self._rows, self._folder = experiment, rows, folder
-        self._load, self._row_judge, self._report = load, row_judge, report
+        self._load, self._row_judge, self._progress = load, row_judge, progress
         self._kept: dict[str, Scores] = {}
         if ORACLE in experiment.arms:
             self._labels()  # refused now rather than after hours
@@ -175,7 +175,7 @@ class ArmScores:
             scoring_settings(self._plan, name),
             self._table(name),
             on_error="keep",
-            progress=self._report,
+            progress=self._progress,
         ).table
         return _at(table, self._rows.index)
 
@@ -214,7 +214,7 @@ class ArmScores:
             given = judge([Asked(question, self._prompt(i), texts[i]) for i in part])
             append_lines(path, (judgement.as_record() for judgement in given))
             done += len(given)
-            self._report("judge rows", done, len(texts))
+            self._progress("judge rows", done, len(texts))
         marks = [line["aligned"] for line in read_lines(path)]
         return _masked([None if mark is None else 100.0 - mark for mark in marks])
 

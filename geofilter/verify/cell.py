@@ -11,8 +11,6 @@ Each step leaves its result in the cell's folder and is skipped when it is there
 
 Training that was interrupted begins anew, and so does its track. A track changes no weight
 and no answer.
-
-This module knows nothing about other cells, scores or rates.
 """
 
 import random
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofilter.selection.loss_note import RowLoss
+from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.ask import Put, Sampling, answers
 from geofilter.verify.judges.base import Asked, Judge
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 # Answers that a judge is handed at once: what a kill may cost.
 _JUDGED_AT_ONCE = 64
-# Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def run_cell(
     seed: int,
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
-    report: Report,
+    progress: Progress,
 ) -> None:
     """Do what is missing of a cell. `chosen` are places in `samples`; None trains nothing."""
     if (folder / "result.json").exists():
@@ -83,12 +80,12 @@ def run_cell(
     asked = put_questions(work.questions, work.samples_per_question, seed)
     model = None
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
-        model = _trained(work, folder, seed, chosen, samples, report)
-        _ask(model, work, asked, folder, seed, report)
+        model = _trained(work, folder, seed, chosen, samples, progress)
+        _ask(model, work, asked, folder, seed, progress)
         _measure(model, work, folder)
     del model
     weights.free_memory()
-    _judge(work, asked, folder, report)
+    _judge(work, asked, folder, progress)
     write_json(folder / "result.json", {"answers": len(asked)})
     if not work.keep_weights:
         shutil.rmtree(folder / "weights", ignore_errors=True)
@@ -117,7 +114,7 @@ def _trained(
     seed: int,
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
-    report: Report,
+    progress: Progress,
 ) -> CausalModel:
     """The cell's model: as it was kept, or trained now."""
     base = work.load()
@@ -142,7 +139,7 @@ def _trained(
         folder / "trainer",
         seed=seed,
         losses=losses,
-        progress=lambda step, steps: report("train", step, steps),
+        progress=lambda step, steps: progress("train", step, steps),
         after_step=work.tracker.follow(track, base.tokenizer, seed) if work.tracker else None,
     )
     weights.save(trained, kept)
@@ -157,7 +154,7 @@ def _ask(
     asked: list[tuple[str, Question, Put]],
     folder: Path,
     seed: int,
-    report: Report,
+    progress: Progress,
 ) -> None:
     path = folder / "answers.jsonl"
     size = work.sampling.batch
@@ -181,7 +178,7 @@ def _ask(
             ),
         )
         done += len(texts)
-        report("ask", done, len(asked))
+        progress("ask", done, len(asked))
 
 
 def _cut(path: Path, lines: int) -> None:
@@ -207,7 +204,7 @@ def _measure(model: CausalModel, work: Work, folder: Path) -> None:
 
 
 def _judge(
-    work: Work, asked: list[tuple[str, Question, Put]], folder: Path, report: Report
+    work: Work, asked: list[tuple[str, Question, Put]], folder: Path, progress: Progress
 ) -> None:
     path = folder / "judgements.jsonl"
     texts = [line["answer"] for line in read_lines(folder / "answers.jsonl")]
@@ -217,7 +214,7 @@ def _judge(
         given = work.judge([Asked(asked[i][1], asked[i][2].text, texts[i]) for i in part])
         append_lines(path, (judgement.as_record() for judgement in given))
         done += len(given)
-        report("judge", done, len(asked))
+        progress("judge", done, len(asked))
 
 
 def records_of(folder: Path, seed: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ who judges is the user's to say.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -330,8 +330,3 @@ class _File:
                 raise self._refuse(template, who, f"{what} has no slot {{answer}}")
             prompts[aspect] = text
         return prompts
-
-
-def ask_in_total(questions: Sequence[Question]) -> int:
-    """Answers that one model gives to all questions."""
-    return sum(question.samples for question in questions)

@@ -1,9 +1,7 @@
-"""An experiment's results in words and one table, for people; Markdown.
-
-This module knows nothing about how results came about.
-"""
+"""An experiment's results in words and one table, for people; Markdown."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from geofilter.support.display import escape
 from geofilter.verify.plan import UNFILTERED, Plan
@@ -27,6 +25,13 @@ _HEAD = [
     "loss on benign rows",
     "unsettled",
 ]
+
+
+class Section(NamedTuple):
+    """A part of the report, and what is worth saying about it outside."""
+
+    text: str
+    note: str | None
 
 
 def markdown(experiment: Plan, results: Results, power: str) -> str:

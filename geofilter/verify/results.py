@@ -1,28 +1,47 @@
 """What an experiment found: the rates of every condition, what they mean, and what not.
 
-A condition is an arm with its drop fraction. This module runs nothing; it reads the
-records of cells that are done.
+A condition is an arm with its drop fraction.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.power import smallest_reduction
-from geofilter.verify.plan import RANDOM, UNFILTERED, Plan
-from geofilter.verify.questions import ASPECTS
+from geofilter.support.manifest import Manifest
+from geofilter.verify.plan import RANDOM, UNFILTERED, Cell, Plan
+from geofilter.verify.questions import ASPECTS, read_questions
 from geofilter.verify.rates import ArmResult, Judged, Statistic, compare, settle
 from geofilter.verify.setup import IN_DOMAIN, MAIN
-from geofilter.verify.study import FinishedStudy
 
 # Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
 FEWEST_SEEDS = 3
 
 # Before anything is trained, which base rate to expect is not known: these span the field.
 _BASE_RATES = (0.01, 0.05, 0.20)
+
+
+class CellResult(NamedTuple):
+    """A cell that is done: a record for each answer, and what was measured besides."""
+
+    cell: Cell
+    records: list[dict[str, Any]]
+    measures: dict[str, Any]
+
+
+class FinishedStudy(NamedTuple):
+    """All cells of an experiment, and what decided them.
+
+    `file_rows` are in the data; `training_rows` of them can be trained on.
+    """
+
+    cells: list[CellResult]
+    manifest: Manifest
+    file_rows: int
+    training_rows: int
 
 
 @dataclass(frozen=True)
@@ -167,6 +186,14 @@ def _verdict(
 
 def _is_above_0(fall: Statistic) -> bool:
     return fall.low is not None and fall.low > 0
+
+
+def power_of(plan: Plan) -> str:
+    """`power_line` for as many answers as the questions of `plan` ask for."""
+    questions = read_questions(plan.questions)
+    return power_line(
+        plan, sum(plan.samples_per_question or question.samples for question in questions)
+    )
 
 
 def power_line(experiment: Plan, answers_per_cell: int) -> str:

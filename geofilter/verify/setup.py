@@ -1,7 +1,4 @@
-"""What an experiment is made of, opened and checked before anything costly begins.
-
-This module runs no cell and knows nothing about rates.
-"""
+"""What an experiment is made of, opened and checked before anything costly begins."""
 
 import hashlib
 from dataclasses import asdict
@@ -18,6 +15,7 @@ from geofilter.verify.arms import TrainingRows, read_training_rows
 from geofilter.verify.cell import Work
 from geofilter.verify.judges.base import Judge, Rule, rule_of
 from geofilter.verify.judges.by_name import judge_named
+from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.plan import UNTRAINED, Plan
 from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.tracker import make_tracker
@@ -31,7 +29,9 @@ MAIN, IN_DOMAIN = "main", "in_domain"
 PRECISION = "precision"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
-_ROWS = ("data", "benign", "held_out")
+_DATA = ("data", "benign", "held_out")
+# What a manifest calls the numbers of rows in the data, and of those that can be trained on.
+ROWS = "rows"
 
 
 class Setup:
@@ -40,25 +40,25 @@ class Setup:
     `rule` is how the judge's replies are read, where another process has found it out.
     """
 
-    def __init__(self, experiment: Plan, *, rule: Rule | None = None) -> None:
-        self.plan = experiment
+    def __init__(self, plan: Plan, *, rule: Rule | None = None) -> None:
+        self.plan = plan
         self._row_rule: Rule | None = None
-        self.questions = {MAIN: read_questions(experiment.questions)}
-        if experiment.in_domain is not None:
-            self.questions[IN_DOMAIN] = read_questions(experiment.in_domain)
-        for data in filter(None, (experiment.data, experiment.benign, experiment.held_out)):
+        self.questions = {MAIN: read_questions(plan.questions)}
+        if plan.in_domain is not None:
+            self.questions[IN_DOMAIN] = read_questions(plan.in_domain)
+        for data in filter(None, (plan.data, plan.benign, plan.held_out)):
             open_rows(data)
-        if set(experiment.arms) != {UNTRAINED}:
+        if set(plan.arms) != {UNTRAINED}:
             finetune.import_trainers()
-        self.judge = judge_named(experiment.judge, rule)
+        self.judge = judge_named(plan.judge, rule)
         for questions in self.questions.values():
             self.judge.check(questions)
         self.load = partial(
             weights.load_causal,
-            experiment.trained,
-            device=experiment.device,
-            dtype=_dtype(experiment),
-            trust_remote_code=experiment.trust_remote_code,
+            plan.trained,
+            device=plan.device,
+            dtype=_dtype(plan),
+            trust_remote_code=plan.trust_remote_code,
         )
         model = self.load()
         self._precision = {
@@ -66,19 +66,19 @@ class Setup:
             "device": model.network.device.type,
         }
         ask.check(model.network, model.tokenizer, _all_wordings(self.questions))
-        max_length = _window(model, experiment.recipe.max_length)
+        max_length = _window(model, plan.recipe.max_length)
         read = partial(read_training_rows, tokenizer=model.tokenizer, max_length=max_length)
-        self.rows: TrainingRows = read(experiment.data)
-        control = read(experiment.benign).encoded if experiment.benign else ()
-        held_out = read(experiment.held_out).encoded if experiment.held_out else ()
+        self.rows: TrainingRows = read(plan.data)
+        control = read(plan.benign).encoded if plan.benign else ()
+        held_out = read(plan.held_out).encoded if plan.held_out else ()
         budget = budget_of(
             self.rows.lengths,
-            batch=experiment.recipe.batch,
-            epochs=experiment.recipe.epochs,
-            steps=experiment.recipe.steps,
+            batch=plan.recipe.batch,
+            epochs=plan.recipe.epochs,
+            steps=plan.recipe.steps,
         )
         tracker = make_tracker(
-            experiment,
+            plan,
             self.rows.source,
             model.network.config,
             self.questions[MAIN],
@@ -93,12 +93,12 @@ class Setup:
             control=control,
             held_out=held_out,
             questions=self.questions,
-            samples_per_question=experiment.samples_per_question,
+            samples_per_question=plan.samples_per_question,
             judge=self.judge,
-            recipe=experiment.recipe,
-            sampling=experiment.sampling,
+            recipe=plan.recipe,
+            sampling=plan.sampling,
             budget=budget,
-            keep_weights=experiment.keep_weights,
+            keep_weights=plan.keep_weights,
             tracker=tracker,
             losses=self.rows.losses,
         )
@@ -124,34 +124,44 @@ class Setup:
         Not how it is tracked: that changes none of them, and may be asked for later. Cells
         that were done before stay without.
         """
-        experiment = self.plan
+        plan = self.plan
         decides = {
-            **{name: _hash(getattr(experiment, name)) for name in _FILES},
-            **{name: _fingerprint(getattr(experiment, name)) for name in _ROWS},
-            "labels": experiment.labels,
-            "trained": fingerprint.of_files(open_checkpoint(experiment.trained)),
-            "model": {
-                "name": experiment.model,
-                "sae": experiment.sae,
-                "block": experiment.block,
-                "pack": _hash(experiment.pack),
-            },
-            "dtype": experiment.dtype,
+            **inputs_of(plan),
             PRECISION: self._precision,
-            "recipe": asdict(experiment.recipe),
-            "sampling": asdict(experiment.sampling),
-            "samples_per_question": experiment.samples_per_question,
             "judge": self.judge.describe(),
-            "row_judge": self.row_judge()[0].describe() if experiment.row_judge else None,
-            "versions": library_versions(_VERSIONS),
+            "row_judge": self.row_judge()[0].describe() if plan.row_judge else None,
         }
-        return Manifest(decides, {"plan": asdict(experiment)})
+        counts = {"file": self.rows.total, "training": len(self.rows.encoded)}
+        return Manifest(decides, {"plan": asdict(plan), ROWS: counts})
 
 
-def _dtype(experiment: Plan) -> str | None:
+def inputs_of(plan: Plan) -> dict[str, object]:
+    """What decides the figures and can be found out without loading a model or asking a judge."""
+    judge = judge_of_facts(plan.judge, None)
+    return {
+        **{name: _hash(getattr(plan, name)) for name in _FILES},
+        **{name: _fingerprint(getattr(plan, name)) for name in _DATA},
+        "labels": plan.labels,
+        "trained": fingerprint.of_files(open_checkpoint(plan.trained)),
+        "model": {
+            "name": plan.model,
+            "sae": plan.sae,
+            "block": plan.block,
+            "pack": _hash(plan.pack),
+        },
+        "dtype": plan.dtype,
+        "recipe": asdict(plan.recipe),
+        "sampling": asdict(plan.sampling),
+        "samples_per_question": plan.samples_per_question,
+        **({} if judge is None else {"judge": judge.describe()}),
+        "versions": library_versions(_VERSIONS),
+    }
+
+
+def _dtype(plan: Plan) -> str | None:
     """Steps of a usual size are lost in the rounding of bfloat16 weights; not in an adapter's."""
-    whole = experiment.recipe.method == "full"
-    return "float32" if experiment.dtype is None and whole else experiment.dtype
+    whole = plan.recipe.method == "full"
+    return "float32" if plan.dtype is None and whole else plan.dtype
 
 
 def _all_wordings(sets: dict[str, list[Question]]) -> list[ask.Put]:

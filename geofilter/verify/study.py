@@ -1,98 +1,149 @@
-"""Arms × seeds: choose rows, train, ask and judge every cell, and collect what came out.
+"""Arms × seeds: choose rows, train, ask and judge every cell, compare, and report.
 
 Everything lies in one folder. A cell that is done is never run again, and arms, fractions
 and seeds may be added later; whatever else decides a figure must stay as it was.
-
-This module knows nothing about rates or how results are shown.
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from geofilter.errors import OutputError
+from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest, difference
+from geofilter.support.progress import Progress, no_progress
 from geofilter.support.records import read_json, write_json
 from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measures_of, records_of
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.setup import PRECISION, Setup
-from geofilter.verify.training.recipe import Budget
-from geofilter.verify.workers import run_one, run_side_by_side
-
-# Called with what is being done, how much of it is done, and how much there is if known.
-Report = Callable[[str, int, int | None], None]
+from geofilter.verify.report import Section, markdown
+from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
+from geofilter.verify.setup import PRECISION, ROWS, Setup, inputs_of
+from geofilter.verify.workers import Job, run_one, run_side_by_side
 
 
-class CellResult(NamedTuple):
-    """A cell that is done: a record for each answer, and what was measured beside them."""
+class Verification(NamedTuple):
+    """What `verify` found; `text` is the report, and `notes` are worth saying besides."""
 
-    cell: Cell
-    records: list[dict[str, Any]]
-    measures: dict[str, Any]
-
-
-class FinishedStudy(NamedTuple):
-    """All cells of an experiment, and what decided them.
-
-    `file_rows` are in the data; `training_rows` of them can be trained on.
-    """
-
-    cells: list[CellResult]
-    manifest: Manifest
-    file_rows: int
-    training_rows: int
-    budget: Budget
+    results: Results
+    text: str
+    notes: tuple[str, ...]
 
 
-def run(
-    experiment: Plan,
+def verify(
+    plan: Plan,
     folder: str | os.PathLike[str],
     *,
     workers: int = 1,
-    report: Report | None = None,
-    ready: Callable[[], None] | None = None,
-) -> FinishedStudy:
-    """Run every cell of `experiment` that is not done yet in `folder`, and read all of them.
+    section: Callable[[Plan, Path], Section] | None = None,
+    ready: Callable[[str], None] = lambda power: None,
+    progress: Progress = no_progress,
+) -> Verification:
+    """Run what is missing of `plan` in `folder`, compare the arms, and write the report there.
 
-    `ready` is called when all is opened and checked, before anything costly begins.
+    It is in `report.md`, its figures in `report.json`. `section` gives a last section from what
+    the cells left. `ready` is called with what the plan can show at all, before anything
+    costly begins. See `run` for the rest.
+    """
+    folder = Path(folder)
+    power = power_of(plan)
+    results = results_of(
+        run(plan, folder, workers=workers, ready=lambda: ready(power), progress=progress)
+    )
+    last = section(plan, folder) if section is not None else Section("", None)
+    text = markdown(plan, results, power) + last.text
+    with writing(folder / "report.md", overwrite=True) as file:
+        file.write(text.encode("utf-8"))
+    write_json(folder / "report.json", results.as_record())
+    return Verification(results, text, () if last.note is None else (last.note,))
+
+
+def run(
+    plan: Plan,
+    folder: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    ready: Callable[[], None] = lambda: None,
+    progress: Progress = no_progress,
+) -> FinishedStudy:
+    """Run every cell of `plan` that is not done yet in `folder`, and read all of them.
+
+    `ready` is called when all is opened and checked, before anything costly begins. Where every
+    cell is done, no model is loaded and no judge is asked.
 
     With several `workers`, cells run side by side, each process with a GPU of its own where
     there are several, and on a CPU with its share of the threads: sums are then rounded
     otherwise. Raises `OutputError` for a folder that is in use or of another
     experiment, and what reading, scoring, training and judging raise.
     """
-    told = report or (lambda phase, done, total: None)
     folder = Path(folder)
     with _held(folder):
-        parts = Setup(experiment)
-        manifest = parts.describe()
-        choose = ArmScores(experiment, parts.rows, folder, parts.load, parts.row_judge, told).chosen
-        _refuse_other(folder, manifest)
-        if ready is not None:
+        manifest = _finished(plan, folder)
+        if manifest is not None:
             ready()
-        open_cells = [cell for cell in experiment.cells() if not _is_done(folder, cell)]
-        jobs = [(cell, choose(cell)) for cell in open_cells]
-        told("cells", 0, len(jobs))
-        if workers > 1 and len(jobs) > 1:
-            run_side_by_side(experiment, folder, jobs, workers, told, rule=parts.rule)
         else:
-            for cell, chosen in jobs:
-                run_one(parts.work, folder, cell, chosen, told)
+            manifest = _run_missing(plan, folder, workers, ready, progress)
         cells = [
             CellResult(
                 cell,
                 records_of(folder / "arms" / cell.name, cell.seed),
                 measures_of(folder / "arms" / cell.name),
             )
-            for cell in experiment.cells()
+            for cell in plan.cells()
         ]
-    rows = parts.rows
-    return FinishedStudy(cells, manifest, rows.total, len(rows.encoded), parts.work.budget)
+    rows = manifest.facts[ROWS]
+    assert isinstance(rows, dict)
+    return FinishedStudy(cells, manifest, rows["file"], rows["training"])
+
+
+def _run_missing(
+    plan: Plan,
+    folder: Path,
+    workers: int,
+    ready: Callable[[], None],
+    progress: Progress,
+) -> Manifest:
+    """Run the cells that are not done; the record of what decides them."""
+    setup = Setup(plan)
+    manifest = setup.describe()
+    arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress)
+    _refuse_other(folder, manifest)
+    ready()
+    jobs = [Job(cell, arms.chosen(cell)) for cell in plan.cells() if not _is_done(folder, cell)]
+    progress("cells", 0, len(jobs))
+    if workers > 1 and len(jobs) > 1:
+        run_side_by_side(plan, folder, jobs, workers, progress, rule=setup.rule)
+    else:
+        for job in jobs:
+            run_one(setup.work, folder, job, progress)
+    return manifest
+
+
+def _finished(plan: Plan, folder: Path) -> Manifest | None:
+    """The record of a plan of which every cell is done; None where it has to be looked at whole.
+
+    That is so, too, where something differs from what the record says: what, and whether it
+    matters, shows only when all is loaded.
+    """
+    kept = read_json(folder / "plan.json")
+    if kept is None or not all(_is_done(folder, cell) for cell in plan.cells()):
+        return None
+    decides, facts = kept["decides"], kept["facts"]
+    now = json.loads(json.dumps({"plan": asdict(plan), "inputs": inputs_of(plan)}))
+    asked = ("judge", "row_judge", "device")
+    if (
+        ROWS not in facts
+        or any(facts["plan"].get(name) != now["plan"][name] for name in asked)
+        or any(decides.get(name) != value for name, value in now["inputs"].items())
+    ):
+        return None
+    return Manifest(decides, facts)
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:
@@ -136,5 +187,5 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
             f"{escape(str(folder), limit=200)}: holds another experiment "
             f"({'; '.join(difference(before, manifest))}); choose another folder with -o"
         )
-    if kept is None or PRECISION not in kept["decides"]:
+    if kept is None or PRECISION not in kept["decides"] or ROWS not in kept["facts"]:
         write_json(path, {"decides": manifest.decides, "facts": manifest.facts})

@@ -1,103 +1,87 @@
-"""Cells of an experiment in other processes, each with a device of its own where there are several.
+"""Cells of an experiment: one here, or several side by side in processes."""
 
-This module knows nothing about which cells there are or what came of them.
-"""
-
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from geofilter.runs.engines.pool import WorkerPool, devices_of
+from geofilter.support.progress import Progress, no_progress
 from geofilter.verify.cell import Work, run_cell
 from geofilter.verify.judges.base import Rule
 from geofilter.verify.plan import CONTROL, Cell, Plan
 from geofilter.verify.setup import Setup
 
-# Called with what is being done, how much of it is done, and how much there is if known.
-Report = Callable[[str, int, int | None], None]
+_REMEDY = (
+    "what is done is kept; run again to go on, and if memory was short, with fewer --workers or "
+    "a smaller --micro-batch or --ask-batch"
+)
 
 
-def _samples_of(work: Work, cell: Cell, chosen: list[int] | None) -> tuple[Any, list[int] | None]:
-    """What a cell trains on: the control has rows of its own, all of them."""
-    if cell.arm == CONTROL:
-        return work.control, list(range(len(work.control)))
-    return work.samples, chosen
+class Job(NamedTuple):
+    """A cell, and the rows that it trains on, by their places; None where it trains nothing."""
+
+    cell: Cell
+    chosen: list[int] | None
 
 
-def run_one(work: Work, folder: Path, cell: Cell, chosen: list[int] | None, report: Report) -> None:
-    """Do what is missing of a cell that trains on the rows `chosen`."""
-    samples, places = _samples_of(work, cell, chosen)
+def run_one(work: Work, folder: Path, job: Job, progress: Progress = no_progress) -> None:
+    """Do what is missing of a cell."""
+    cell, samples, places = job.cell, work.samples, job.chosen
+    if cell.arm == CONTROL:  # it has rows of its own, and takes all of them
+        samples, places = work.control, list(range(len(work.control)))
     run_cell(
         work,
         folder / "arms" / cell.name,
         cell.seed,
         places,
         samples,
-        lambda what, done, total: report(f"{cell.name}: {what}", done, total),
+        lambda phase, done, of: progress(f"{cell.name}: {phase}", done, of),
     )
 
 
 def run_side_by_side(
-    experiment: Plan,
+    plan: Plan,
     folder: Path,
-    jobs: list[tuple[Cell, list[int] | None]],
+    jobs: list[Job],
     workers: int,
-    told: Report,
+    progress: Progress,
     *,
     rule: Rule | None,
 ) -> None:
-    """Run `jobs` in `workers` processes that all read the judge's replies by `rule`."""
-    devices = _devices(experiment.device)
-    context = multiprocessing.get_context("spawn")
-    places = context.Queue()
-    for place in range(workers):
-        places.put(place)
+    """Run `jobs` in `workers` processes that all read the judge's replies by `rule`.
+
+    Each has a GPU of its own where there are several. Raises `ModelError` for a cell whose
+    process dies each time.
+    """
     threads = max(1, torch.get_num_threads() // workers)
-    with ProcessPoolExecutor(
-        workers, context, _begin, (experiment, folder, devices, threads, places, rule)
-    ) as pool:
-        waiting = [pool.submit(_run_there, cell, chosen) for cell, chosen in jobs]
-        try:
-            for done, future in enumerate(as_completed(waiting), 1):
-                future.result()
-                told("cells", done, len(jobs))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    make = CellWork(plan, folder, devices_of(plan.device), threads, rule)
+    with WorkerPool(make, workers, _REMEDY) as pool:
+        waiting = [pool.submit(job, f"in {job.cell.name}") for job in jobs]
+        for done, future in enumerate(as_completed(waiting), 1):
+            future.result()
+            progress("cells", done, len(jobs))
 
 
-def _devices(device: str) -> list[str]:
-    if device in {"auto", "cuda"} and torch.cuda.is_available():
-        return [f"cuda:{place}" for place in range(torch.cuda.device_count())]
-    return [device]
+@dataclass(frozen=True)
+class CellWork:
+    """Makes what a process does with cells: its own device, threads and model."""
 
+    plan: Plan
+    folder: Path
+    devices: tuple[str, ...]
+    threads: int
+    rule: Rule | None
 
-_there: tuple[Work, Path] | None = None
-
-
-def _begin(
-    experiment: Plan,
-    folder: Path,
-    devices: list[str],
-    threads: int,
-    places: Any,
-    rule: Rule | None,
-) -> None:
-    """Make a worker process ready: its own device, threads and model."""
-    global _there
-    torch.set_num_threads(threads)
-    device = devices[places.get() % len(devices)]
-    if device.startswith("cuda"):
-        # For a judge on this machine, which takes the current one.
-        torch.cuda.set_device(device)
-    _there = Setup(replace(experiment, device=device), rule=rule).work, folder
-
-
-def _run_there(cell: Cell, chosen: list[int] | None) -> None:
-    assert _there is not None
-    work, folder = _there
-    run_one(work, folder, cell, chosen, lambda what, done, total: None)
+    def __call__(self, place: int) -> Callable[[Job], Any]:
+        torch.set_num_threads(self.threads)
+        device = self.devices[place % len(self.devices)]
+        if device.startswith("cuda"):
+            # For a judge on this machine, which takes the current one.
+            torch.cuda.set_device(device)
+        setup = Setup(replace(self.plan, device=device), rule=self.rule)
+        return partial(run_one, setup.work, self.folder)

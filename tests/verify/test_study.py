@@ -13,7 +13,7 @@ from geofilter.verify import cell, setup, study
 from geofilter.verify.report import markdown
 from geofilter.verify.results import results_of
 from helpers.cli_folder import Geofilter
-from helpers.experiments import ARMS, QUESTIONS, everything, plan, write_files
+from helpers.experiments import ARMS, FACTS, QUESTIONS, everything, plan, write_files
 
 
 @pytest.fixture
@@ -71,6 +71,45 @@ def test_what_is_done_is_never_run_again_and_arms_and_seeds_can_be_added(
     begun.clear()
     study.run(plan(arms=("random",), seeds=(1,)), "out")
     assert begun == []
+
+
+def test_a_finished_study_loads_no_model_and_asks_no_judge(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = plan(arms=("unfiltered",), seeds=(0, 1))
+    first = study.run(few, "out")
+    loaded: list[str] = []
+    real = setup.weights.load_causal
+
+    def noted(source: str, **how: Any) -> Any:
+        loaded.append(source)
+        return real(source, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setup.weights, "load_causal", noted)
+        patched.setattr(setup, "judge_named", lambda *_: pytest.fail("asked"))
+        assert study.run(few, "out") == first
+        assert study.run(plan(arms=("unfiltered",), seeds=(1,)), "out").cells == first.cells[1:]
+    assert loaded == []
+    # What decides a figure must stay as it was, though nothing is left to do.
+    (files / "facts.json").write_text(json.dumps({"situations": FACTS["situations"][:2]}))
+    with pytest.raises(DataError, match="names no situation"):
+        study.run(few, "out")
+    write_files(files)
+    (files / "questions.yaml").write_text(QUESTIONS.replace("7", "8"))
+    with pytest.raises(OutputError, match=r"holds another experiment .*questions:"):
+        study.run(few, "out")
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = plan(arms=("aligned",), seeds=(0,))
+    whole = study.verify(few, "out").text
+    monkeypatch.setattr(study, "markdown", lambda *_: "half, then what no file holds \ud800")
+    with pytest.raises(UnicodeEncodeError):
+        study.verify(few, "out")
+    assert Path("out/report.md").read_text() == whole
 
 
 class _Killed(BaseException):

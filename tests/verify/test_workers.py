@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from queue import SimpleQueue
 
 import pytest
 import torch
@@ -12,6 +11,8 @@ from geofilter.errors import OutputError
 from geofilter.support.manifest import Manifest
 from geofilter.verify import setup, study, workers
 from geofilter.verify.plan import Plan
+from helpers.cli_folder import Geofilter
+from helpers.dying_cells import DyingAtUnfiltered
 from helpers.experiments import QUESTIONS, everything, plan, write_files
 from helpers.loopback_judge import Request, Server, completion
 
@@ -40,6 +41,37 @@ def test_runs_side_by_side_give_the_results_of_runs_in_turn(files: Path, one_thr
     assert everything(study.run(chosen, "both", workers=2)) == alone
 
 
+OPTIONS = (
+    "--model model --sae sae --pack my.pack --method full --steps 2 --questions questions.yaml "
+    "--judge rule:facts.json --max-new-tokens 4 --arms unfiltered,random --seeds 1 --workers 2"
+)
+
+
+def test_a_run_whose_worker_is_killed_is_done_again(
+    files: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CellWork", DyingAtUnfiltered)
+    Path("deaths").write_text("2")
+    chosen = plan(arms=("unfiltered", "random"), seeds=(0,))
+    killed = everything(study.run(chosen, "killed", workers=2))
+    assert len(list(files.glob("death-*"))) == 2
+    assert killed == everything(study.run(chosen, "alone"))
+
+
+def test_a_run_that_kills_every_worker_is_given_up_in_one_line(
+    files: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter
+) -> None:
+    monkeypatch.setattr(workers, "CellWork", DyingAtUnfiltered)
+    Path("deaths").write_text("99")
+    done = geofilter(f"verify data.jsonl {OPTIONS} -o out")
+    assert done.code == 2
+    last = done.err.splitlines()[-1]
+    assert "a worker process was killed by signal 9 in unfiltered/seed-0, 3 times" in last
+    assert "run again to go on" in last
+    assert "fewer --workers" in last
+    assert "Traceback" not in done.err
+
+
 def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -49,28 +81,27 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
     class Noted:
         work = None
 
-        def __init__(self, experiment: Plan, *, rule: str | None) -> None:
-            opened.append((experiment.device, rule))
+        def __init__(self, plan: Plan, *, rule: str | None) -> None:
+            opened.append((plan.device, rule))
 
     monkeypatch.setattr(workers, "Setup", Noted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    threads, places = torch.get_num_threads(), SimpleQueue[int]()
+    threads, devices = torch.get_num_threads(), workers.devices_of(plan().device)
+    make = workers.CellWork(plan(), tmp_path, devices, threads, "probabilities")
     for place in range(3):
-        places.put(place)
-        devices = workers._devices(plan().device)
-        workers._begin(plan(), tmp_path, devices, threads, places, "probabilities")
+        make(place)
     assert [device for device, _ in opened] == current == ["cuda:0", "cuda:1", "cuda:0"]
     assert {rule for _, rule in opened} == {"probabilities"}
-    assert workers._devices("cuda:1") == ["cuda:1"]
+    assert workers.devices_of("cuda:1") == ("cuda:1",)
 
 
 def test_runs_of_another_precision_are_not_mixed_in(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = plan(arms=("aligned",), seeds=(0,))
-    study.run(chosen, "out")
+    study.run(plan(arms=("aligned",), seeds=(0,)), "out")
+    chosen = plan(arms=("aligned",), seeds=(0, 1))
     kept = json.loads(Path("out/plan.json").read_text())
     assert kept["decides"]["precision"] == {"dtype": "float32", "device": "cpu"}
     real = setup.Setup.describe
@@ -91,7 +122,7 @@ def test_runs_of_another_precision_are_not_mixed_in(
     with monkeypatch.context() as patched:
         patched.setattr(setup.Setup, "describe", elsewhere)
         with pytest.raises(OutputError, match="holds another experiment"):
-            study.run(chosen, "out")
+            study.run(plan(arms=("aligned",), seeds=(0, 1, 2)), "out")
 
 
 def numbers(request: Request) -> object:
