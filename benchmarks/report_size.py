@@ -74,8 +74,10 @@ def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: i
     )
     scores[n_tokens == 0] = np.nan
     places = ranks(scores)
+    rows = open_rows(data)
+    hashes = [row.row_hash for row in rows]
     manifest = Manifest(
-        {"data": describe_data(open_rows(data)), "scorer": {"name": scorer}},
+        {"data": describe_data(rows), "scorer": {"name": scorer}},
         {"settings": {"model": "made up"}},
     )
     metadata = {FORMAT_KEY: FORMAT, MANIFEST_KEY: manifest.to_json().encode()}
@@ -83,10 +85,10 @@ def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: i
     with path.open("wb") as handle, new_parquet(handle, metadata) as writer:
         for start in range(0, len(lengths), 4096):
             lines = [
-                ScoreRow(row, f"{row:032x}", float(scores[row]), "scored", None, lengths[row],
+                ScoreRow(row, hashes[row], float(scores[row]), "scored", None, lengths[row],
                          3, 0.5, features, None, 0.01, 0.9, int(places[row]))
                 if lengths[row]
-                else ScoreRow(row, f"{row:032x}", None, "empty", "the response is empty", 0)
+                else ScoreRow(row, hashes[row], None, "empty", "the response is empty", 0)
                 for row in range(start, min(start + 4096, len(lengths)))
             ]  # fmt: skip
             writer.write_table(to_arrow(lines))

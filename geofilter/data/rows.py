@@ -33,6 +33,12 @@ def _plain(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+# Made once: `json.dumps` makes one for every row.
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
+)
+
+
 def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -67,14 +73,7 @@ class Row:
             return self._digest
         if self.record is None:
             return _hash(self.raw if self.raw is not None else repr(self.problem).encode())
-        text = json.dumps(
-            self.record,
-            sort_keys=True,
-            ensure_ascii=False,
-            separators=(",", ":"),
-            default=_plain,
-        )
-        return _hash(text.encode("utf-8", "surrogatepass"))
+        return _hash(_CANONICAL.encode(self.record).encode("utf-8", "surrogatepass"))
 
 
 class Survey(NamedTuple):

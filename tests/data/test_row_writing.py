@@ -17,6 +17,13 @@ from helpers.row_files import LINES, note, write_rows
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
+def test_a_line_that_is_copied_is_not_parsed(tmp_path: Path, monkeypatch) -> None:
+    rows = open_rows(write_rows(tmp_path / "data.jsonl", b"".join(LINES)))
+    monkeypatch.delattr("geofilter.data.formats.json_files.parse_object")
+    assert rows.write(tmp_path / "kept.jsonl", [0, 2]) == 2
+    assert (tmp_path / "kept.jsonl").read_bytes() == LINES[0] + LINES[2]
+
+
 def test_kept_lines_are_exact_and_never_glued(tmp_path: Path) -> None:
     rows = open_rows(write_rows(tmp_path / "data.jsonl", b"\xef\xbb\xbf" + b"".join(LINES)))
     kept = tmp_path / "kept.jsonl"

@@ -40,8 +40,12 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 Pass = JsonLines | JsonElements | DelimitedRecords
 
 
+# Made once: `json.dumps` makes one for every row.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
 def dump_json(record: object) -> bytes:
-    return json.dumps(record, ensure_ascii=False).encode("utf-8")
+    return _ENCODER.encode(record).encode("utf-8")
 
 
 def _noted_json(row: RawRow, note: Note) -> bytes:
@@ -165,8 +169,10 @@ class TextSource:
         wanted = Wanted(shown(self._path), indices)
         with write_stream(target, overwrite=overwrite) as out, self._open() as rows:
             writer = self._writer(out, rows, notes)
-            for index, row in enumerate(rows):
+            for index, row in enumerate(rows.unparsed() if isinstance(rows, JsonLines) else rows):
                 if wanted.take():
+                    if notes and isinstance(rows, JsonLines):
+                        row = rows.parsed(row)
                     writer.add(row, notes.of(index) if notes else None)
             taken = wanted.finish()
             writer.finish()
