@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_an_error_ends_the_run_and_what_is_done_is_kept_and_gone_on_from(
     expected = ThreadEngine(Make(rows.layout, tmp_path)(0))
     found = lines(rows, RayEngine(Make(rows.layout, tmp_path), 2), out)
     assert found == lines(rows, expected, tmp_path / "expected.parquet")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_kill_every_worker_are_given_up_in_one_line(
+    rows: RowFile, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"^workers died at rows \d+ to \d+, 3 times; .*memory"):
+        lines(rows, RayEngine(Make(rows.layout, tmp_path, deaths=99), 2), tmp_path / "s.parquet")
+    assert list((tmp_path / "s.parquet.parts").glob("part-*"))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_warnings_a_program_shows_is_not_changed(rows: RowFile, tmp_path: Path) -> None:
+    before = list(warnings.filters)
+    lines(rows, RayEngine(Make(rows.layout, tmp_path), 1), tmp_path / "s.parquet")
+    assert warnings.filters == before
 
 
 def test_without_ray_the_line_says_what_to_type(
