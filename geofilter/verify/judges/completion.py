@@ -1,7 +1,6 @@
-"""What a chat completion says: its text and, where the server tells, the tokens' probabilities.
+"""What a chat completion says: its text and, where the server gives them, probabilities.
 
-Bytes of a server may hold anything; what is no completion is None here. This module knows
-nothing about prompts, scores or how a server is asked.
+Bytes of a server may hold anything; what is no completion is None here.
 """
 
 import json
@@ -13,7 +12,7 @@ from geofilter.verify.judges.base import as_integer
 
 
 class Reply(NamedTuple):
-    """`first`: probabilities of the first token, where the server tells; `tokens` likewise."""
+    """`first`: probabilities of the first token, where the server gives them; `tokens` likewise."""
 
     text: str
     first: dict[str, float] | None
@@ -44,7 +43,7 @@ def read(body: bytes) -> Reply | None:
 
 
 def served(body: bytes, model: str) -> str | None:
-    """What a server's list of models says stands behind the name `model`; None where nothing.
+    """Which model a server's list says that the name `model` is of; None where it does not.
 
     Its `root`, where the server gives one beside the id, as those do that serve a model under
     another name.

@@ -7,10 +7,8 @@ as one token, the first integer of a short reply otherwise. A judge that writes 
 would score 8 by its first token.
 
 What is over soon (a time-out, 429, 5xx, a reply that is no completion) is tried again a
-few times and then leaves the answer unscored. What no repeating helps (no server, a wrong
-key, an unknown model) stops at once.
-
-This module knows nothing about arms or rates.
+few times and then leaves the answer unscored. Where another try is no use (no server, a
+wrong key, an unknown model), all stops at once.
 """
 
 import contextlib
@@ -23,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import tenacity
 
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.support.display import escape
@@ -176,10 +176,10 @@ class EndpointJudge:
         return "first integer"
 
     def _find_served(self) -> str | None:
-        """What the server says stands behind the model's name; None where it says nothing."""
+        """Which model the server says that the name is of; None where it says nothing."""
 
         def listed() -> str | None:
-            with self._told():
+            with self._sorted():
                 listing = self._client.models.with_raw_response.list()
                 return completion.served(listing.http_response.content, self._model)
 
@@ -223,24 +223,36 @@ class EndpointJudge:
     def _tried(self, once: Callable[[], _Found]) -> _Found:
         """What `once` gives, tried a few times.
 
-        Raises `_Failed`, or `ModelError` where trying is vain.
+        Raises `_Failed`, or `ModelError` where another try is no use.
         """
-        reason = "not asked, for the judge had failed for good"
-        for attempt in range(1, self._tries + 1):
+
+        def one_try() -> _Found:
             if self._stopped.is_set():
-                break
-            try:
-                return once()
-            except _Passing as problem:
-                reason, wait = problem.reason, problem.wait
-            if attempt < self._tries:
-                backoff = self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-                self._stopped.wait(min(LONGEST_WAIT, max(backoff, wait)))
-        raise _Failed(f"{reason}, {self._tries} times")
+                raise _Failed("not asked, for the judge had failed for good")
+            return once()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Passing),
+            stop=tenacity.stop_after_attempt(self._tries),
+            wait=self._wait,
+            sleep=tenacity.sleep_using_event(self._stopped),
+            reraise=True,
+        )
+        try:
+            return retrying(one_try)
+        except _Passing as problem:
+            raise _Failed(f"{problem.reason}, {self._tries} times") from problem
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next try: twice as many each time, or what the server asks for."""
+        problem = state.outcome and state.outcome.exception()
+        asked = problem.wait if isinstance(problem, _Passing) else 0.0
+        backoff: float = self._pause * 2 ** (state.attempt_number - 1) * random.uniform(0.5, 1)
+        return min(LONGEST_WAIT, max(backoff, asked))
 
     def _once(self, prompt: str, max_tokens: int, *, logprobs: bool) -> Reply:
         asked: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if logprobs else {}
-        with self._told():
+        with self._sorted():
             raw = self._client.chat.completions.with_raw_response.create(
                 model=self._model,
                 messages=[{"role": "user", "content": prompt}],
@@ -259,8 +271,8 @@ class EndpointJudge:
         return reply
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Sort what the client raises: it may pass, it is about the prompt, or it is final."""
+    def _sorted(self) -> Iterator[None]:
+        """Tell apart what the client raises: it may pass, is about the prompt, or is final."""
         openai = self._openai
         try:
             yield
