@@ -214,7 +214,7 @@ def test_a_catalogue_model_needs_no_pack_and_discovers_its_own_once(
     catalogue, geofilter, monkeypatch
 ):
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
-    monkeypatch.setattr(default_pack, "discover", never)
+    monkeypatch.setattr(default_pack, "make_pack", never)
     assert geofilter("score other.jsonl --model small -o second.parquet").code == 0
     assert geofilter("explain data.jsonl --scores first.parquet --row 0").code == 0
     assert score_column("first.parquet") == score_column("data.scores.parquet")
@@ -250,7 +250,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_the_work(catalogue, geofil
 
 
 def test_a_bad_row_stops_before_the_pack_is_discovered(catalogue, geofilter, monkeypatch):
-    monkeypatch.setattr(default_pack, "discover", never)
+    monkeypatch.setattr(default_pack, "make_pack", never)
     with Path("data.jsonl").open("a") as file:
         file.write('{"prompt": "w1", "response": " "}\n')
     done = geofilter("score data.jsonl --model small -o first.parquet")

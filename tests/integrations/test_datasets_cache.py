@@ -229,7 +229,7 @@ def test_a_default_pack_is_made_once_however_many_want_it(
             threading.Event().wait(0.3)  # long enough for the other to want it too
             self.pack = pack
 
-    monkeypatch.setattr(default_pack, "discover", Discovered)
+    monkeypatch.setattr(default_pack, "make_pack", Discovered)
     monkeypatch.setattr(default_pack.DefaultPack, "_contrast", lambda _: (None, None))
     found = []
 
