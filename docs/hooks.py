@@ -1,9 +1,8 @@
 """Lets the site stand alone: what its pages link to outside of docs/ becomes part of it.
 
-On a page of the repository `../benchmarks/results/x.json` is a file beside `docs/`. In the
-site, where the content of `docs/` is the top, it is `benchmarks/results/x.json`; pages of
-`examples/` find `../../docs/rows.md` one folder nearer in the same way. This module knows
-nothing of what the files say.
+On a page of the repository `../benchmarks/results/x.json` is a file next to `docs/`. In the
+site, where the content of `docs/` is the top, it is `benchmarks/results/x.json`; in the same
+way pages of `examples/` find `../../docs/rows.md` one folder nearer.
 """
 
 import re
@@ -23,7 +22,7 @@ def _place(page: str, link: str) -> Path | None:
 
 
 def _added(source: str) -> bool:
-    """Whether the site's file `source` comes from beside docs/."""
+    """Whether the site's file `source` comes from outside docs/."""
     return not (ROOT / "docs" / source).exists() and (ROOT / source).is_file()
 
 
