@@ -3,7 +3,7 @@
 A page is read from top to bottom in a folder that holds the files which its commands name: those
 that a block of the quickstart writes.
 Commands that name a real model are given the bundled one: the real names are served by a hub on
-loopback in `test_first_use.py` and `test_examples.py`.
+loopback in `cli/test_first_use.py` and `docs/test_examples.py`.
 """
 
 import json
@@ -23,38 +23,38 @@ ROOT = Path(__file__).parents[2]
 # Where a page writes the files that all pages name.
 FILES = ("docs/quickstart.md", "## The files of these pages")
 
-# Pages whose commands are run by another test, which names them.
+# Pages whose commands are run by another test, which names them, by its place in tests/.
 ELSEWHERE = {
-    "examples/real-model/README.md": "test_examples.py",
-    "examples/training-repository/README.md": "test_precommit.py",
-    "examples/trl-sft/README.md": "test_trl_sft_example.py",
+    "examples/real-model/README.md": "docs/test_examples.py",
+    "examples/training-repository/README.md": "gate/test_precommit.py",
+    "examples/trl-sft/README.md": "docs/test_trl_sft_example.py",
 }
 # Not run, by what the command begins with.
 NOT_RUN = {
     "pip install": "installs packages, which are installed here",
     "make test": "runs these tests",
     "make demo": "`geofilter demo`, in an environment of its own",
-    "geofilter pack push": "writes to the hub; test_pack_sharing.py does, to one on loopback",
-    "geofilter pack pull": "reads from the hub; test_pack_sharing.py",
-    "geofilter score train.jsonl --model organism --pack hf://": "test_pack_sharing.py",
+    "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
+    "geofilter pack pull": "reads from the hub; packs/test_share.py",
+    "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
     "geofilter demo": "takes minutes; test_demo.py runs it",
 }
 # What a page says, and what is run in its place, in this order.
 REPLACED = {
-    "--engine ray --workers 16": "--workers 1",  # test_ray_engine.py starts a cluster
-    "--workers 2": "--workers 1",  # test_engines.py
+    "--engine ray --workers 16": "--workers 1",  # runs/engines/test_ray.py starts a cluster
+    "--workers 2": "--workers 1",  # runs/engines/test_engines.py
     "gemma-2-9b --block 20": "organism",  # another block wants another pack
     "gemma-2-9b": "organism",
     "gemma-2-2b": "organism",
     "llama-3.1-8b-instruct": "organism",
     "llama-3.1-8b": "organism",
     "qwen2.5-7b-instruct": "organism",
-    "ORG/NAME --sae RELEASE/ID": "organism",  # test_first_use.py
-    "./my-model --sae ./my-sae": "organism",  # test_cli_commands.py
+    "ORG/NAME --sae RELEASE/ID": "organism",  # cli/test_first_use.py
+    "./my-model --sae ./my-sae": "organism",  # cli/test_commands.py
     "geofilter verify": "geofilter verify --estimate",
     "geofilter geometry": "geofilter geometry --permutations 100 --blocks 2",
 }
-# One command fine-tunes, a little; test_examples.py does so at greater length.
+# One command fine-tunes, a little; docs/test_examples.py does so at greater length.
 REPLACED_ON = {
     "docs/verification.md": {
         "geofilter verify train.jsonl --model organism -o study": "geofilter verify train.jsonl "
@@ -137,7 +137,7 @@ def all_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_of_pages_beside_the_site_lead_somewhere(page: str) -> None:
+def test_links_of_pages_outside_the_site_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", text_of(page))
     assert [link for link in links if not (ROOT / link).exists()] == []
 
