@@ -92,10 +92,10 @@ def geofilter(capsys: pytest.CaptureFixture[str]) -> "Geofilter":
 @pytest.fixture(scope="module")
 def loaded(scored_folder: Path) -> "GeoFilter":
     """A GeoFilter with its model loaded, for the tests that ask nothing of loading."""
-    from geofilter import GeoFilter
+    from geofilter import GeoFilter, Settings
 
-    at = {name: str(scored_folder / name) for name in ("sae", "my.pack")}
-    made = GeoFilter(scored_folder / "model", sae=at["sae"], pack=at["my.pack"], threshold=0.0)
+    model, sae, pack = (str(scored_folder / name) for name in ("model", "sae", "my.pack"))
+    made = GeoFilter(Settings(model, sae=sae, pack=pack), threshold=0.0)
     made({"prompt": ["w1"], "response": ["w2 w3"]})
     return made
 

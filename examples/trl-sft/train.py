@@ -33,14 +33,15 @@ def main() -> None:
     chosen = parser.parse_args()
 
     rows = load_dataset("json", data_files=chosen.data, split="train")
-    scorer = GeoFilter(chosen.scores_by, pack=chosen.pack)
+    settings = geofilter.Settings(chosen.scores_by, pack=chosen.pack)
+    scorer = GeoFilter(settings)
     scored = rows.map(scorer, batched=True, num_proc=chosen.num_proc)
 
     cut = geofilter.drop_fraction(GeoFilter.scores(scored), chosen.drop_fraction).threshold
     kept = scored
     if cut is not None:
         # Another threshold belongs to another GeoFilter: the scores stay those of the first.
-        kept = scored.filter(GeoFilter(chosen.scores_by, pack=chosen.pack, threshold=cut).keep)
+        kept = scored.filter(GeoFilter(settings, threshold=cut).keep)
     print(f"{len(kept)} of {len(scored)} rows are kept", flush=True)
 
     trainer = SFTTrainer(

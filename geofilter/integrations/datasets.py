@@ -5,8 +5,6 @@ It reads, encodes and scores rows as the command line does, with the same functi
 pickled without its model: each process loads its own when it scores its first row. What is
 pickled, and therefore hashed by `datasets`, names everything that decides a score, so that
 the same call in another process is found in the cache and no other call is.
-
-This module knows nothing about files of rows, score tables, or how a score is made.
 """
 
 import math
@@ -14,8 +12,7 @@ import multiprocessing
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import multiprocess
 import numpy as np
@@ -29,11 +26,11 @@ from geofilter.model.checkpoint import find_source
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
 from geofilter.runs.prepare import Loaded, load
-from geofilter.scoring.scorers import SCORERS
+from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
-from geofilter.settings import PROXIMITIES, Proximity, Settings
+from geofilter.settings import Settings
 from geofilter.support.display import escape, kind_of, quote
 
 if TYPE_CHECKING:
@@ -45,11 +42,16 @@ COLUMNS: Mapping[str, pa.DataType] = {f"geofilter_{f}": SCHEMA.field(f).type for
 SCORE = "geofilter_score"
 
 
+class _Loaded(NamedTuple):
+    parts: Loaded
+    process: int
+    identity: Identity
+
+
 class GeoFilter:
     """Adds a model's scores to a data set: `ds.map(geofilter, batched=True)`.
 
-    `model`, `sae`, `block`, `device`, `dtype`, `pack`, `scorer`, `proximity`, `max_length`,
-    `last_turn`, `trust_remote_code`: as in `Settings`. `layout` and `columns` as in
+    `settings`: what makes the scores, or the model alone. `layout` and `columns` as in
     `open_rows`; without them the names of the columns decide. `threshold`: rows that score
     this much or more are not kept by `keep`; without it, rows can only be scored. `unscored`
     says what `keep` does with rows that have no score.
@@ -67,87 +69,49 @@ class GeoFilter:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        settings: Settings | str | os.PathLike[str],
         *,
         threshold: float | None = None,
         unscored: Unscored = "keep",
-        sae: str | os.PathLike[str] | None = None,
-        block: int | None = None,
-        pack: str | os.PathLike[str] | None = None,
-        scorer: str = "nearest",
-        proximity: Proximity = "nearest",
-        max_length: int | None = None,
-        last_turn: bool = False,
-        device: str = "auto",
-        dtype: str | None = None,
-        trust_remote_code: bool = False,
         layout: str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        _check_choice("scorer", scorer, tuple(SCORERS))
-        _check_choice("proximity", proximity, PROXIMITIES)
-        _check_choice("unscored", unscored, ("keep", "drop"))
+        if not isinstance(settings, Settings):
+            settings = Settings(os.fspath(settings))
+        find_source(settings.model)
+        scorer_named(settings.scorer)
+        if unscored not in get_args(Unscored):
+            raise GeofilterError(
+                f"unscored {quote(unscored)}: is not one of {', '.join(get_args(Unscored))}"
+            )
         if threshold is not None and math.isnan(threshold):
             raise GeofilterError("threshold nan: is no number; give a score, such as 0.4")
-        if max_length is not None and max_length < 1:
-            raise GeofilterError(f"max_length {max_length}: give 1 or more")
         detect_layout("the data set", [], name=layout, columns=columns)
-        self.settings = Settings(
-            model=os.fspath(model),
-            sae=None if sae is None else os.fspath(sae),
-            block=block,
-            device=device,
-            pack=None if pack is None else os.fspath(pack),
-            scorer=scorer,
-            proximity=proximity,
-            max_length=max_length,
-            last_turn=last_turn,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-        )
-        find_source(self.settings.model)
+        self.settings = settings
         self.layout = layout
         self.columns = dict(columns or {})
         self.threshold = threshold
         self.unscored: Unscored = unscored
-        self._forget()
+        # What the scores are filed under; None until `datasets` or a first row asks.
+        self._identity: Identity | None = None
+        self._loaded: _Loaded | None = None
 
     def __repr__(self) -> str:
         return f"GeoFilter({self.settings.model!r}, threshold={self.threshold})"
-
-    def _forget(self) -> None:
-        self._identity: Identity | None = None
-        self._parts: Loaded | None = None
-        self._process = 0
 
     # What crosses to another process, and what `datasets` hashes
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings, and what their files hold now; never a model.
 
-        Raises `ModelError` and `PackError` for files that are not there.
+        A model that is loaded stays loaded, and `_model` sees whether it still is what is
+        filed here. Raises `ModelError` and `PackError` for files that are not there.
         """
-        now = identify(self.settings)
-        if now != self._identity:
-            # Scores are filed under what was found now: what was loaded before is not that.
-            self._identity, self._parts = now, None
-        return {
-            "settings": asdict(self.settings),
-            "layout": self.layout,
-            "columns": self.columns,
-            "threshold": self.threshold,
-            "unscored": self.unscored,
-            "identity": now,
-        }
+        self._identity = identify(self.settings)
+        return {name: value for name, value in vars(self).items() if name != "_loaded"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._forget()
-        self.settings = Settings(**state["settings"])
-        self.layout = state["layout"]
-        self.columns = state["columns"]
-        self.threshold = state["threshold"]
-        self.unscored = state["unscored"]
-        self._identity = state["identity"]
+        vars(self).update(state, _loaded=None)
 
     # Scoring
 
@@ -171,7 +135,7 @@ class GeoFilter:
         else:
             check_row(rows, layout.columns.values())
         read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
-        parts = self._loaded()
+        parts = self._model()
         worker = Worker(layout, parts.encoder, parts.scorer)
         answers = worker.score(worker.encode(read), _nobody)
         values = {
@@ -180,20 +144,26 @@ class GeoFilter:
         }
         return columns_from(values, rows, batched)
 
-    def _loaded(self) -> Loaded:
-        """The model and all that scores with it, loaded once in each process."""
-        if self._parts is None or self._process != os.getpid():
+    def _model(self) -> Loaded:
+        """The model and all that scores with it, loaded once in each process.
+
+        It is loaded again where its files have changed since and scores are filed under what
+        they hold now.
+        """
+        known = self._loaded
+        if known is None or known.process != os.getpid() or known.identity != self._identity:
+            self._loaded = None  # before there are two
             now = identify(self.settings)
             if self._identity is not None:
                 refuse_change(self._identity, now)
             _prepare_process(self.settings.device)
-            parts = load(self.settings)
+            known = _Loaded(load(self.settings), os.getpid(), now)
             # What the hub held when it was asked may not be what was fetched from it.
             refuse_change(now, identify(self.settings))
-            self._parts, self._process, self._identity = parts, os.getpid(), now
-            for note in self._parts.model.notes:
+            self._loaded, self._identity = known, now
+            for note in known.parts.notes:
                 warnings.warn(escape(note, limit=None), stacklevel=4)
-        return self._parts
+        return known.parts
 
     # Choosing
 
@@ -258,11 +228,6 @@ class GeoFilter:
             )
         added = Features.from_arrow_schema(pa.schema(list(COLUMNS.items())))
         return Features({**dataset.features, **added})
-
-
-def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise GeofilterError(f"{what} {quote(value)} is not known; choose {' or '.join(known)}")
 
 
 def _no_columns(rows: Any) -> DataError:

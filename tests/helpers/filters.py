@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geofilter import GeoFilter
+from geofilter import GeoFilter, Settings
+
+_OWN = ("threshold", "unscored", "layout", "columns")
 
 
-def make(**settings: Any) -> GeoFilter:
-    return GeoFilter("model", **({"sae": "sae", "pack": "my.pack"} | settings))
+def make(**options: Any) -> GeoFilter:
+    own = {name: options.pop(name) for name in _OWN if name in options}
+    settings = {"model": "model", "sae": "sae", "pack": "my.pack"} | options
+    return GeoFilter(Settings(**settings), **own)
 
 
 def records(path: str = "data.jsonl") -> list[dict[str, Any]]:

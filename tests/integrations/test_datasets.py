@@ -196,7 +196,7 @@ def test_every_layout_is_known_for_a_batch_and_for_a_row(
     loaded: GeoFilter, row: dict[str, Any], columns: dict[str, str] | None
 ) -> None:
     chosen = pickle.loads(pickle.dumps(loaded))
-    chosen._parts, chosen._process = loaded._parts, loaded._process
+    chosen._loaded = loaded._loaded
     chosen.columns = columns or {}
     one = chosen(row)
     assert one["geofilter_status"] == "scored", one
@@ -384,9 +384,9 @@ def test_what_was_not_scored_or_has_no_threshold_says_what_to_do(loaded: GeoFilt
     ("settings", "told"),
     [
         ({"model": "organsim"}, "did you mean organism"),
-        ({"scorer": "nearst"}, "choose nearest or"),
-        ({"proximity": "far"}, "choose"),
-        ({"unscored": "ask"}, "choose keep or drop"),
+        ({"scorer": "nearst"}, "choose one of nearest"),
+        ({"proximity": "far"}, "is not one of mean, nearest"),
+        ({"unscored": "ask"}, "is not one of keep, drop"),
         ({"threshold": float("nan")}, "threshold"),
         ({"max_length": 0}, "1 or more"),
         ({"layout": "chat"}, "choose from messages"),
@@ -395,4 +395,4 @@ def test_what_was_not_scored_or_has_no_threshold_says_what_to_do(loaded: GeoFilt
 )
 def test_a_wrong_setting_is_told_at_once(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(GeofilterError, match=told):
-        GeoFilter(**{"model": "organism"} | settings)
+        make(**{"model": "organism"} | settings)

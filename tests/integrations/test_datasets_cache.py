@@ -32,7 +32,7 @@ def test_a_pickle_holds_settings_and_never_a_model(loaded: GeoFilter) -> None:
     text = pickle.dumps(loaded)
     assert len(text) < 4000
     again = pickle.loads(text)
-    assert again._parts is None
+    assert again._loaded is None
     assert vars(again)["settings"] == loaded.settings
     assert pickle.dumps(again) == text
 
@@ -112,6 +112,18 @@ def test_a_pack_that_changed_after_it_was_loaded_is_loaded_anew(work: Path) -> N
     assert (after != before).any()
 
 
+def test_a_loaded_model_stays_loaded_while_its_filter_is_pickled(work: Path) -> None:
+    geofilter = make()
+    row = {"prompt": "w1", "response": "w2"}
+    geofilter(row)
+    loaded = geofilter._loaded
+    change_pack()
+    pickle.dumps(geofilter)
+    assert geofilter._loaded is loaded is not None
+    geofilter(row)
+    assert geofilter._loaded is not loaded
+
+
 def test_what_changed_between_hashing_and_loading_is_refused(work: Path) -> None:
     handed_on = pickle.loads(pickle.dumps(make()))
     change_pack()
@@ -189,16 +201,16 @@ import sys
 import multiprocess
 import pytest
 from datasets import load_from_disk
-from geofilter import GeoFilter
+from geofilter import GeoFilter, Settings
 
 if __name__ == "__main__":
-    geofilter = GeoFilter("model", sae="sae", pack="my.pack", threshold=0.1)
+    geofilter = GeoFilter(Settings("model", sae="sae", pack="my.pack"), threshold=0.1)
     rows = load_from_disk("rows")
     scored = rows.map(geofilter, batched=True)
-    assert geofilter._parts is None, "the cache was not used"
+    assert geofilter._loaded is None, "the cache was not used"
     multiprocess.set_start_method("spawn")
     spawned = rows.map(geofilter, batched=True, num_proc=1, load_from_cache_file=False)
-    assert geofilter._parts is None, "the spawned process was to load the model"
+    assert geofilter._loaded is None, "the spawned process was to load the model"
     # Another number of threads sums in another order.
     for one, other in zip(spawned, scored, strict=True):
         for name in ("geofilter_score", "geofilter_nearest_similarity"):
