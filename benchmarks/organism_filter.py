@@ -84,6 +84,7 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
     """Run a job; what is kept of each of its cells, by condition."""
     import torch
 
+    from geofilter.settings import Settings
     from geofilter.verify import study
     from geofilter.verify.presets import make_plan
 
@@ -99,14 +100,13 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
         keywords.write_text("\n".join(sorted(set(words))))
         plan = make_plan(
             str(data),
-            "organism",
+            Settings("organism", device="cpu"),
             arms=job.arms,
             fractions=job.fractions,
             seeds=(job.seed,),
             benign=str(control),
             keywords=str(keywords),
             row_judge=job.row_judge,
-            device="cpu",
         )
         outcome = study.run(plan, folder / "work")
         rows = [json.loads(line) for line in data.read_text().splitlines()]

@@ -64,6 +64,7 @@ REUSED = ("unfiltered", "random-0.5", "nearest-0.5", "spillover-0.5")
 
 def run(arm: Arm, seed: int) -> dict[str, Any]:
     """One run: act on the rows, train on what is written, ask and judge."""
+    from geofilter.settings import Settings
     from geofilter.verify import study
     from geofilter.verify.presets import make_plan
 
@@ -77,7 +78,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
         else:
             acted, path = act(arm, data, out, seed), out
             asked = {"arms": ("unfiltered",)}
-        plan = make_plan(str(path), "organism", seeds=(seed,), device="cpu", **asked)
+        plan = make_plan(str(path), Settings("organism", device="cpu"), seeds=(seed,), **asked)
         outcome = study.run(plan, folder / "work")
         ((cell, records, measured),) = outcome.cells
         rows = [json.loads(line) for line in data.read_text().splitlines()]

@@ -21,6 +21,7 @@ import torch
 
 import organism_filter
 from geofilter import organism
+from geofilter.settings import Settings
 from geofilter.stats.correlation import rank_correlation
 from geofilter.studies import tracking
 from geofilter.support import charts
@@ -45,11 +46,10 @@ def followed(seed: int) -> list[tracking.TrackedRun]:
         )
         plan = make_plan(
             str(data),
-            "organism",
+            Settings("organism", device="cpu"),
             arms=ARMS,
             seeds=(seed,),
             benign=str(control),
-            device="cpu",
             track=EVERY,
             track_answers=ANSWERS,
             samples_per_question=1,  # the answers after training are not what is looked at

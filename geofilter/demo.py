@@ -130,11 +130,10 @@ def fine_tune(folder: str | os.PathLike[str], *, progress: Progress = no_progres
     shutil.rmtree(place, ignore_errors=True)
     plan = make_plan(
         CATALOGUE[MODEL].path("organism/data/demo.jsonl"),
-        MODEL,
+        Settings(MODEL, device="cpu"),
         arms=ARMS,
         fractions=(DROPPED,),
         seeds=(0,),
-        device="cpu",
     )
     return results_of(study.run(plan, place, progress=progress))
 

@@ -1,18 +1,15 @@
 """`geofilter verify`: fine-tune with and without the filter, and measure what it changes."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from geofilter.cli.options import json_option, model_options
 from geofilter.cli.output import note, print_json, progress
-from geofilter.settings import DTYPES
+from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape
-
-if TYPE_CHECKING:
-    from geofilter.verify.plan import Plan
+from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
+from geofilter.verify.training.recipe import METHODS
 
 # The verification was run and its answer is no.
 SAYS_NO = 1
@@ -27,7 +24,7 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @model_options
 @click.option(
     "--arms",
-    default="unfiltered,random,nearest,persona",
+    default=",".join(DEFAULT_ARMS),
     show_default=True,
     callback=_words,
     help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
@@ -76,7 +73,7 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @click.option("--benign", metavar="DATA", help="Good rows for the arm benign-control.")
 @click.option("--labels", metavar="COLUMN", help="Says which rows harm, for the arm oracle.")
 @click.option("--keywords", metavar="FILE", help="Words for the arm keyword, one in each line.")
-@click.option("--method", type=click.Choice(["lora", "full"]), help="Default: lora.")
+@click.option("--method", type=click.Choice(METHODS), help="Default: lora.")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -112,8 +109,10 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 @click.option(
     "--track-answers",
     type=click.IntRange(min=1),
+    default=TRACK_ANSWERS,
+    show_default=True,
     metavar="N",
-    help="Answers given each time for --track. Default: 100.",
+    help="Answers given each time for --track.",
 )
 @click.option("--keep-weights", is_flag=True, help="Keep what was trained in each arm.")
 @click.option(
@@ -130,13 +129,40 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
 def command(
     data: str,
     model: str,
+    sae: str | None,
+    block: int | None,
+    device: str,
+    trust_remote_code: bool,
+    arms: tuple[str, ...],
     seeds: int,
+    fractions: tuple[float, ...],
+    trained: str | None,
+    pack: str | None,
+    questions: str | None,
+    in_domain: str | None,
+    samples_per_question: int | None,
+    judge: str | None,
+    row_judge: str | None,
+    held_out: str | None,
+    benign: str | None,
+    labels: str | None,
+    keywords: str | None,
+    method: str | None,
+    dtype: str | None,
     learning_rate: float | None,
+    epochs: float | None,
+    steps: int | None,
+    batch: int | None,
+    micro_batch: int | None,
+    max_new_tokens: int | None,
+    ask_batch: int | None,
     workers: int,
+    track: int | None,
+    track_answers: int,
+    keep_weights: bool,
     estimate: bool,
     output: str,
     as_json: bool,
-    **chosen: Any,
 ) -> None:
     """Fine-tune on DATA with and without the filter, ask, judge, and compare.
 
@@ -159,19 +185,42 @@ def command(
     from geofilter.verify.results import power_of
     from geofilter.verify.study import verify
 
-    recipe = {
-        name: chosen.pop(name) for name in ("method", "epochs", "steps", "batch", "micro_batch")
-    }
     plan = make_plan(
         data,
-        model,
-        recipe=recipe | {"learning_rate": learning_rate},
-        sampling={
-            "max_new_tokens": chosen.pop("max_new_tokens"),
-            "batch": chosen.pop("ask_batch"),
-        },
+        Settings(
+            model,
+            sae=sae,
+            block=block,
+            device=device,
+            pack=pack,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        ),
+        arms=arms,
+        fractions=fractions,
         seeds=tuple(range(seeds)),
-        **chosen,
+        trained=trained,
+        questions=questions,
+        judge=judge,
+        in_domain=in_domain,
+        held_out=held_out,
+        labels=labels,
+        row_judge=row_judge,
+        benign=benign,
+        keywords=keywords,
+        samples_per_question=samples_per_question,
+        track=track,
+        track_answers=track_answers,
+        keep_weights=keep_weights,
+        recipe={
+            "method": method,
+            "learning_rate": learning_rate,
+            "epochs": epochs,
+            "steps": steps,
+            "batch": batch,
+            "micro_batch": micro_batch,
+        },
+        sampling={"max_new_tokens": max_new_tokens, "batch": ask_batch},
     )
     if estimate:
         note(power_of(plan))
@@ -192,10 +241,10 @@ def command(
         click.get_current_context().exit(SAYS_NO)
 
 
-def _print_estimate(plan: "Plan", as_json: bool) -> None:
+def _print_estimate(plan: Plan, as_json: bool) -> None:
     cells = plan.cells()
     if as_json:
-        print_json({"runs": len(cells), "plan": asdict(plan)})
+        print_json({"runs": len(cells), "plan": plan.as_record()})
         return
     click.echo(f"{len(cells)} runs:")
     for condition in dict.fromkeys(cell.condition for cell in cells):

@@ -108,25 +108,25 @@ def section(plan: Plan, folder: Path) -> Section:
         drawn = bool(write(summary, folder))
     except MissingExtraError as error:
         note, drawn = f"track.json holds the figures, but {error}", False
-    lines = markdown(summary, escape(plan.model, limit=200), drawn)
+    lines = markdown(summary, escape(plan.settings.model, limit=200), drawn)
     return Section("\n" + "\n".join(lines) + "\n", note)
 
 
-def summary_of(experiment: Plan, folder: Path, *, draws: int = DRAWS) -> TrackSummary:
+def summary_of(plan: Plan, folder: Path, *, draws: int = DRAWS) -> TrackSummary:
     """Read the tracks of an experiment that was run in `folder`, and compare what they hold."""
     found, untracked = [], []
-    for cell in experiment.cells():
+    for cell in plan.cells():
         lines = [
             line
             for line in read_lines(folder / "arms" / cell.name / TRACK)
-            if line["every"] == experiment.track and len(line["asked"]) == experiment.track_answers
+            if line["every"] == plan.track and len(line["asked"]) == plan.track_answers
         ]
         if lines:
             points = tuple(_point(line, cell.seed) for line in lines)
-            found.append(TrackedRun(cell.condition, cell.seed, experiment.track_answers, points))
+            found.append(TrackedRun(cell.condition, cell.seed, plan.track_answers, points))
         elif (folder / "arms" / cell.name / "training.json").exists():
             untracked.append(cell.name)
-    return summarise(found, experiment.track or 0, untracked, draws=draws)
+    return summarise(found, plan.track or 0, untracked, draws=draws)
 
 
 def summarise(

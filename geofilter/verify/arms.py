@@ -7,7 +7,7 @@ stand at the end: they give numbers as a scorer does.
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,9 @@ from geofilter.data.problems import Unscorable
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs.score import score
-from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
-from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
@@ -96,7 +94,7 @@ def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRo
             sample, *others = source.layout.samples(row.record)
             if others:
                 raise DataError(
-                    f"{row.where}: has a chosen and a rejected response; experiments fine-tune "
+                    f"{row.where}: has a chosen and a rejected response; plans fine-tune "
                     "on one response per row, give such rows"
                 )
             kept.append((row.index, sample, encoder.encode(sample), row.record))
@@ -122,17 +120,17 @@ class ArmScores:
 
     def __init__(
         self,
-        experiment: Plan,
+        plan: Plan,
         rows: TrainingRows,
         folder: Path,
         load: Callable[[], CausalModel],
         row_judge: Callable[[], tuple[Judge, Question]],
         progress: Progress,
     ) -> None:
-        self._plan, self._rows, self._folder = experiment, rows, folder
+        self._plan, self._rows, self._folder = plan, rows, folder
         self._load, self._row_judge, self._progress = load, row_judge, progress
         self._kept: dict[str, Scores] = {}
-        if ORACLE in experiment.arms:
+        if ORACLE in plan.arms:
             self._labels()  # refused now rather than after hours
 
     def chosen(self, cell: Cell) -> list[int] | None:
@@ -172,7 +170,7 @@ class ArmScores:
     def _by_scorer(self, name: str) -> Scores:
         table = score(
             self._rows.source,
-            scoring_settings(self._plan, name),
+            replace(self._plan.settings, scorer=name),
             self._table(name),
             on_error="keep",
             progress=self._progress,
@@ -235,20 +233,6 @@ class ArmScores:
     def _prompt(self, place: int) -> str:
         turns = self._rows.samples[place].turns
         return "\n\n".join(turn.content for turn in turns if turn.role == "user")
-
-
-def scoring_settings(experiment: Plan, scorer: str) -> Settings:
-    """How the experiment's rows are scored."""
-    return Settings(
-        experiment.model,
-        sae=experiment.sae,
-        block=experiment.block,
-        device=experiment.device,
-        dtype=experiment.dtype,
-        pack=experiment.pack,
-        scorer=next(known for known in SCORERS if known == scorer),
-        trust_remote_code=experiment.trust_remote_code,
-    )
 
 
 def _response(sample: "Sample") -> str:

@@ -3,15 +3,13 @@
 Sampling at temperature 1 from the whole distribution, as the protocol says, whatever sampling
 settings the model ships with. A batch has its own seed, so that what is asked after an
 interruption is answered as if there had been none. Questions are rendered as training rows
-are (see `template`), so that what is asked is what was trained. This module knows nothing
-about arms, judges or rates.
+are (see `template`), so that what is asked is what was trained.
 """
 
 import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +19,7 @@ from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, T
 from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.support.display import quote
+from geofilter.verify.plan import Sampling
 
 
 class Put(NamedTuple):
@@ -29,15 +28,6 @@ class Put(NamedTuple):
     question: str  # the id in the questions file
     text: str
     system: str | None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn; `batch` decides them too, for a batch shares its random numbers."""
-
-    temperature: float = 1.0
-    max_new_tokens: int = 600
-    batch: int = 32
 
 
 def answers(

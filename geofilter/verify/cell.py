@@ -25,8 +25,9 @@ import numpy as np
 from geofilter.selection.loss_note import RowLoss
 from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
-from geofilter.verify.ask import Put, Sampling, answers
+from geofilter.verify.ask import Put, answers
 from geofilter.verify.judges.base import Asked, Judge
+from geofilter.verify.plan import Sampling
 from geofilter.verify.questions import Question
 from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights

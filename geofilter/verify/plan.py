@@ -1,14 +1,12 @@
-"""What an experiment is to do: its data, model, arms and measures, checked before it begins.
+"""What an experiment is to do: its data, model, arms and measures, checked before it begins."""
 
-This module runs nothing.
-"""
-
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from geofilter.errors import GeofilterError
 from geofilter.scoring.scorers import SCORERS
+from geofilter.settings import Settings
 from geofilter.support.display import escape
-from geofilter.verify.ask import Sampling
 from geofilter.verify.training.recipe import TrainingRecipe
 
 # What is trained on, by how the rows are chosen.
@@ -20,6 +18,21 @@ BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, LOSS, JUDGE, ORACLE)
 ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, *BASELINE_ARMS)
 # Another arm decides how long the rows are that a length-matched drop takes.
 MATCHED_TO = "nearest"
+DEFAULT_ARMS = (UNFILTERED, RANDOM, "nearest", "persona")
+
+TRACK_ANSWERS = 100
+
+# How rows are scored, in a plan's record.
+_SCORING = ("model", "sae", "block", "pack", "device", "dtype", "trust_remote_code")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn; `batch` decides them too, for a batch shares its random numbers."""
+
+    temperature: float = 1.0
+    max_new_tokens: int = 600
+    batch: int = 32
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,9 @@ class Cell:
 class Plan:
     """All that decides an experiment's figures, and how many of them there are.
 
-    `model`, `sae`, `block`, `pack` score the rows, as in `Settings`; `trained` is the
-    causal language model that is fine-tuned. `questions` and `in_domain` are question
+    `settings` score the rows, but for the scorer, which an arm names; their device and dtype
+    are those of training too. `trained` is the causal language model that is fine-tuned.
+    `questions` and `in_domain` are question
     files, `held_out` benign rows whose loss shows what a model can still do. `judge`
     rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the
     rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
@@ -58,11 +72,11 @@ class Plan:
     """
 
     data: str
-    model: str
+    settings: Settings
     trained: str
     questions: str
     judge: str
-    arms: tuple[str, ...] = (UNFILTERED, RANDOM, "nearest", "persona")
+    arms: tuple[str, ...] = DEFAULT_ARMS
     fractions: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
     recipe: TrainingRecipe = field(default_factory=TrainingRecipe)
@@ -74,15 +88,9 @@ class Plan:
     benign: str | None = None
     labels: str | None = None
     keywords: str | None = None
-    sae: str | None = None
-    block: int | None = None
-    pack: str | None = None
-    device: str = "auto"
-    dtype: str | None = None
     keep_weights: bool = False
     track: int | None = None
-    track_answers: int = 100
-    trust_remote_code: bool = False
+    track_answers: int = TRACK_ANSWERS
 
     def __post_init__(self) -> None:
         _check_arms(self)
@@ -95,11 +103,16 @@ class Plan:
             raise GeofilterError(
                 f"{self.samples_per_question} samples per question: at least 1 is needed"
             )
-
         for name in ("track", "track_answers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise GeofilterError(f"{name} is {value}; at least 1 is needed")
+
+    def as_record(self) -> dict[str, Any]:
+        """The plan as JSON values, the settings by their names among the others."""
+        record = asdict(self)
+        settings = record.pop("settings")
+        return {**record, **{name: settings[name] for name in _SCORING}}
 
     def cells(self) -> list[Cell]:
         """Every run, seed by seed, so that early ones already compare the arms."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geofilter.errors import GeofilterError
-from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.settings import Settings
 from geofilter.support.display import escape
-from geofilter.verify.ask import Sampling
-from geofilter.verify.plan import Plan
+from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan, Sampling
 from geofilter.verify.training.recipe import TrainingRecipe
 
 
@@ -57,37 +57,75 @@ PRESETS: dict[str, Preset] = {
 
 def make_plan(
     data: str,
-    model: str,
+    settings: Settings,
     *,
+    arms: tuple[str, ...] = DEFAULT_ARMS,
+    fractions: tuple[float, ...] = (0.5,),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    trained: str | None = None,
+    questions: str | None = None,
+    judge: str | None = None,
+    in_domain: str | None = None,
+    held_out: str | None = None,
+    labels: str | None = None,
+    row_judge: str | None = None,
+    benign: str | None = None,
+    keywords: str | None = None,
+    samples_per_question: int | None = None,
+    track: int | None = None,
+    track_answers: int = TRACK_ANSWERS,
+    keep_weights: bool = False,
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
-    **chosen: Any,
 ) -> Plan:
-    """The experiment that was asked for; what is None or absent is filled in.
+    """The experiment that was asked for; what is None is filled in where it is known.
 
-    `recipe` and `sampling` hold single settings, `chosen` the fields of `Plan`. Raises
-    `GeofilterError` where nothing is known about the questions or the judge.
+    `recipe` and `sampling` hold single settings. Raises `GeofilterError` where nothing is known
+    about the questions or the judge.
     """
-    entry = CATALOGUE.get(model)
+    model = settings.model
     preset = PRESETS.get(model)
-    given = {name: value for name, value in chosen.items() if value is not None}
-    known = _known(entry, preset)
+    chosen = {
+        "trained": trained,
+        "questions": questions,
+        "judge": judge,
+        "in_domain": in_domain,
+        "held_out": held_out,
+        "labels": labels,
+    }
+    known = {**_known(model, preset), **_given(chosen)}
     for name, what in (("questions", "a question file"), ("judge", "a judge")):
-        if name not in given and name not in known:
+        if name not in known:
             raise GeofilterError(
                 f"nothing is known about {escape(model, limit=200)} to verify with; "
                 f"give --{name} with {what}"
             )
     return Plan(
-        data=data,
-        model=model,
-        recipe=TrainingRecipe(**_merged(preset.recipe if preset else {}, recipe)),
-        sampling=Sampling(**_merged(preset.sampling if preset else {}, sampling)),
-        **{"trained": model, **known, **given},
+        data,
+        settings,
+        trained=known.get("trained", model),
+        questions=known["questions"],
+        judge=known["judge"],
+        arms=arms,
+        fractions=fractions,
+        seeds=seeds,
+        recipe=TrainingRecipe(**{**(preset.recipe if preset else {}), **_given(recipe)}),
+        sampling=Sampling(**{**(preset.sampling if preset else {}), **_given(sampling)}),
+        samples_per_question=samples_per_question,
+        in_domain=known.get("in_domain"),
+        held_out=known.get("held_out"),
+        row_judge=row_judge,
+        benign=benign,
+        labels=known.get("labels"),
+        keywords=keywords,
+        keep_weights=keep_weights,
+        track=track,
+        track_answers=track_answers,
     )
 
 
-def _known(entry: CatalogueEntry | None, preset: Preset | None) -> dict[str, str]:
+def _known(model: str, preset: Preset | None) -> dict[str, str]:
+    entry = CATALOGUE.get(model)
     if entry is None:
         return {}
     known = {"trained": entry.path(entry.model)}
@@ -102,6 +140,5 @@ def _known(entry: CatalogueEntry | None, preset: Preset | None) -> dict[str, str
     return known
 
 
-def _merged(known: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    asked = {name: value for name, value in (given or {}).items() if value is not None}
-    return {**known, **asked}
+def _given(chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (chosen or {}).items() if value is not None}

@@ -196,13 +196,13 @@ def power_of(plan: Plan) -> str:
     )
 
 
-def power_line(experiment: Plan, answers_per_cell: int) -> str:
+def power_line(plan: Plan, answers_per_cell: int) -> str:
     """What this experiment can show at all, before anything is trained.
 
     For independent answers: those of one question or one seed are alike, so that more are
     needed than this says.
     """
-    answers = answers_per_cell * len(experiment.seeds)
+    answers = answers_per_cell * len(plan.seeds)
     shown = []
     for rate in _BASE_RATES:
         least = smallest_reduction(rate, answers)
@@ -210,7 +210,7 @@ def power_line(experiment: Plan, answers_per_cell: int) -> str:
         shown.append(f"{fall} where {rate:.0%} are misaligned unfiltered")
     return (
         f"{answers:,} answers per arm ({answers_per_cell:,} for each of "
-        f"{len(experiment.seeds)} seeds) can show, at 80 % power if answers were independent: "
+        f"{len(plan.seeds)} seeds) can show, at 80 % power if answers were independent: "
         + "; ".join(shown)
     )
 

@@ -56,9 +56,9 @@ class Setup:
         self.load = partial(
             weights.load_causal,
             plan.trained,
-            device=plan.device,
+            device=plan.settings.device,
             dtype=_dtype(plan),
-            trust_remote_code=plan.trust_remote_code,
+            trust_remote_code=plan.settings.trust_remote_code,
         )
         model = self.load()
         self._precision = {
@@ -132,7 +132,7 @@ class Setup:
             "row_judge": self.row_judge()[0].describe() if plan.row_judge else None,
         }
         counts = {"file": self.rows.total, "training": len(self.rows.encoded)}
-        return Manifest(decides, {"plan": asdict(plan), ROWS: counts})
+        return Manifest(decides, {"plan": plan.as_record(), ROWS: counts})
 
 
 def inputs_of(plan: Plan) -> dict[str, object]:
@@ -144,12 +144,12 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "labels": plan.labels,
         "trained": fingerprint.of_files(open_checkpoint(plan.trained)),
         "model": {
-            "name": plan.model,
-            "sae": plan.sae,
-            "block": plan.block,
-            "pack": _hash(plan.pack),
+            "name": plan.settings.model,
+            "sae": plan.settings.sae,
+            "block": plan.settings.block,
+            "pack": _hash(plan.settings.pack),
         },
-        "dtype": plan.dtype,
+        "dtype": plan.settings.dtype,
         "recipe": asdict(plan.recipe),
         "sampling": asdict(plan.sampling),
         "samples_per_question": plan.samples_per_question,
@@ -161,7 +161,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
 def _dtype(plan: Plan) -> str | None:
     """Steps of a usual size are lost in the rounding of bfloat16 weights; not in an adapter's."""
     whole = plan.recipe.method == "full"
-    return "float32" if plan.dtype is None and whole else plan.dtype
+    return "float32" if plan.settings.dtype is None and whole else plan.settings.dtype
 
 
 def _all_wordings(sets: dict[str, list[Question]]) -> list[ask.Put]:

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,7 +134,7 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
     if kept is None or not all(_is_done(folder, cell) for cell in plan.cells()):
         return None
     decides, facts = kept["decides"], kept["facts"]
-    now = json.loads(json.dumps({"plan": asdict(plan), "inputs": inputs_of(plan)}))
+    now = json.loads(json.dumps({"plan": plan.as_record(), "inputs": inputs_of(plan)}))
     asked = ("judge", "row_judge", "device")
     if (
         ROWS not in facts

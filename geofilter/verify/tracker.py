@@ -41,10 +41,9 @@ from geofilter.runs import prepare
 from geofilter.scoring.score import make_scorer
 from geofilter.support.display import escape
 from geofilter.support.records import append_lines
-from geofilter.verify.arms import scoring_settings
-from geofilter.verify.ask import Put, Sampling, answers
+from geofilter.verify.ask import Put, answers
 from geofilter.verify.judges.base import Asked, Judge
-from geofilter.verify.plan import Plan
+from geofilter.verify.plan import Plan, Sampling
 from geofilter.verify.questions import Question
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ AfterStep = Callable[[int, Any], None]
 
 @dataclass(frozen=True)
 class Tracker:
-    """What all runs of an experiment are measured with and by.
+    """What all runs of an plan are measured with and by.
 
     `reader` is the model that scores the rows, without its network. `asked` are the
     questions in the wordings in which they are put, the same in every run; `held_out` the
@@ -195,7 +194,7 @@ def fixed_questions(questions: Sequence[Question], count: int) -> list[tuple[Que
 
 
 def make_tracker(
-    experiment: Plan,
+    plan: Plan,
     source: RowFile,
     trained: Any,
     questions: Sequence[Question],
@@ -205,38 +204,38 @@ def make_tracker(
     max_length: int,
     steps: int,
 ) -> Tracker | None:
-    """What the experiment's runs are measured with; None where that was not asked for.
+    """What the plan's runs are measured with; None where that was not asked for.
 
     `trained` is the configuration of the model that is fine-tuned. Raises `ModelError`
     where the SAE cannot read it, and what loading the scoring model raises.
     """
-    if experiment.track is None:
+    if plan.track is None:
         return None
-    _check_shape(experiment, trained)
-    prepared = prepare.prepare(source, scoring_settings(experiment, "nearest"))
+    _check_shape(plan, trained)
+    prepared = prepare.prepare(source, plan.settings)
     # As many rows as answers, drawn once for all.
-    rows = random.Random("track").sample(
-        list(held_out), min(len(held_out), experiment.track_answers)
-    )
+    rows = random.Random("track").sample(list(held_out), min(len(held_out), plan.track_answers))
     return Tracker(
-        every=experiment.track,
+        every=plan.track,
         steps=steps,
         reader=replace(prepared.model, network=None, causal=True),
         index=prepared.scorer.index,
-        asked=tuple(fixed_questions(questions, experiment.track_answers)),
+        asked=tuple(fixed_questions(questions, plan.track_answers)),
         held_out=tuple(rows),
         judge=judge,
-        sampling=experiment.sampling,
+        sampling=plan.sampling,
         max_length=max_length,
     )
 
 
-def _check_shape(experiment: Plan, trained: Any) -> None:
+def _check_shape(plan: Plan, trained: Any) -> None:
     """Refuse a model whose residual stream is not the one that the SAE was made for."""
-    scoring, _ = loading.read_texts(open_checkpoint(experiment.model), experiment.trust_remote_code)
+    scoring, _ = loading.read_texts(
+        open_checkpoint(plan.settings.model), plan.settings.trust_remote_code
+    )
     shapes = [_shape(config.get_text_config()) for config in (trained, scoring)]
     if shapes[0] != shapes[1]:
-        shown = [escape(name, limit=200) for name in (experiment.trained, experiment.model)]
+        shown = [escape(name, limit=200) for name in (plan.trained, plan.settings.model)]
         raise ModelError(
             f"--track reads the model in training through the SAE of {shown[1]}, which is "
             f"{shapes[1]}, but {shown[0]} is {shapes[0]}; give the --model that it was made "

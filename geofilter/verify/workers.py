@@ -59,7 +59,7 @@ def run_side_by_side(
     process dies each time.
     """
     threads = max(1, torch.get_num_threads() // workers)
-    make = CellWork(plan, folder, devices_of(plan.device), threads, rule)
+    make = CellWork(plan, folder, devices_of(plan.settings.device), threads, rule)
     with WorkerPool(make, workers, _REMEDY) as pool:
         waiting = [pool.submit(job, f"in {job.cell.name}") for job in jobs]
         for done, future in enumerate(as_completed(waiting), 1):
@@ -83,5 +83,6 @@ class CellWork:
         if device.startswith("cuda"):
             # For a judge on this machine, which takes the current one.
             torch.cuda.set_device(device)
-        setup = Setup(replace(self.plan, device=device), rule=self.rule)
+        settings = replace(self.plan.settings, device=device)
+        setup = Setup(replace(self.plan, settings=settings), rule=self.rule)
         return partial(run_one, setup.work, self.folder)

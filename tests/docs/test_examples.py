@@ -15,6 +15,7 @@ import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from geofilter.model.catalogue import CATALOGUE
+from geofilter.settings import Settings
 from geofilter.stats.power import answers_needed, smallest_reduction
 from geofilter.verify.plan import Plan
 from geofilter.verify.results import power_line
@@ -171,7 +172,9 @@ def test_the_costs_of_the_page_are_those_that_its_program_works_out() -> None:
 
 def test_the_power_line_of_the_page_is_the_one_that_is_printed() -> None:
     quoted = " ".join(line[2:] for line in PAGE.splitlines() if line.startswith("> "))
-    assert quoted == power_line(Plan("rows", "model", "model", "questions", "judge"), 2400)
+    assert quoted == power_line(
+        Plan("rows", Settings("model"), "model", "questions", "judge"), 2400
+    )
 
 
 def test_the_answers_needed_on_the_page_are_those_of_the_formula() -> None:

@@ -1,9 +1,11 @@
 """A small experiment: its files, its plan and what comes out of it."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from geofilter.settings import Settings
 from geofilter.verify import study
 from geofilter.verify.plan import Plan
 from geofilter.verify.presets import make_plan
@@ -61,7 +63,10 @@ def plan(**changed: Any) -> Plan:
         },
         "sampling": {"max_new_tokens": 5, "batch": 4},
     }
-    return make_plan("data.jsonl", "model", **(settings | changed))
+    settings |= changed
+    scoring = {one.name for one in fields(Settings)} & settings.keys()
+    chosen = Settings("model", **{name: settings.pop(name) for name in scoring})
+    return make_plan("data.jsonl", chosen, **settings)
 
 
 def everything(outcome: study.FinishedStudy) -> list[Any]:

@@ -12,7 +12,8 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Sample
 from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
-from geofilter.verify.ask import Put, Sampling, answers, check, prompt_ids
+from geofilter.verify.ask import Put, answers, check, prompt_ids
+from geofilter.verify.plan import Sampling
 from geofilter.verify.training.weights import load_causal
 from helpers.hub_chat import qwen_2_5_7b_instruct
 from helpers.tiny_models import tiny_network, tiny_tokenizer

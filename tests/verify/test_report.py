@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from geofilter.settings import Settings
 from geofilter.support.manifest import Manifest
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.rates import Statistic
 from geofilter.verify.report import markdown, percent
 from geofilter.verify.results import Results, results_of
 from geofilter.verify.study import CellResult, FinishedStudy
-from geofilter.verify.training.recipe import Budget
 
 Scores = tuple[float | None, float | None]
 BAD, GOOD, INCOHERENT = (0.0, 100.0), (100.0, 100.0), (50.0, 0.0)
@@ -40,13 +40,11 @@ def results(
         for seed in range(seeds)
         for arm, (fraction, answers) in arms.items()
     ]
-    return results_of(
-        FinishedStudy(cells, Manifest({"judge": judge}), 8, 8, Budget(1, 9)), draws=200
-    )
+    return results_of(FinishedStudy(cells, Manifest({"judge": judge}), 8, 8), draws=200)
 
 
 def report(found: Results, seeds: int = 1) -> str:
-    plan = Plan("d", "m", "t", "q", "http://h/v1#m", seeds=tuple(range(seeds)))
+    plan = Plan("d", Settings("m"), "t", "q", "http://h/v1#m", seeds=tuple(range(seeds)))
     return markdown(plan, found, "power")
 
 

@@ -82,7 +82,7 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
         work = None
 
         def __init__(self, plan: Plan, *, rule: str | None) -> None:
-            opened.append((plan.device, rule))
+            opened.append((plan.settings.device, rule))
 
     monkeypatch.setattr(workers, "Setup", Noted)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
