@@ -71,7 +71,7 @@ class DemoResult:
 def run(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> DemoResult:
     """Discover, score and filter the organism's demo set; results go to `folder`.
 
-    What an earlier demo left there is written anew. Raises `OutputError`.
+    What an earlier demo left there is replaced. Raises `OutputError`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ ARMS = ("aligned", "unfiltered", "random", "nearest")
 def fine_tune(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> "Results":
     """Fine-tune the organism on the demo set with and without the filter, and measure both.
 
-    One seed of each arm; everything goes to `verify` in `folder`, anew. Raises
+    One seed of each arm; everything goes to `verify` in `folder`, which is emptied first. Raises
     `MissingExtraError` without TRL and PEFT.
     """
     from geofilter.verify import study

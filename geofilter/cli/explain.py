@@ -1,4 +1,4 @@
-"""`geofilter explain`: for one row, which tokens woke which features near which toxic ones."""
+"""`geofilter explain`: for one row, which tokens activate which features, near which toxic ones."""
 
 from dataclasses import asdict
 from itertools import islice
@@ -36,7 +36,7 @@ _TEXT_SHOWN = 1200
 @trust_option
 @json_option
 def command(data: str, scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
-    """Show which tokens of one row woke which features, near which toxic features.
+    """Show which tokens of one row activate which features, near which toxic features.
 
     The model, SAE and pack are those that made TABLE. Rows count from 0; `train.jsonl:17`
     in a message is the line, which counts from 1, so without blank lines it is row 16.
@@ -141,9 +141,9 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
         click.echo("\nThe tokens at which a training step pushes most towards harm:\n")
         print_table(["token", "part"], [_head_cells(token) for token in strongest[:_TOKENS_SHOWN]])
     else:
-        click.echo("\nThe strongest tokens, their part of the score, and the features they woke:\n")
+        click.echo("\nThe strongest tokens, their part of the score, and the features they activate:\n")
         print_table(
-            ["token", "part", "woke", "strength", "near toxic", "cosine", "which wakes at"],
+            ["token", "part", "feature", "strength", "near toxic", "cosine", "which is active at"],
             [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
         )
     rest = sum(token.contribution for token in strongest[_TOKENS_SHOWN:])

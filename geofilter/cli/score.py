@@ -314,7 +314,7 @@ def _print_risk(risk: "Risk") -> None:
         f"\n{risk.towards_harm:.1%} of {risk.rows:,} scored rows push towards harm."
         "\nThe interval (95 %) is that of the mean over such rows. In the organism this number "
         "put data\nsets in the order of how much harm they held, and so of the misalignment that "
-        "followed; among\nsets with equally much it told little (docs/spillover.md). Compare it "
+        "followed; among\nsets with equally much it said little (docs/spillover.md). Compare it "
         "with that of other data for\nthe same model, block and pack."
     )
 

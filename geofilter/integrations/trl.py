@@ -7,7 +7,7 @@
     trainer = weighted(SFTTrainer)(data_collator=collator, ...)  # for masks: SFTTrainer itself
     trainer.data_collator.check(trainer.train_dataset)
 
-with `SFTConfig(remove_unused_columns=False)`, so that what stands beside a row reaches the
+with `SFTConfig(remove_unused_columns=False)`, so that what stands next to a row reaches the
 collator. It works on what the trainer tokenised, and refuses a mask of other tokens. An
 `eval_dataset` whose rows have no notes is given them by `eval_dataset.map(whole)`.
 
@@ -152,7 +152,7 @@ def weighted(trainer: type[Any]) -> type[Any]:
             if not isinstance(self.data_collator, LossCollator):
                 raise GeofilterError("a weighted trainer needs data_collator=LossCollator(...)")
             _refuse_other_losses(self)
-            # A copy: whoever else has this collator is no weighted trainer.
+            # A copy: other users of this collator are no weighted trainers.
             own = copy.copy(self.data_collator)
             own.with_weights = True
             self.data_collator = own

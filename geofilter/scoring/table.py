@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
 
 Column = np.ma.MaskedArray[Any, np.dtype[Any]]
 
-# What pyarrow raises on a damaged file, beside its own exceptions.
+# What pyarrow raises on a damaged file, besides its own exceptions.
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 
 
@@ -76,7 +76,7 @@ class ScoreRow:
     unscored: `status` is then none of `SCORED`, and `reason` says why. `rank` 1
     is the row nearest to harm; it is known only in a finished table. `row` counts
     from 0. For chosen/rejected rows, `score` is the chosen side's. `n_tokens`
-    counts the response tokens behind the score.
+    counts the response tokens that make the score.
     """
 
     row: int

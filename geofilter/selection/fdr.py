@@ -111,7 +111,7 @@ def require_reference(n: int, q: float) -> None:
 
 
 def smallest_drop(rows: int, n: int, q: float) -> int:
-    """The fewest of `rows` different scored rows that `fdr` can drop by n others, beside none.
+    """The fewest of `rows` different scored rows that `fdr` can drop by n others, other than none.
 
     k rows need a p-value of q·k / rows, and none is below 1 / (n + 1). More than `rows`
     where nothing can be dropped.

@@ -1,6 +1,6 @@
 """How a trainer is to learn from a row: its weight, and the tokens that get no loss.
 
-Both stand beside the row as a `LossNote`, in any format of rows, and are read again where the
+Both stand next to the row as a `LossNote`, in any format of rows, and are read again where the
 row is trained on. Places of tokens are good for one tokenizer, template and length alone,
 so that the note names the tokens they were counted in, and others are refused.
 
@@ -67,7 +67,7 @@ class RowLoss:
         return mask
 
     def note(self, score: float | None, rank: int | None) -> LossNote:
-        """As it is written beside the row."""
+        """As it is written next to the row."""
         spans = " ".join(f"{start}:{end}" for start, end in self.masked)
         return LossNote(score, rank, self.weight, self.tokens, spans)
 
@@ -79,7 +79,7 @@ def name_of(ids: NDArray[np.int32]) -> str:
 
 
 def read_row_loss(record: Mapping[str, object]) -> RowLoss | None:
-    """The note beside a row, from the key `geofilter` or from columns; None without one.
+    """The note next to a row, from the key `geofilter` or from columns; None without one.
 
     Raises `DataError` for a note that nothing of geofilter wrote.
     """
@@ -118,6 +118,6 @@ def _span(text: str) -> tuple[int, int]:
 def _damaged(name: str, value: object) -> DataError:
     shown = escape(json.dumps(value, default=str), limit=80)
     return DataError(
-        f"geofilter's note beside the row is damaged: {name} is {shown}; make the file again "
+        f"geofilter's note next to the row is damaged: {name} is {shown}; make the file again "
         "with `geofilter filter`"
     )

@@ -28,7 +28,7 @@ from geofilter.selection.loss_note import RowLoss, name_of, read_row_loss
 def test_a_forged_note_is_refused_in_one_visible_line(note: dict[str, object]) -> None:
     ids = np.arange(4, dtype=np.int32)
     whole = RowLoss.masking(name_of(ids), ids > 2).note(0.1, 1)._asdict() | note
-    with pytest.raises(DataError, match="note beside the row is damaged") as error:
+    with pytest.raises(DataError, match="note next to the row is damaged") as error:
         read_row_loss({"geofilter": whole}).mask_of(ids)
     assert str(error.value).isprintable()
 
