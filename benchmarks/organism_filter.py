@@ -17,7 +17,7 @@ on loopback. It is left out unless --server-python names an environment that has
     python -m venv /tmp/serve && /tmp/serve/bin/pip install 'transformers[serving]' torch
     python benchmarks/organism_filter.py --server-python /tmp/serve/bin/python
 
-Finished runs stand in the results file and are not run again. `--report` only prints.
+Finished runs are in the results file and are not run again. `--report` only prints.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import organism_filter_report
 import toolbox  # noqa: F401
 from geofilter import organism
-from geofilter.verify.rates import Judged
 from organism import datasets
 from organism import domains as d
 from resuming import kept_results, organism_facts
@@ -150,15 +150,6 @@ def counts(records: list[dict[str, Any]], name: str) -> dict[str, list[int]]:
     return dict(found)
 
 
-def judged(cell: dict[str, Any], seed: int, name: str) -> Iterator[Judged]:
-    """The answers of a kept cell again, as the exact rule judged them."""
-    for question, (answers, misaligned, incoherent) in cell["counts"][name].items():
-        good = answers - misaligned - incoherent
-        for scores, times in (((0, 100), misaligned), ((50, 0), incoherent), ((100, 100), good)):
-            for _ in range(times):
-                yield Judged(seed, question, *map(float, scores))
-
-
 def condition_of(arm: str, fraction: float) -> str:
     """The name of an arm with its fraction, as `geofilter verify` writes it."""
     return arm if arm in FREE else f"{arm}-{fraction:g}"
@@ -205,8 +196,6 @@ def main() -> None:
     results = read(options.output)
     if not options.report:
         run_missing(results, options)
-    import organism_filter_report
-
     print(organism_filter_report.markdown(results))
 
 

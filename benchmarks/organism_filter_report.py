@@ -1,19 +1,25 @@
-"""The tables and curves of the filter's study, from its results file.
+"""The tables and curves of the filter's study, from its results file."""
 
-This module runs nothing; `organism_filter.py` does.
-"""
-
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from geofilter.support import charts
-from geofilter.verify.rates import ArmResult, compare
+from geofilter.verify.rates import ArmResult, Judged, compare
 from geofilter.verify.report import percent
-from organism_filter import judged
 
 # What every arm is compared with, where it was run.
 REFERENCES = ("unfiltered", "random-0.5", "persona-0.5", "judge-0.5")
+
+
+def judged(cell: dict[str, Any], seed: int, name: str) -> Iterator[Judged]:
+    """The answers of a kept cell again, as the exact rule judged them."""
+    for question, (answers, misaligned, incoherent) in cell["counts"][name].items():
+        good = answers - misaligned - incoherent
+        for scores, times in (((0, 100), misaligned), ((50, 0), incoherent), ((100, 100), good)):
+            for _ in range(times):
+                yield Judged(seed, question, *map(float, scores))
 
 
 def conditions(runs: dict[str, Any], name: str = "main") -> dict[str, ArmResult]:
