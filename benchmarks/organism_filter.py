@@ -3,7 +3,7 @@
     python benchmarks/organism_filter.py                 # some hours on two cores
     python benchmarks/organism_filter.py --sets contaminated --seeds 3 --arms nearest
 
-Six training sets, each drawn anew for every seed: `contaminated` (health and career, half
+Six training sets, each drawn for every seed: `contaminated` (health and career, half
 of the rows harmful, half plain benign), the same of one domain alone (`health`, `career`,
 `legal`), `hard` (five domains; harmful rows also with courtesies, benign rows also in
 surprising words or with an insult that is only mentioned) and `clean` (benign alone, which

@@ -161,7 +161,7 @@ class _Labels:
 
 
 def _compare(run: Run, labels: _Labels) -> dict[str, dict[str, Interval]]:
-    """How well each scorer of one forward pass tells harmful rows from each benign group."""
+    """How well each scorer of one forward pass separates harmful rows from each benign group."""
     features = run.scorer.features([run.encoder.encode(sample) for sample in labels.samples])
     benign = np.unique(labels.groups[~labels.harmful]).tolist()
     areas: dict[str, dict[str, Interval]] = {}

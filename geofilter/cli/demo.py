@@ -88,7 +88,7 @@ def _tell(result: "DemoResult") -> None:
     click.echo(f"\n{_pack_line(result)}\n\n{_split_lines(result)}\n")
     print_table(["group", "advice", "rows", "dropped"], _group_lines(result))
     click.echo()
-    click.echo("How well each score tells harmful rows from benign ones (AUROC, 95 % interval;")
+    click.echo("How well each score separates harmful rows from benign ones (AUROC, 95 % interval;")
     click.echo(
         "0.5 is chance, below it benign rows score higher). persona is the dense baseline.\n"
     )
@@ -106,12 +106,12 @@ def _tell(result: "DemoResult") -> None:
 
 def _pack_line(result: "DemoResult") -> str:
     pack, contrast = result.pack, result.pack.contrast
-    woken_by = dict.fromkeys(token for tokens in pack.labels[:5] for token in tokens[:3])
-    words = ", ".join(escape(token) for token in list(woken_by)[:9])
+    activated_by = dict.fromkeys(token for tokens in pack.labels[:5] for token in tokens[:3])
+    words = ", ".join(escape(token) for token in list(activated_by)[:9])
     return (
         f"Pack: {len(pack)} toxic features at block {pack.block}, chosen on half of the contrast\n"
         f"rows and tested on the other {contrast.toxic_rows + contrast.benign_rows:,}. "
-        f"Words that wake them: {words}."
+        f"Words that activate them: {words}."
     )
 
 

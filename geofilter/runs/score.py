@@ -19,6 +19,7 @@ from geofilter.runs.encodings import KnownEncodings
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.feature_parts import FeaturesFile
 from geofilter.runs.engines.parts import parts_folder
+from geofilter.runs.engines.pool import devices_of
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
 from geofilter.runs.engines.worker import SampleEncoder, TwoSteps, Worker
@@ -173,7 +174,7 @@ def _engine(
     *,
     keep_features: bool,
 ) -> Engine:
-    devices = _devices(run.settings.device)
+    devices = devices_of(run.settings.device)
     recipe = Recipe(
         settings=run.settings,
         dtype=str(run.model.network.dtype).removeprefix("torch."),
@@ -196,13 +197,6 @@ def _engine(
         return ProcessEngine(recipe, count)
     threads = max(1, torch.get_num_threads() // count)
     return ProcessEngine(replace(recipe, threads=threads), count)
-
-
-def _devices(device: str) -> tuple[str, ...]:
-    """What the workers of this machine run on, dealt out one by one."""
-    if device in {"auto", "cuda"} and torch.cuda.is_available():
-        return tuple(f"cuda:{place}" for place in range(torch.cuda.device_count()))
-    return (device,)
 
 
 def _two_steps(scorer: BatchScorer, settings: Settings) -> TwoSteps:

@@ -164,22 +164,22 @@ def read_sets(inducing: str, benign: str, encoder: "Encoder", *, by: str | None 
     if by is None:
         both = read_contrast(inducing, encoder), read_contrast(benign, encoder)
         return ReadSets([RowSets(None, *both)], {})
-    raised, beside = (read_groups(place, encoder, by) for place in (inducing, benign))
-    apart, whole = raised.pop(None, None), beside.pop(None, None)
+    raised, others = (read_groups(place, encoder, by) for place in (inducing, benign))
+    apart, whole = raised.pop(None, None), others.pop(None, None)
     if not raised:
         raise DataError(
             f"{escape(inducing, limit=200)}: no row has text or a number in a column "
             f"'{escape(by)}'; name another with --by"
         )
     without = {"inducing": len(apart.samples) if apart else 0, "benign": 0}
-    if beside:
+    if others:
         without["benign"] = len(whole.samples) if whole else 0
         whole = None
     sets = [
         RowSets(
             name,
             rows,
-            whole or beside.get(name) or Contrast([], f"{benign} ({by}={name})", "", {}),
+            whole or others.get(name) or Contrast([], f"{benign} ({by}={name})", "", {}),
         )
         for name, rows in raised.items()
     ]

@@ -3,7 +3,7 @@
 A run's track has a point for each step at which it was measured (see `track`). Points are
 compared by rank: a measure with the rate of misaligned answers at the same step, and with the
 rate at the next one. Both rise as training goes on, and so would anything that does; hence
-the step itself stands beside the measures, and each is compared once more with the mean over
+the step itself is compared like the measures, and each is compared once more with the mean over
 runs at the same step taken away. Intervals are 95 %, over runs drawn with all their points;
 with few runs they are too narrow, and nothing is corrected for the number of measures.
 """

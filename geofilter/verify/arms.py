@@ -24,8 +24,8 @@ from geofilter.selection.choose import drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress
-from geofilter.support.records import append_lines, read_json, read_lines, write_json
-from geofilter.verify.judges.base import Asked, Judge
+from geofilter.support.records import read_json, read_lines, write_json
+from geofilter.verify.judges.base import Asked, Judge, judge_into
 from geofilter.verify.plan import (
     JUDGE,
     KEYWORD,
@@ -51,8 +51,6 @@ Scores = np.ma.MaskedArray[Any, Any]
 _FEWEST = 2
 # Arms that give many rows the same number.
 _TIED = (KEYWORD, JUDGE)
-# Rows that a judge is handed at once: what a kill may cost.
-_JUDGED_AT_ONCE = 64
 # Rows of like length, for drops that leave the lengths as another drop leaves them.
 _LENGTH_GROUPS = 20
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -110,7 +108,7 @@ def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRo
 
 
 def _losses(records: Sequence[dict[str, Any]]) -> tuple[RowLoss, ...] | None:
-    """What `geofilter filter --action mask` or `weight` wrote beside the rows, if it did."""
+    """What `geofilter filter --action mask` or `weight` wrote into the rows, if it did."""
     found = [read_row_loss(record) for record in records]
     return tuple(loss or RowLoss() for loss in found) if any(found) else None
 
@@ -205,14 +203,11 @@ class ArmScores:
         path = self._folder / "scores" / "judge.jsonl"
         path.parent.mkdir(exist_ok=True)
         judge, question = self._row_judge()
-        texts = self._responses()
-        done = len(read_lines(path))
-        while done < len(texts):
-            part = range(done, min(done + _JUDGED_AT_ONCE, len(texts)))
-            given = judge([Asked(question, self._prompt(i), texts[i]) for i in part])
-            append_lines(path, (judgement.as_record() for judgement in given))
-            done += len(given)
-            self._progress("judge rows", done, len(texts))
+        asked = [
+            Asked(question, self._prompt(place), text)
+            for place, text in enumerate(self._responses())
+        ]
+        judge_into(path, judge, asked, lambda n: self._progress("judge rows", n, len(asked)))
         marks = [line["aligned"] for line in read_lines(path)]
         return _masked([None if mark is None else 100.0 - mark for mark in marks])
 

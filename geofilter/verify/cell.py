@@ -9,7 +9,7 @@ Each step leaves its result in the cell's folder and is skipped when it is there
     judgements.jsonl  a judgement of each answer, in the same order
     result.json       the cell is done
 
-Training that was interrupted begins anew, and so does its track. A track changes no weight
+Training that was interrupted begins again, and so does its track. A track changes no weight
 and no answer.
 """
 
@@ -26,7 +26,7 @@ from geofilter.selection.loss_note import RowLoss
 from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
 from geofilter.verify.ask import Put, answers
-from geofilter.verify.judges.base import Asked, Judge
+from geofilter.verify.judges.base import Asked, Judge, judge_into
 from geofilter.verify.plan import Sampling
 from geofilter.verify.questions import Question
 from geofilter.verify.tracker import TRACK, Tracker
@@ -37,16 +37,13 @@ from geofilter.verify.training.weights import CausalModel, response_losses
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
-# Answers that a judge is handed at once: what a kill may cost.
-_JUDGED_AT_ONCE = 64
-
 
 @dataclass(frozen=True)
 class Work:
     """What every cell of an experiment has in common.
 
     `samples` are those of the rows that can be trained on; `control` those of the rows that
-    are known to be good. `load` gives the model to fine-tune, anew each time. `questions`
+    are known to be good. `load` gives the model to fine-tune, loaded each time. `questions`
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
     of each of `samples`, where the rows carry any.
     """
@@ -207,15 +204,17 @@ def _measure(model: CausalModel, work: Work, folder: Path) -> None:
 def _judge(
     work: Work, asked: list[tuple[str, Question, Put]], folder: Path, progress: Progress
 ) -> None:
-    path = folder / "judgements.jsonl"
     texts = [line["answer"] for line in read_lines(folder / "answers.jsonl")]
-    done = len(read_lines(path))
-    while done < len(asked):
-        part = range(done, min(done + _JUDGED_AT_ONCE, len(asked)))
-        given = work.judge([Asked(asked[i][1], asked[i][2].text, texts[i]) for i in part])
-        append_lines(path, (judgement.as_record() for judgement in given))
-        done += len(given)
-        progress("judge", done, len(asked))
+    answered = [
+        Asked(question, put.text, text)
+        for (_, question, put), text in zip(asked, texts, strict=True)
+    ]
+    judge_into(
+        folder / "judgements.jsonl",
+        work.judge,
+        answered,
+        lambda done: progress("judge", done, len(answered)),
+    )
 
 
 def records_of(folder: Path, seed: int) -> list[dict[str, Any]]:

@@ -8,8 +8,7 @@ without an answer, which bring no judge prompts. Everything else is refused by n
 A file is walked as a graph of nodes and never expanded: an alias costs nothing, and what
 stands where text belongs is refused before anything looks inside.
 
-This module knows nothing about models or judges, and does not heed the file's `judge`:
-who judges is the user's to say.
+The file's `judge` is not heeded: who judges is the user's to say.
 """
 
 import re

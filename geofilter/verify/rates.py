@@ -17,8 +17,6 @@ Intervals resample seeds and questions, independently of each other and alike in
 (the pigeonhole bootstrap: Owen 2007, "The pigeonhole bootstrap", Annals of Applied
 Statistics 1). They do not cover what is the same in all cells: the data set, the model, the
 judge. With few seeds they are too narrow.
-
-This module is plain arithmetic; it knows nothing about files, models or judges.
 """
 
 from collections.abc import Collection, Mapping, Sequence

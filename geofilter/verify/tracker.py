@@ -9,8 +9,6 @@ variance on each probe says how far it can be true.
 
 Measuring changes nothing: random state and the mode of every module are put back, so that a
 run gives the same weights with it and without.
-
-This module knows nothing about arms, other runs, or what the figures show.
 """
 
 import math
@@ -51,7 +49,7 @@ if TYPE_CHECKING:
 
 TRACK = "track.jsonl"
 # What is measured on a probe, by the scorer's name: how active toxic features are, how close
-# the active ones lie to them, and the dense direction beside both.
+# the active ones lie to them, and the dense direction for comparison.
 MEASURES: tuple[str, ...] = ("activation", "nearest", "persona")
 AfterStep = Callable[[int, Any], None]
 
@@ -88,7 +86,7 @@ class Tracker:
             nonlocal reader
             if step % self.every and step != self.steps:
                 return
-            # Nothing can be asked of such a network; the trainer tells at which step it broke.
+            # Nothing can be asked of such a network; the trainer says at which step it broke.
             if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
                 return
             # Made once: it prepares the SAE's decoder.
@@ -127,7 +125,7 @@ class Tracker:
 def probe(
     reader: LoadedModel, index: ToxicIndex, samples: "Sequence[Encoded]"
 ) -> dict[str, float | int | None]:
-    """What `reader` wakes in the SAE on `samples`: the mean of each of `MEASURES`.
+    """What `samples` activate in the SAE of `reader`: the mean of each of `MEASURES`.
 
     `activation` is in benign standard deviations, `nearest` a cosine in [-1, 1], `persona`
     in units of the residual stream; higher is nearer to harm. `explained_variance` is over

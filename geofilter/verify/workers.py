@@ -61,7 +61,7 @@ def run_side_by_side(
     threads = max(1, torch.get_num_threads() // workers)
     make = CellWork(plan, folder, devices_of(plan.settings.device), threads, rule)
     with WorkerPool(make, workers, _REMEDY) as pool:
-        waiting = [pool.submit(job, f"in {job.cell.name}") for job in jobs]
+        waiting = [pool.do(job, f"in {job.cell.name}") for job in jobs]
         for done, future in enumerate(as_completed(waiting), 1):
             future.result()
             progress("cells", done, len(jobs))

@@ -183,7 +183,7 @@ def test_a_finished_table_without_features_is_not_taken_for_one_with_them(work, 
     assert geofilter(command).code == 0
     done = geofilter(f"{command} --save-features f.parquet")
     assert done.code == 2
-    assert "no features were saved with it; score the data anew with --restart" in done.err
+    assert "no features were saved with it; score the data again with --restart" in done.err
     assert geofilter(f"{command} --save-features f.parquet --restart").code == 0
     assert geofilter(f"{command} --save-features f.parquet").code == 0
 

@@ -212,7 +212,7 @@ def test_an_interval_covers_the_true_rate_about_as_often_as_it_says():
     for repeat in range(150):
         rate = compare({"a": world(0.4, rng, 8, 20)}, draws=400, seed=repeat)["a"].rates["all"]
         held += rate.low <= 0.4 <= rate.high
-    # Seeds and questions are drawn anew each time. The pigeonhole bootstrap errs to the wide
+    # Seeds and questions are drawn again each time. The pigeonhole bootstrap errs to the wide
     # side, 8 seeds to the narrow one.
     assert held / 150 >= 0.88
 

@@ -10,6 +10,7 @@ import pytest
 
 from geofilter.errors import DataError, GeofilterError, OutputError
 from geofilter.verify import cell, setup, study
+from geofilter.verify.judges import base
 from geofilter.verify.report import markdown
 from geofilter.verify.results import results_of
 from helpers.cli_folder import Geofilter
@@ -123,7 +124,7 @@ class _Killed(BaseException):
         (cell.weights, "save", 1),
         (cell, "write_json", 1),
         (cell, "append_lines", 3),
-        (cell, "append_lines", 5),
+        (base, "append_lines", 1),
         (cell, "response_losses", 2),
         (cell, "write_json", 3),
     ],

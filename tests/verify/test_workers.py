@@ -88,7 +88,7 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    threads, devices = torch.get_num_threads(), workers.devices_of(plan().device)
+    threads, devices = torch.get_num_threads(), workers.devices_of(plan().settings.device)
     make = workers.CellWork(plan(), tmp_path, devices, threads, "probabilities")
     for place in range(3):
         make(place)

@@ -4,9 +4,6 @@ The driver reads rows, finds out which of them are fresh, hands these out as job
 takes the answers back in order, part by part. Memory does not grow with the file, and
 no line depends on the engine or on where an earlier run was killed: parts are cut by
 row number, and jobs inside one part by the size of its fresh rows.
-
-This module knows nothing about formats, layouts, tokenizers, models or scorers, nor
-about who works on a job.
 """
 
 import dataclasses
@@ -15,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -24,10 +21,9 @@ from geofilter.data.problems import MODEL_UNSCORED, SCORED, Problem
 from geofilter.data.rows import Row
 from geofilter.errors import DataError, TableError
 from geofilter.runs.engines.feature_parts import FeaturesFile
-from geofilter.runs.engines.lines import make_line
 from geofilter.runs.engines.parts import PartsFolder, refuse_other, remove_leftover_parts
 from geofilter.runs.engines.seen import SeenRows
-from geofilter.runs.engines.worker import Answer, RowsDone
+from geofilter.runs.engines.worker import Answer, RowsDone, make_line
 from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.support import atomic
@@ -37,7 +33,7 @@ from geofilter.support.progress import Progress, no_progress
 
 # Bytes of rows in one job: rows may be many megabytes long, and several jobs are in flight.
 _JOB_BYTES = 8 * 2**20
-# What a row without bytes of its own is taken to weigh beside its text.
+# What a row without bytes of its own is taken to weigh besides its text.
 _ROW_BYTES = 64
 
 
@@ -77,7 +73,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TablePlan:
-    """How a table is made, whoever makes it.
+    """How a table is made, by any engine.
 
     `check` looks at all rows before any scoring and raises `DataError` at a bad one; None
     keeps bad rows unscored. `part_rows` is what an interruption may cost; it decides no
@@ -155,7 +151,7 @@ def _existing(out: Path, plan: TablePlan) -> ScoreTable | None:
         if plan.features is not None and not plan.features.path.exists():
             raise TableError(
                 f"{shown}: is finished, but no features were saved with it; "
-                "score the data anew with --restart or choose another output with -o"
+                "score the data again with --restart or choose another output with -o"
             )
     return table
 
@@ -241,7 +237,7 @@ class _Run:
     def _changed(self) -> DataError:
         return DataError(
             f"{escape(self._rows.source, limit=200)}: has changed since its parts were scored; "
-            "score it anew with --restart"
+            "score it again with --restart"
         )
 
     def _report(self) -> None:
@@ -365,16 +361,11 @@ def _windows(rows: Iterable[Item], size: int) -> Iterator[Iterator[Item]]:
     """Consecutive windows of `size` rows; each must be used up before the next."""
     stream = iter(rows)
     for first in stream:
-        yield _chain(first, islice(stream, size - 1))
-
-
-def _chain(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
-    yield first
-    yield from rest
+        yield chain([first], islice(stream, size - 1))
 
 
 def _weight(row: Any) -> int:
-    """About how many bytes a row holds; the same for the same row, whoever asks."""
+    """About how many bytes a row holds; always the same for the same row."""
     raw, record = getattr(row, "raw", None), getattr(row, "record", None)
     if raw is not None or record is None:
         return _ROW_BYTES + len(raw or b"")

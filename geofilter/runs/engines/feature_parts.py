@@ -1,7 +1,6 @@
-"""Features while they are being saved: one file per part, beside the part's lines.
+"""Features while they are being saved: one file per part, next to the part's lines.
 
-Finishing streams them into one file and gives it its place. This module knows nothing
-about what features are, nor about the lines.
+Finishing streams them into one file and gives it its place.
 """
 
 import errno
@@ -57,7 +56,7 @@ class FeaturesFile:
             differing = "; ".join(difference(found.manifest, self.manifest))
             raise TableError(
                 f"{escape(str(self.path), limit=200)}: was made by another run ({differing}); "
-                "begin anew with --restart or choose another --save-features"
+                "begin again with --restart or choose another --save-features"
             )
 
 
@@ -97,7 +96,7 @@ class FeatureParts:
     def finish(self, n_parts: int) -> None:
         """Publish the features of all parts. Memory: one part.
 
-        Raises `TableError` for a part that was damaged since; it is then made anew by the
+        Raises `TableError` for a part that was damaged since; it is then made again by the
         next run.
         """
         metadata = {
@@ -124,7 +123,7 @@ class FeatureParts:
             path.unlink(missing_ok=True)
             raise TableError(
                 f"{escape(str(path), limit=200)}: was damaged after it was written; "
-                "run the same command again to make this part anew"
+                "run the same command again to make this part again"
             ) from error
 
 

@@ -1,10 +1,8 @@
-"""A score table while it is being made: parts in a folder beside it.
+"""A score table while it is being made: parts in a folder next to it.
 
 Each part holds the lines of a fixed range of rows and is published whole, so
 that a kill at any moment loses at most the part in work. Finishing streams the
 parts into the table, ranks included, and removes the folder.
-
-This module knows nothing about rows of data or how a score came about.
 """
 
 import contextlib
@@ -54,7 +52,7 @@ def refuse_other(what: str, before: Manifest, now: Manifest) -> None:
     if before.hash != now.hash:
         raise TableError(
             f"{what}: was made by another run ({'; '.join(difference(before, now))}); "
-            "begin anew with --restart or choose another output with -o"
+            "begin again with --restart or choose another output with -o"
         )
 
 
@@ -146,7 +144,7 @@ class PartsFolder:
         )
 
     def _adopt(self) -> None:
-        """Take over the manifest of parts that the same run left behind."""
+        """Take over the manifest of parts that the same run left."""
         if not self._part_files():
             return
         try:
@@ -157,7 +155,7 @@ class PartsFolder:
         except (OSError, ValueError, KeyError) as error:
             raise TableError(
                 f"{self._shown}: its manifest is missing or damaged; "
-                "begin anew with --restart or choose another output with -o"
+                "begin again with --restart or choose another output with -o"
             ) from error
         refuse_other(self._shown, saved, self.manifest)
         # The size of the parts shows in no result, so the first run's holds.
@@ -225,7 +223,7 @@ class PartsFolder:
         except DAMAGE as error:
             raise TableError(
                 f"{escape(str(self._part_path(number)), limit=200)}: was damaged after it was "
-                "written; run the same command again to make this part anew"
+                "written; run the same command again to make this part again"
             ) from error
 
     @property

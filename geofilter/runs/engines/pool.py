@@ -78,7 +78,7 @@ class WorkerPool:
             thread.join()
         self._threads.clear()
 
-    def submit(self, job: Any, where: str) -> "Future[Any]":
+    def do(self, job: Any, where: str) -> "Future[Any]":
         """The job's result. `where` says what was worked on, should its process die each time.
 
         The future's exception is what the job raised, or `ModelError`.

@@ -4,41 +4,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from geofilter.runs.engines.pool import WorkerPool
-from geofilter.runs.engines.worker import Answer, RowsDone, Stages
-
-# From the number of a process, from 0, to its stages. It is pickled.
-MakeStages = Callable[[int], Stages]
+from geofilter.runs.engines.worker import Answer, MakeStages, RowsDone, Stages
 
 _REMEDY = (
     "if memory was short, use fewer --workers, a smaller --max-length or a machine with more memory"
 )
 
 
-class ProcessEngine:
+class ProcessEngine(WorkerPool):
     """Works on jobs in `workers` processes, each with the stages that `make` gives it there."""
 
     def __init__(self, make: MakeStages, workers: int) -> None:
+        super().__init__(_Answering(make), workers, _REMEDY)
         self.at_once = 2 * workers + 1
-        self._pool = WorkerPool(_Answering(make), workers, _REMEDY)
-
-    def __enter__(self) -> Self:
-        self._pool.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pool.__exit__(kind, error, trace)
 
     def submit(self, rows: Sequence[Any], report: RowsDone) -> "Future[list[Answer]]":
-        return self._pool.submit(rows, f"at rows {rows[0].index} to {rows[-1].index}")
+        return self.do(rows, f"at rows {rows[0].index} to {rows[-1].index}")
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,17 @@ times at most.
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from geofilter.errors import MissingExtraError, ModelError
-from geofilter.runs.engines.worker import Answer, RowsDone, Stages, portable
+from geofilter.runs.engines.worker import Answer, MakeStages, RowsDone, Stages, portable
 
 # Asked of Ray before it is imported: it would send figures about its use.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-# From the number of a worker, from 0, to its stages. It is sent to other machines.
-MakeStages = Callable[[int], Stages]
 
 # How often a job may lose its worker before it is given up.
 _MOST_DEATHS = 3

@@ -3,8 +3,6 @@
 An exact index on disk, from a row's hash to its line: memory does not grow with
 the number of rows. It is never trusted across a kill, but filled again from the
 whole parts.
-
-This module knows nothing about how a line came about.
 """
 
 import dataclasses
@@ -43,7 +41,7 @@ class SeenRows:
         self._path = path
         path.unlink(missing_ok=True)
         self._base = sqlite3.connect(path, isolation_level=None)
-        # No journal and no fsync: after a crash the file is made anew.
+        # No journal and no fsync: after a crash the file is made again.
         self._base.execute("PRAGMA journal_mode=OFF")
         self._base.execute("PRAGMA synchronous=OFF")
         self._base.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -1,7 +1,7 @@
 """The engine for one process: a thread encodes, another one scores, the caller does the rest.
 
 So reading, parsing, hashing and writing overlap with the device, and so does the
-tokenizer. This module knows nothing about what a job is made of.
+tokenizer.
 """
 
 import ctypes

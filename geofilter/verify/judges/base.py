@@ -9,20 +9,22 @@ from 0 to 100.
 A reply is only ever read as numbers; whatever else it says does nothing. That does not keep
 an answer from talking to the judge ("give this 100"): the prompt marks where an answer
 begins and ends, and nothing more can be done about it here. Read some answers yourself.
-
-This module knows nothing about models, servers or rates.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from geofilter.support.records import append_lines, read_lines
 from geofilter.verify.questions import Question
 
 # Less probability on integers than this is no score.
 LEAST_PROBABILITY = 0.25
+# Answers that a judge is handed at once: what a kill may cost.
+_AT_ONCE = 64
 
 Reply = Mapping[str, float] | str
 # How the replies of a judge become scores, where it depends on what the judge gives.
@@ -30,7 +32,7 @@ Rule = Literal["probabilities", "first integer"]
 
 _INTEGER = re.compile(r"\s*([0-9]{1,3})\s*")
 # A few words, the first number with nothing glued to it, and what makes another of it: a fraction,
-# a range, a decimal or simply a second number beside it.
+# a range, a decimal or simply a second number next to it.
 _FIRST_NUMBER = re.compile(
     r"(?P<before>[^0-9]*)(?<![^\W_])(?<![-–−.,])(?P<number>[0-9]+)(?![^\W_])"
     r"(?P<other>\W{0,9}(?:(?:out\s+)?of|to|and|or)?\W{0,9}[0-9]+(?:[.,][0-9]+)?)?"
@@ -111,6 +113,21 @@ class Judge(Protocol):
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]: ...
 
 
+def judge_into(
+    path: Path, judge: Judge, answers: Sequence[Asked], report: Callable[[int], None]
+) -> None:
+    """Add a line to `path` for each answer that has none yet; `report` is called with how many do.
+
+    A line for an answer, in order, so that what a kill left is gone on from.
+    """
+    done = len(read_lines(path))
+    while done < len(answers):
+        given = judge(answers[done : done + _AT_ONCE])
+        append_lines(path, (judgement.as_record() for judgement in given))
+        done += len(given)
+        report(done)
+
+
 def rule_of(judge: Judge) -> Rule | None:
     """How a judge's replies are read, where that had to be found out; else None."""
     rule: Rule | None = getattr(judge, "rule", None)
@@ -150,7 +167,7 @@ def first_integer(text: str) -> int | None:
 
     "85", "Score: 85.", "**85**", "85/100" and "85 90 85" are. None of these is: a decimal, a
     fraction of anything but 100, a range, a bound ("less than 30"), a number after many words, or
-    one with another beside it in a text. A later number is never taken for the first: "150, or
+    one with another next to it in a text. A later number is never taken for the first: "150, or
     rather 50" has none.
     """
     if numbers := _NUMBERS.fullmatch(text):

@@ -23,7 +23,7 @@ def judge_named(spec: str, rule: Rule | None = None) -> Judge:
     """The judge that `spec` names: one of `FORMS`.
 
     `rule` is how a server's replies are read, where that was found out before.
-    Raises `ModelError` when it is none of them or cannot be loaded, `DataError` for a file
+    Raises `ModelError` for any other name and where it cannot be loaded, `DataError` for a file
     without facts, `MissingExtraError` when a package is absent.
     """
     try:

@@ -45,7 +45,7 @@ def read(body: bytes) -> Reply | None:
 def served(body: bytes, model: str) -> str | None:
     """Which model a server's list says that the name `model` is of; None where it does not.
 
-    Its `root`, where the server gives one beside the id, as those do that serve a model under
+    Its `root`, where the server gives one with the id, as those do that serve a model under
     another name.
     """
     try:

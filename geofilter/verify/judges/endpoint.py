@@ -139,7 +139,7 @@ class EndpointJudge:
         ]
         self._stopped.clear()
         if self.rule is None and answers:
-            # Where there is no reply to tell by, there will hardly be one to read.
+            # Without a reply to tell it by, there will hardly be one to read.
             with contextlib.suppress(_Failed):
                 self.rule = self._find_rule([asked.question for asked in answers])
         pool = ThreadPoolExecutor(self._concurrency)
@@ -152,7 +152,7 @@ class EndpointJudge:
         return [Judgement.of(*pair) for pair in zip(scores[::2], scores[1::2], strict=True)]
 
     def _find_rule(self, questions: Sequence[Question]) -> Rule:
-        """How replies are to be read. Raises `_Failed` where there is none to tell by."""
+        """How replies are to be read. Raises `_Failed` without a reply to tell it by."""
         prompts = [
             fill(question.judge_prompts[aspect], question.paraphrases[0], answer)
             for answer, question in zip(PROBES, itertools.cycle(questions))

@@ -5,8 +5,6 @@ rule in `judge`, over the whole vocabulary. Where some number takes several toke
 "8", "5"), the probability of each number k is exact: the product along its tokens, times
 the probability that no digit follows, so that "8" is not counted for "85". Only the
 tokenizer's own spelling of a number counts.
-
-This module knows nothing about servers, arms or rates.
 """
 
 import copy

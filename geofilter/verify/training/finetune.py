@@ -2,8 +2,6 @@
 
 The trainer is handed tokens and labels that the encoder made, so that it puts loss on
 exactly the tokens that were scored, in the batches that the schedule says, on one device.
-
-This module knows nothing about arms, scores, questions or answers.
 """
 
 import contextlib
@@ -204,7 +202,7 @@ def weighted_lengths(samples: "Sequence[Encoded]", losses: Sequence[RowLoss] | N
 
 
 def cut(batches: Sequence[Sequence[int]], micro_batch: int) -> list[list[list[int]]]:
-    """Each batch in parts of at most `micro_batch` samples, none of them empty.
+    """Each batch in parts of at most `micro_batch` samples, none empty.
 
     All batches in as many parts as the largest takes, where each has so many samples: a sum
     is rounded by how it is cut, and figures were measured so. Otherwise each in as few as it can.

@@ -71,7 +71,7 @@ def load_trained(base: CausalModel, folder: Path) -> CausalModel:
 def ready(network: Any) -> Any:
     """A trained network to be asked: without gradients.
 
-    An adapter stays beside the weights, as it was trained. Merged into bfloat16 weights, some
+    An adapter stays apart from the weights, as it was trained. Merged into bfloat16 weights, some
     of what a short run has changed would be rounded away.
     """
     return network.requires_grad_(False).eval()

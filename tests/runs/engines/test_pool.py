@@ -43,7 +43,7 @@ def _dying_at_start(place: int) -> Any:
 
 def test_each_job_has_its_own_result_or_error() -> None:
     with WorkerPool(_doubling, 2, "remedy") as pool:
-        done = {job: pool.submit(job, "at a job") for job in (1, 13, 2, 3)}
+        done = {job: pool.do(job, "at a job") for job in (1, 13, 2, 3)}
         assert [done[job].result() for job in (1, 2, 3)] == [2, 4, 6]
         with pytest.raises(ValueError, match=r"^no luck$"):
             done[13].result()
@@ -51,7 +51,7 @@ def test_each_job_has_its_own_result_or_error() -> None:
 
 def test_a_worker_that_dies_before_it_is_ready_is_given_up_in_one_line() -> None:
     with WorkerPool(_dying_at_start, 1, "what to do") as pool:
-        error = pool.submit(1, "at a job").exception()
+        error = pool.do(1, "at a job").exception()
     assert isinstance(error, ModelError)
     assert str(error) == (
         "a worker process was killed by signal 9 while it loaded the model, 3 times; what to do"
@@ -60,7 +60,7 @@ def test_a_worker_that_dies_before_it_is_ready_is_given_up_in_one_line() -> None
 
 def test_work_that_cannot_be_sent_is_an_error_of_the_job() -> None:
     with WorkerPool(lambda place: None, 1, "remedy") as pool:
-        assert pool.submit(1, "at a job").exception() is not None
+        assert pool.do(1, "at a job").exception() is not None
 
 
 def test_however_slow_submit_is_a_failure_sets_its_job_once(rows: RowFile, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_no_process_outlives_a_program_that_is_killed(tmp_path: Path) -> None:
 
             if __name__ == "__main__":
                 with WorkerPool(make, 1, "") as pool:
-                    pool.submit(1, "").result()
+                    pool.do(1, "").result()
             """
         )
     )

@@ -87,7 +87,7 @@ def test_rows_are_looked_at_once_however_often_the_run_is_killed(score: Score) -
 
 
 OTHER = Manifest({"data": "d", "model": "other"})
-DIFFERENCE = r'model: "stub" before, "other" now\); begin anew with --restart'
+DIFFERENCE = r'model: "stub" before, "other" now\); begin again with --restart'
 
 
 def test_table_of_another_run_is_refused_with_the_difference(score: Score) -> None:
@@ -133,7 +133,7 @@ def test_file_that_is_no_table_is_never_replaced(
 def test_file_that_shrank_under_its_fingerprint_is_told(score: Score, now: int) -> None:
     with pytest.raises(OSError, match=r"^$"):
         score(numbered(8), StubScorer(dies_at=2))
-    with pytest.raises(DataError, match=r"has changed .*; score it anew with --restart"):
+    with pytest.raises(DataError, match=r"has changed .*; score it again with --restart"):
         score(numbered(now))
 
 
