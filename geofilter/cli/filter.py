@@ -153,5 +153,5 @@ def _print_points(points: "list[CurvePoint]", *, with_estimate: bool) -> None:
     click.echo(
         "\nThe last column is of different rows. It takes all for clean and the reference for one\n"
         "like them. For an FDR that is chosen beforehand it is a bound on average; for one picked\n"
-        "here it is none."
+        "here it is not."
     )

@@ -4,8 +4,6 @@ A function gets one row as a mapping of values, or a batch as a mapping of colum
 columns are read from a copy, so that `datasets` passes on the Arrow data of the original as
 it is. What comes back states its Arrow type, since `datasets` else takes it from the first
 values that it writes, which may all be null.
-
-This module knows nothing about layouts, models or scores.
 """
 
 import copy
@@ -45,7 +43,7 @@ def is_batch(
     Of a plain dictionary alone the values decide. The columns of a batch are lists of one
     length, and not empty. A column in `read` is one row's conversation where it holds objects
     alone, messages; where `talk` says that these columns hold conversations only, where it
-    holds anything, and no list. What cannot be told apart is a batch in which no row has a
+    holds anything, and no list. What cannot be distinguished is a batch in which no row has a
     list there, and a row that has a list of conversations.
     """
     if isinstance(given, LazyBatch | LazyRow):
@@ -175,7 +173,7 @@ def _row(place: int, record: dict[str, Any]) -> Row:
             plain = {name: _plain(value, 1) for name, value in record.items()}
         except _TooDeep:
             problem = Problem("unreadable", f"nested deeper than {MAX_DEPTH} levels")
-    # Nobody asks for the hash of a row here, and hashing takes time.
+    # The hash of a row is not needed here, and hashing takes time.
     return Row(place, f"row {place + 1} of the batch", None, plain, problem, _digest="")
 
 

@@ -85,7 +85,7 @@ class GeoFilter:
                 f"unscored {quote(unscored)}: is not one of {', '.join(get_args(Unscored))}"
             )
         if threshold is not None and math.isnan(threshold):
-            raise GeofilterError("threshold nan: is no number; give a score, such as 0.4")
+            raise GeofilterError("threshold nan: is not a number; give a score, such as 0.4")
         detect_layout("the data set", [], name=layout, columns=columns)
         self.settings = settings
         self.layout = layout
@@ -121,8 +121,8 @@ class GeoFilter:
         """The new columns of a batch (column -> values), or of one row (column -> value).
 
         `indices`, as `map(..., with_indices=True)` gives them: a number for a row, several for
-        a batch. Without them a plain dictionary, such as a stream's, is told by its values;
-        see `is_batch`. Raises `DataError` for rows in a format that is no mapping or that
+        a batch. Without them a plain dictionary, such as a stream's, is recognised by its values;
+        see `is_batch`. Raises `DataError` for rows in a format that is not a mapping or that
         comes row by row, and for a column whose type the scores would be cast to.
         """
         if not isinstance(rows, Mapping):

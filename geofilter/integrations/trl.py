@@ -10,8 +10,6 @@
 with `SFTConfig(remove_unused_columns=False)`, so that what stands next to a row reaches the
 collator. It works on what the trainer tokenised, and refuses a mask of other tokens. An
 `eval_dataset` whose rows have no notes is given them by `eval_dataset.map(whole)`.
-
-This module knows nothing about models or scores, and imports no trainer.
 """
 
 import copy
@@ -101,10 +99,10 @@ def _masked(example: Mapping[str, Any], loss: RowLoss) -> dict[str, Any]:
 
 
 def whole(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The note of a row of which nothing is taken away: `eval_dataset.map(whole)`.
+    """The note of a row that has its whole loss: `eval_dataset.map(whole)`.
 
     For rows to evaluate on that nothing of geofilter wrote; a note that is there is replaced.
-    Rows to train on have notes of their own, and one that lost its note is no such row.
+    Rows to train on have notes of their own, and one that lost its note is another matter.
     """
     note = RowLoss().note(None, None)
     return {"geofilter": {name: getattr(note, name) for name in FIELDS}}

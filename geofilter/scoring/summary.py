@@ -1,7 +1,4 @@
-"""What a score table holds, in a few numbers and one warning.
-
-This module knows nothing about how the numbers are shown or what is decided from them.
-"""
+"""What a score table holds, in a few numbers and one warning."""
 
 import math
 from collections import Counter
@@ -72,7 +69,7 @@ def risk_of(table: ScoreTable) -> Risk:
     """The risk of the data set that `table` scored, by the mean of its spillover.
 
     The interval is mean ± 1.96 s / √n. Raises `TableError` for the scores of another scorer,
-    of whose mean it is not known that it foretells anything, and where no row has a score.
+    of whose mean it is not known that it predicts anything, and where no row has a score.
     """
     scorer = table.manifest.decides.get("scorer")
     name = scorer.get("name") if isinstance(scorer, dict) else None

@@ -2,10 +2,8 @@
 
 A Parquet file whose schema metadata holds the manifest of the run that made it.
 Reading validates the whole file once, so that a truncated, damaged or foreign
-file is refused at the door and later code can trust what it gets.
-
-This module knows nothing about rows of data, models, or how a score came about;
-`table_parts` writes tables, `selection` decides from them.
+file is refused at once and later code can trust what it gets. `runs.engines.parts` writes
+tables, `selection` decides from them.
 """
 
 import os
@@ -73,7 +71,7 @@ class ScoreRow:
     """One line of the table.
 
     `score` is higher the nearer the row lies to harm, and None where the row is
-    unscored: `status` is then none of `SCORED`, and `reason` says why. `rank` 1
+    unscored: `status` is then not in `SCORED`, and `reason` says why. `rank` 1
     is the row nearest to harm; it is known only in a finished table. `row` counts
     from 0. For chosen/rejected rows, `score` is the chosen side's. `n_tokens`
     counts the response tokens that make the score.
@@ -242,7 +240,7 @@ class ScoreTable:
                     )
                 if form is None:
                     raise TableError(
-                        f"{shown}: is no score table; give one that `geofilter score` made"
+                        f"{shown}: is not a score table; give one that `geofilter score` made"
                     )
                 return cls(path, _verify(file), file.metadata.num_rows)
         except DAMAGE as error:
@@ -259,7 +257,7 @@ class ScoreTable:
         """
         if name not in SCHEMA.names:
             names = ", ".join(SCHEMA.names)
-            raise TableError(f"{escape(name)}: is no column of a score table; it has {names}")
+            raise TableError(f"{escape(name)}: is not a column of a score table; it has {names}")
         if SCHEMA.field(name).type == pa.string() or name == "top_features":
             return self._objects(name)
         dtype = SCHEMA.field(name).type.to_pandas_dtype()
@@ -331,4 +329,4 @@ def _unreadable(path: Path, error: BaseException) -> TableError:
     if isinstance(error, OSError) and error.errno:
         return TableError(f"{shown}: cannot be read: {error.strerror}; choose another table")
     why = escape(str(error).strip().split("\n")[0], limit=120)
-    return TableError(f"{shown}: is no whole score table ({why}); score the data again")
+    return TableError(f"{shown}: is not a whole score table ({why}); score the data again")

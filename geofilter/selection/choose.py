@@ -1,10 +1,8 @@
 """From scores to a decision: which rows to keep and which to drop.
 
 Choosing again costs nothing: only scores come in, and indices of rows go out.
-Every row is in exactly one of the two, and no row is dropped for want of a
-score unless that is asked for.
-
-This module knows nothing about files, tables, rows or models.
+Every row is in exactly one of the two, and a row without a score is dropped only
+where that is asked for.
 """
 
 import math
@@ -62,7 +60,7 @@ def drop_fraction(
 
     Raises `GeofilterError` for a fraction outside [0, 1], `ValueError` for NaN.
     """
-    values, is_scored = _split(scores)
+    values, is_scored = split_scores(scores)
     if not 0 <= fraction <= 1:
         raise GeofilterError(
             f"drop fraction {fraction}: is not between 0 and 1; give 0.5 to drop the nearest half"
@@ -83,28 +81,28 @@ def threshold(scores: npt.ArrayLike, value: float, *, unscored: Unscored = "keep
 
     Raises `GeofilterError` when `value` is NaN, `ValueError` for NaN in `scores`.
     """
-    values, is_scored = _split(scores)
+    values, is_scored = split_scores(scores)
     if math.isnan(value):
-        raise GeofilterError(f"threshold {value}: is no number; give a score, such as 0.4")
+        raise GeofilterError(f"threshold {value}: is not a number; give a score, such as 0.4")
     with np.errstate(over="ignore"):  # beyond the type's range is infinite, as it should be
         cut = values.dtype.type(value)
     dropped = np.flatnonzero(is_scored & (values >= cut))
     return _select(values, is_scored, dropped, float(cut), unscored)
 
 
-def _split(
-    scores: npt.ArrayLike,
+def split_scores(
+    scores: npt.ArrayLike, what: str = "scores"
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.bool_]]:
     """The scores and where there is one. A NaN is a bug in a scorer, not a row without a score."""
     masked: np.ma.MaskedArray[Any, np.dtype[Any]] = np.ma.asarray(scores)
     if masked.ndim != 1:
-        raise ValueError(f"scores have shape {masked.shape}, one number for each row is needed")
+        raise ValueError(f"{what} have shape {masked.shape}, one number for each row is needed")
     values = np.asarray(masked.data)
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float64)
     is_scored = ~np.ma.getmaskarray(masked)
     if np.isnan(values[is_scored]).any():
-        raise ValueError("a score is NaN; mask the rows that are unscored")
+        raise ValueError(f"{what}: NaN is not a score; mask the rows that are unscored")
     return values, is_scored
 
 

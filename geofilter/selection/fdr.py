@@ -9,8 +9,8 @@ of the two together, so that all counting is of different rows.
 Conformal p-values: Bates, Candès, Lei, Romano and Sesia (2023), Testing for outliers with
 conformal p-values. The step-up rule: Benjamini and Hochberg (1995).
 
-This module knows nothing about files, rows or models, and cannot see whether the
-condition holds; `resemblance` sees some of the ways in which it does not.
+Nothing here can see whether the condition holds; `reference_check` sees some of the ways in
+which it does not.
 """
 
 import math
@@ -24,28 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from geofilter.errors import GeofilterError
-from geofilter.selection.choose import Selection, Unscored, drop_fraction, threshold
+from geofilter.selection.choose import Selection, Unscored, drop_fraction, split_scores, threshold
 
 # What a curve shows unless it is asked for something else.
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 _Values = npt.NDArray[np.floating[Any]]
-
-
-def p_values(
-    scores: npt.ArrayLike, reference: npt.ArrayLike
-) -> np.ma.MaskedArray[Any, np.dtype[np.float64]]:
-    """How unusually near to harm each row lies for a clean one; lower = nearer, in (0, 1].
-
-    (1 + #{reference >= score}) / (n + 1) for n reference rows, shape (rows,), masked where
-    `scores` is. `scores` and `reference` as in `fdr`.
-    """
-    values, is_scored = _present(scores, "scores")
-    known, has_score = _present(reference, "reference")
-    clean = np.sort(known[has_score])
-    as_high = len(clean) - np.searchsorted(clean, values, side="left")
-    return np.ma.MaskedArray((1 + as_high) / (len(clean) + 1), mask=~is_scored)
 
 
 def fdr(
@@ -66,8 +51,9 @@ def fdr(
     Left out, every row counts. Equal scores go or stay together; `threshold` of the answer is the
     lowest score dropped, None where none is.
 
-    The Benjamini-Hochberg rule at `q` on `p_values` over the m different scored rows: the
-    greatest k such that k of them have a p-value of q·k / m or less. The expected share of
+    The p-value of a row is (1 + #{reference >= score}) / (n + 1). The Benjamini-Hochberg rule
+    at `q` over the m different scored rows: the greatest k such that k of them have a p-value
+    of q·k / m or less. The expected share of
     clean rows among the different rows dropped (0 where none is dropped) is then at most q
     times the share of clean ones among the m, and so at most `q`, if the reference is
     exchangeable with the different clean rows of the data: as though all of these, each once,
@@ -81,7 +67,7 @@ def fdr(
     could be dropped whatever the scores; `ValueError` for NaN.
     """
     level = _level(q)
-    _, has_score = _present(reference, "reference")
+    _, has_score = split_scores(reference, "reference")
     require_reference(int(has_score.sum()), q)
     cut = _Steps.of(scores, reference, hashes).cut(level)
     if cut is None:
@@ -197,8 +183,8 @@ class _Steps(NamedTuple):
     def of(
         cls, scores: npt.ArrayLike, reference: npt.ArrayLike, hashes: Iterable[str] | None
     ) -> "_Steps":
-        values, is_scored = _present(scores, "scores")
-        known, has_score = _present(reference, "reference")
+        values, is_scored = split_scores(scores)
+        known, has_score = split_scores(reference, "reference")
         clean = np.sort(known[has_score])
         names = _names(range(len(values)) if hashes is None else hashes, len(values))
         counted = _greatest(values[is_scored], names[is_scored])
@@ -255,15 +241,3 @@ def _level(q: float) -> Fraction:
 def _decimal(number: float) -> Fraction:
     """The number as it is written: 0.1 is one tenth."""
     return Fraction(Decimal(repr(float(number))))
-
-
-def _present(scores: npt.ArrayLike, what: str) -> tuple[_Values, npt.NDArray[np.bool_]]:
-    """The scores, and where there is one."""
-    masked: np.ma.MaskedArray[Any, np.dtype[Any]] = np.ma.asarray(scores)
-    if masked.ndim != 1:
-        raise ValueError(f"{what} have shape {masked.shape}, one number for each row is needed")
-    present = ~np.ma.getmaskarray(masked)
-    values = np.asarray(masked.data)
-    if np.isnan(values[present]).any():
-        raise ValueError(f"a score of the {what} is NaN; mask the rows that are unscored")
-    return values, present

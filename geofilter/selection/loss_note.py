@@ -3,8 +3,6 @@
 Both stand next to the row as a `LossNote`, in any format of rows, and are read again where the
 row is trained on. Places of tokens are good for one tokenizer, template and length alone,
 so that the note names the tokens they were counted in, and others are refused.
-
-This module knows nothing about models, trainers or why a token was chosen.
 """
 
 import hashlib

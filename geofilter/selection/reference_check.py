@@ -6,12 +6,10 @@ works: in the scores themselves, in length, in words unknown to the model, in ho
 SAE explains them. Compared are the distributions of those rows, and their number, which
 says how many rows of the data are clean if the reference is right.
 
-What it cannot see: whatever has none of these marks, and any difference of the high scores,
-which is what decides; a small reference hides much too. Nor can it tell a foreign
+What it cannot see: anything without these marks, and any difference of the high scores,
+which is what decides; a small reference hides much too. Nor can it distinguish a foreign
 reference from harmful rows that score low, or from data that is mostly harmful. Silence is
 no proof of exchangeability.
-
-This module knows nothing about files or models.
 """
 
 import math

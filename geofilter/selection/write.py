@@ -30,7 +30,7 @@ def write_split(
 
     Kept rows keep their bytes; each dropped row is noted with its score, rank, status and
     reason. Raises `TableError` where `table` is not of these rows, and `OutputError`;
-    it then leaves nothing half-written behind.
+    then nothing is left half-written.
     """
     check_match(rows, table)
     # The dropped rows first: a kept file without them would look like finished work.

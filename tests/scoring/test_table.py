@@ -184,7 +184,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     for name in ("text", "empty", "other.parquet"):
-        with pytest.raises(TableError, match=r"no (whole )?score table") as error:
+        with pytest.raises(TableError, match=r"not a (whole )?score table") as error:
             ScoreTable.read(tmp_path / name)
         assert "\x1b" not in one_line(error)
 
@@ -248,7 +248,7 @@ def test_table_that_contradicts_itself_is_refused(
     at = SCHEMA.get_field_index(column)
     array = pa.array(values, SCHEMA.field(column).type)
     pq.write_table(table.set_column(at, SCHEMA.field(column), array), out)
-    with pytest.raises(TableError, match="no whole score table") as error:
+    with pytest.raises(TableError, match="not a whole score table") as error:
         ScoreTable.read(out)
     one_line(error)
 
@@ -279,5 +279,5 @@ def test_row_out_of_range_names_the_range(tmp_path: Path) -> None:
 
 
 def test_unknown_column_names_the_columns(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="is no column of a score table; it has row, row_hash"):
+    with pytest.raises(TableError, match="is not a column of a score table; it has row, row_hash"):
         make(tmp_path / "s.parquet", []).column("socre")
