@@ -137,7 +137,7 @@ class GeoFilter:
         read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
         parts = self._model()
         worker = Worker(layout, parts.encoder, parts.scorer)
-        answers = worker.score(worker.encode(read), _nobody)
+        answers = worker.score(worker.encode(read), lambda _: None)
         values = {
             name: ([getattr(answer.line, field) for answer in answers], kind)
             for field, (name, kind) in zip(_FIELDS, COLUMNS.items(), strict=True)
@@ -265,7 +265,3 @@ def _prepare_process(device: str) -> None:
         )
     if multiprocess.parent_process() or multiprocessing.parent_process():
         torch.set_num_threads(1)
-
-
-def _nobody(_: int) -> None:
-    """Is told how far scoring is: `datasets` shows its own progress."""

@@ -272,11 +272,8 @@ class ScoreTable:
 
     def _objects(self, name: str) -> Column:
         values = np.empty(len(self), dtype=object)
-        at = 0
-        for batch in self.batches([name]):
-            for value in batch.column(name).to_pylist():
-                values[at] = value
-                at += 1
+        for place, (value,) in enumerate(self.records([name])):
+            values[place] = value
         return np.ma.MaskedArray(values, mask=[value is None for value in values])
 
     @property

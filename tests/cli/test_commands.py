@@ -356,7 +356,7 @@ def test_explain_refuses_a_pack_that_has_changed(work, geofilter):
     geofilter(f"discover --toxic toxic.jsonl --benign benign.jsonl {TINY} -o my.pack")
     done = geofilter("explain data.jsonl --scores s.parquet --row 5")
     assert done.code == 2
-    assert "something has changed since it was made (pack: " in done.err
+    assert "something has changed after it was made (pack: " in done.err
 
 
 # what reaches the terminal
