@@ -230,7 +230,7 @@ def test_the_curve_writes_nothing_and_says_what_each_choice_drops(clean, geofilt
         kind = "fdr" if point["fdr"] else "drop_fraction"
         name = f"--{kind.replace('_', '-')} {point[kind]:g}"
         assert shown[name][3] == str(point["dropped"])
-    assert "for one picked here it is none" in " ".join(done.out.split())
+    assert "for one picked here it is not" in " ".join(done.out.split())
     assert told["reference_rows"] == 40
     for point in told["curve"]:
         if point["fdr"] == 0.5:
