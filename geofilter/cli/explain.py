@@ -141,7 +141,9 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
         click.echo("\nThe tokens at which a training step pushes most towards harm:\n")
         print_table(["token", "part"], [_head_cells(token) for token in strongest[:_TOKENS_SHOWN]])
     else:
-        click.echo("\nThe strongest tokens, their part of the score, and the features they activate:\n")
+        click.echo(
+            "\nThe strongest tokens, their part of the score, and the features they activate:\n"
+        )
         print_table(
             ["token", "part", "feature", "strength", "near toxic", "cosine", "which is active at"],
             [cells for token in strongest[:_TOKENS_SHOWN] for cells in _token_rows(token)],
