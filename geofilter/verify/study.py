@@ -24,7 +24,7 @@ from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
 from geofilter.verify.setup import PRECISION, ROWS, Setup, inputs_of
-from geofilter.verify.workers import Job, run_one, run_side_by_side
+from geofilter.verify.workers import CellJob, run_one, run_side_by_side
 
 
 class Verification(NamedTuple):
@@ -114,7 +114,7 @@ def _run_missing(
     arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress)
     _refuse_other(folder, manifest)
     ready()
-    jobs = [Job(cell, arms.chosen(cell)) for cell in plan.cells() if not _is_done(folder, cell)]
+    jobs = [CellJob(cell, arms.chosen(cell)) for cell in plan.cells() if not _is_done(folder, cell)]
     progress("cells", 0, len(jobs))
     if workers > 1 and len(jobs) > 1:
         run_side_by_side(plan, folder, jobs, workers, progress, rule=setup.rule)

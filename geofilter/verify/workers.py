@@ -22,14 +22,14 @@ _REMEDY = (
 )
 
 
-class Job(NamedTuple):
+class CellJob(NamedTuple):
     """A cell, and the rows that it trains on, by their places; None where it trains nothing."""
 
     cell: Cell
     chosen: list[int] | None
 
 
-def run_one(work: Work, folder: Path, job: Job, progress: Progress = no_progress) -> None:
+def run_one(work: Work, folder: Path, job: CellJob, progress: Progress = no_progress) -> None:
     """Do what is missing of a cell."""
     cell, samples, places = job.cell, work.samples, job.chosen
     if cell.arm == CONTROL:  # it has rows of its own, and takes all of them
@@ -47,7 +47,7 @@ def run_one(work: Work, folder: Path, job: Job, progress: Progress = no_progress
 def run_side_by_side(
     plan: Plan,
     folder: Path,
-    jobs: list[Job],
+    jobs: list[CellJob],
     workers: int,
     progress: Progress,
     *,
@@ -77,7 +77,7 @@ class CellWork:
     threads: int
     rule: Rule | None
 
-    def __call__(self, place: int) -> Callable[[Job], Any]:
+    def __call__(self, place: int) -> Callable[[CellJob], Any]:
         torch.set_num_threads(self.threads)
         device = self.devices[place % len(self.devices)]
         if device.startswith("cuda"):

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geofilter.verify.workers import CellWork, Job
+from geofilter.verify.workers import CellJob, CellWork
 
 
 @dataclass(frozen=True)
 class DyingAtUnfiltered(CellWork):
     """The file `deaths` says how often; each death leaves a file `death-N`."""
 
-    def __call__(self, place: int) -> Callable[[Job], Any]:
+    def __call__(self, place: int) -> Callable[[CellJob], Any]:
         return partial(_work, super().__call__(place))
 
 
-def _work(work: Callable[[Job], Any], job: Job) -> Any:
+def _work(work: Callable[[CellJob], Any], job: CellJob) -> Any:
     if job.cell.arm == "unfiltered":
         for death in range(int(Path("deaths").read_text())):
             try:

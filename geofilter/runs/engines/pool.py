@@ -37,7 +37,7 @@ def devices_of(device: str) -> tuple[str, ...]:
     return (device,)
 
 
-class _Task(NamedTuple):
+class _Waiting(NamedTuple):
     job: Any
     where: str
     done: "Future[Any]"
@@ -53,7 +53,7 @@ class WorkerPool:
 
     def __init__(self, make: MakeWork, workers: int, remedy: str) -> None:
         self._slots = [_Slot(make, place, remedy) for place in range(workers)]
-        self._todo: SimpleQueue[_Task | None] = SimpleQueue()
+        self._todo: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -83,7 +83,7 @@ class WorkerPool:
 
         The future's exception is what the job raised, or `ModelError`.
         """
-        task = _Task(job, where, Future())
+        task = _Waiting(job, where, Future())
         self._todo.put(task)
         return task.done
 
