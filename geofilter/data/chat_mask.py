@@ -100,7 +100,7 @@ class ChatMask:
             if span is None:
                 raise malformed(
                     f"the chat template rewrites turn {place + self.chat.folded + 1}, so that its "
-                    "tokens cannot be told apart from the template's; give a template with "
+                    "tokens cannot be separated from the template's; give a template with "
                     "generation markers"
                 )
             if span.start >= self.window.end:

@@ -84,7 +84,7 @@ class WindowCutter:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
                 f"the tokenizer {quote(tokenizer.name_or_path)} gives no character offsets, so "
-                "the response cannot be told apart from the prompt; give one with a tokenizer.json"
+                "the response cannot be separated from the prompt; give one with a tokenizer.json"
             )
         self.max_length = max_length
         # Characters that are tokenised at first.

@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible server: chat completions with log probabilities.
+"""A judge on an OpenAI-compatible server: chat completions with log probabilities.
 
 One call per prompt, temperature 0. Which rule reads the replies is found out once, from a few
 answers that are always the same, and then holds for all: probabilities of the first token
@@ -322,7 +322,7 @@ def _import_openai() -> Any:
         import openai
     except ImportError as error:
         raise MissingExtraError(
-            "a judge behind a server needs the openai package, which is not installed; "
+            "a judge on a server needs the openai package, which is not installed; "
             "install it with: pip install 'geofilter[judge]'"
         ) from error
     return openai

@@ -1,4 +1,4 @@
-"""A judge behind a server: what it says is scored, and what it fails to say is never a zero."""
+"""A judge on a server: what it says is scored, and what it fails to say is never a zero."""
 
 import time
 from collections import Counter
