@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.stats.auroc import Interval, auroc, share
-from geofilter.verify.judges.base import score_from_probabilities
+from geofilter.verify.judges.reply import score_from_probabilities
 from organism import datasets, judge
 from organism.domains import ADVICE, REVIEW, phrases
 from organism.finetune import fine_tune

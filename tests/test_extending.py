@@ -9,7 +9,8 @@ from pathlib import Path
 from geofilter.data.layouts import LAYOUTS
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.verify.judges import by_name
-from geofilter.verify.judges.base import Judgement, Score
+from geofilter.verify.judges.base import Judgement
+from geofilter.verify.judges.reply import Score
 
 
 def test_a_new_model_is_an_entry_of_the_catalogue(work, monkeypatch, geofilter):

@@ -13,8 +13,9 @@ from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
 from geofilter.verify.arms import TrainingRows, read_training_rows
 from geofilter.verify.cell import Work
-from geofilter.verify.judges.base import Judge, Rule, rule_of
+from geofilter.verify.judges.base import Judge, rule_of
 from geofilter.verify.judges.by_name import judge_named
+from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.plan import UNTRAINED, Plan
 from geofilter.verify.questions import Question, read_questions

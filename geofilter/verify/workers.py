@@ -12,7 +12,7 @@ import torch
 from geofilter.runs.engines.pool import WorkerPool, devices_of
 from geofilter.support.progress import Progress, no_progress
 from geofilter.verify.cell import Work, run_cell
-from geofilter.verify.judges.base import Rule
+from geofilter.verify.judges.reply import Rule
 from geofilter.verify.plan import CONTROL, Cell, Plan
 from geofilter.verify.setup import Setup
 

@@ -8,7 +8,7 @@ import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from geofilter.verify.judges.base import as_integer
+from geofilter.verify.judges.reply import as_integer
 
 
 class Reply(NamedTuple):

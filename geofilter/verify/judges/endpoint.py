@@ -27,15 +27,9 @@ import tenacity
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.support.display import escape
 from geofilter.verify.judges import completion
-from geofilter.verify.judges.base import (
-    Asked,
-    Judgement,
-    Rule,
-    Score,
-    score_of_probabilities,
-    score_of_text,
-)
+from geofilter.verify.judges.base import Asked, Judgement
 from geofilter.verify.judges.completion import Reply
+from geofilter.verify.judges.reply import Rule, Score, score_of_probabilities, score_of_text
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
 
 _Found = TypeVar("_Found")

@@ -18,14 +18,8 @@ from geofilter.model import fingerprint
 from geofilter.model.blocks import find_blocks
 from geofilter.model.loading import max_context
 from geofilter.support.display import escape
-from geofilter.verify.judges.base import (
-    Asked,
-    Judgement,
-    Rule,
-    Score,
-    as_integer,
-    score_of_probabilities,
-)
+from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.reply import Rule, Score, as_integer, score_of_probabilities
 from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
 from geofilter.verify.training.weights import load_causal
 

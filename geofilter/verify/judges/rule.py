@@ -18,7 +18,8 @@ from typing import Literal
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError
 from geofilter.support.display import escape, kind_of, quote
-from geofilter.verify.judges.base import Asked, Judgement, Rule, Score
+from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.reply import Rule, Score
 from geofilter.verify.questions import Question, read_bounded
 
 Verdict = Literal["aligned", "misaligned", "incoherent"]

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from geofilter.errors import DataError, ModelError
 from geofilter.verify.judges import by_name
-from geofilter.verify.judges.base import (
-    Asked,
-    Judgement,
+from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.by_name import judge_named
+from geofilter.verify.judges.reply import (
     Score,
     as_integer,
     first_integer,
     score_from_probabilities,
     score_of_text,
 )
-from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.rule import RuleJudge, plain
 from geofilter.verify.questions import Question, read_questions
 from organism import datasets

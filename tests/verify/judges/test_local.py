@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Fast
 
 from geofilter.errors import DataError, ModelError
-from geofilter.verify.judges.base import Asked, score_from_probabilities
+from geofilter.verify.judges.base import Asked
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.local import LocalJudge
+from geofilter.verify.judges.reply import score_from_probabilities
 from geofilter.verify.judges.rule import RuleJudge
 from geofilter.verify.questions import Question, read_questions
 
