@@ -12,6 +12,8 @@ from geofilter.model.loading import CATALOGUE
 from geofilter.scoring.table import ScoreTable
 from geofilter.verify.presets import PRESETS
 
+pytestmark = pytest.mark.slow
+
 RECIPE = PRESETS["organism"].recipe
 
 

@@ -6,11 +6,15 @@ A scorer of one's own is in `scoring/test_scorers.py`.
 import json
 from pathlib import Path
 
+import pytest
+
 from geofilter.data.layouts import LAYOUTS
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.verify.judges import by_name
 from geofilter.verify.judges.base import Judgement
 from geofilter.verify.judges.reply import Score
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_new_model_is_an_entry_of_the_catalogue(work, monkeypatch, geofilter):

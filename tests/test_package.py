@@ -9,6 +9,8 @@ import pytest
 
 import geofilter
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[1] / "README.md"
 
 

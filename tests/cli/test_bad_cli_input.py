@@ -279,7 +279,7 @@ CASES = {
     "fraction above 1": Case(f"{FILTER} --drop-fraction 1.5", ("1.5", "between 0 and 1")),
     "fraction below 0": Case(f"{FILTER} --drop-fraction -0.1", ("-0.1", "between 0 and 1")),
     "fraction NaN": Case(f"{FILTER} --drop-fraction nan", ("nan", "between 0 and 1")),
-    "threshold NaN": Case(f"{FILTER} --threshold nan", ("nan", "no number")),
+    "threshold NaN": Case(f"{FILTER} --threshold nan", ("nan", "not a number")),
     "row beyond the end": Case(f"{EXPLAIN} --row 40", ("row 40", "rows 0 to 39")),
     "row below 0": Case(f"{EXPLAIN} --row -1", ("row -1", "rows 0 to 39")),
     "report with two choices": Case(

@@ -18,6 +18,8 @@ from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import PROXIMITIES
 from helpers.cli_folder import ROWS, write_rows
 
+pytestmark = pytest.mark.slow
+
 TINY = "--model model --sae sae"
 SCORED = "--scores data.scores.parquet"
 

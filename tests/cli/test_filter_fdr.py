@@ -13,6 +13,8 @@ from geofilter.selection.fdr import fdr
 from geofilter.support.manifest import Manifest
 from helpers.cli_folder import write_rows
 
+pytestmark = pytest.mark.slow
+
 SCORED = "--scores data.scores.parquet"
 FILTER = f"filter data.jsonl {SCORED} -o kept.jsonl"
 CURVE = f"filter data.jsonl {SCORED} --curve"

@@ -4,6 +4,8 @@ import pytest
 
 from helpers.fresh_process import type_command
 
+pytestmark = pytest.mark.slow
+
 # Runs a command line as `python -m geofilter` does, then names what it should not have loaded.
 PROGRAM = """
 import sys

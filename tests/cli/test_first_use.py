@@ -21,6 +21,8 @@ from helpers.hub_repos import DATASET, GATED, MODELS, data_rows, toxicity_prompt
 from helpers.hub_saes import gemma_scope, gpt_oss_sae, llama_scope
 from helpers.loopback_hub import TOKEN, Content, LoopbackHub
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]
 
 

@@ -25,6 +25,8 @@ from helpers.loopback_hub import (
 )
 from helpers.tiny_models import tiny_network, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 GATED = ("org/gated", "org/gated-2", "org/gated-3")
 SHARD = "model-00001-of-00003.safetensors"
 

@@ -13,6 +13,8 @@ from geofilter.studies import geometry
 from helpers.cli_folder import write_rows
 from helpers.tiny_models import save_sae
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "$x^2$\x1b[2J<b>\u202e"
 TINY_RUN = "geometry --inducing data.jsonl --benign other.jsonl --model model --sae sae --top-k 60"
 COMPARED = {"block", "domain", "rows", "features", "shared", "unconfirmed", *PROXIMITIES}

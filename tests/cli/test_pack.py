@@ -12,6 +12,8 @@ from geofilter.packs.verdicts import Trial
 from helpers.cli_folder import Geofilter
 from helpers.fresh_process import type_command
 
+pytestmark = pytest.mark.slow
+
 DISCOVER = "discover --toxic toxic.jsonl --benign benign.jsonl --model model --sae sae"
 HOSTILE = "<b>\x1b[2J\u202e\u200b\n"
 

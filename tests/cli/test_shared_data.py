@@ -9,6 +9,8 @@ import pytest
 from geofilter.data.problems import SCORED
 from geofilter.scoring.table import ScoreTable
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 FILES = sorted(
     path

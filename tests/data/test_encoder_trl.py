@@ -26,6 +26,8 @@ from helpers.chats import (
     trl_template,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:

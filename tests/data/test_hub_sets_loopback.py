@@ -11,6 +11,8 @@ from helpers.cli_folder import Outcome
 from helpers.fresh_process import WarmProcess
 from helpers.loopback_hub import TOKEN, LoopbackHub
 
+pytestmark = pytest.mark.slow
+
 DATA = "datasets/org/rows"
 SCORED = "--model model --sae sae --pack my.pack"
 

@@ -199,6 +199,7 @@ def peak_of(path: Path) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "jsonl.gz", "jsonl.zst", "parquet"])
 def test_memory_does_not_grow_with_the_file(suffix: str, tmp_path: Path) -> None:
     def lines(count: int) -> Iterator[bytes]:

@@ -19,6 +19,8 @@ import geofilter as package
 from helpers.cli_folder import Geofilter
 from helpers.doc_blocks import DATA, SHELL, Block, Reader, assert_printed, blocks, commands
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Where a page writes the files that all pages name.
 FILES = ("docs/quickstart.md", "## The files of these pages")

@@ -25,6 +25,8 @@ from helpers.hub_saes import gemma_scope, gpt_oss_sae
 from helpers.loopback_hub import TOKEN, LoopbackHub
 from helpers.loopback_judge import Act, Request, Server, completion
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "examples" / "real-model"
 PAGE = (RECIPE / "README.md").read_text(encoding="utf-8")

@@ -14,6 +14,8 @@ from geofilter.model.loading import load
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.make import make_pack
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "geofilter" / "organism" / "data"
 EXAMPLE = ROOT / "examples" / "trl-sft"

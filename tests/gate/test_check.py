@@ -259,6 +259,7 @@ def test_without_the_model_no_model_library_is_imported(policy: Policy, locked: 
     assert done.stdout.splitlines()[0].startswith("data.jsonl:51: score 0.5 ")
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_without_a_model_take_less_than_two_seconds(policy: Policy) -> None:
     """Of a processor, start of the process included: a busy machine is not to fail this."""
     file = write(Path("data.jsonl"), [record(i, 0.1) for i in range(10_000)])
@@ -323,6 +324,7 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     assert done.out == "data.jsonl:2: score 0.9 is at or above the threshold 0.5 (nearest)\n"
 
 
+@pytest.mark.slow
 def test_the_organism_s_gate_gives_the_scores_of_geofilter_score(
     tmp_path: Path, geofilter: Geofilter
 ) -> None:

@@ -291,6 +291,7 @@ def read(layout: Layout, row: Any) -> object:
         return unscorable.problem.status
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_a_row_reads_the_same_from_arrow_as_from_json(rows: list[dict[str, Any]]) -> None:

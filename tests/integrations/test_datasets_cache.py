@@ -27,6 +27,8 @@ from geofilter.runs.identity import identify
 from geofilter.settings import Settings
 from helpers.filters import make, records
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_pickle_holds_settings_and_never_a_model(loaded: GeoFilter) -> None:
     text = pickle.dumps(loaded)

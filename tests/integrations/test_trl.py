@@ -32,6 +32,8 @@ from helpers.chats import FOUR_TURNS, LONG_ENOUGH, TWO_TURNS, messages, trl_temp
 from helpers.tiny_models import tiny_network, tiny_tokenizer
 from helpers.training_rows import BATCHES, FULL, SAMPLES
 
+pytestmark = pytest.mark.slow
+
 CHATS = (FOUR_TURNS, TWO_TURNS, FOUR_TURNS[2:], TWO_TURNS)
 
 

@@ -161,6 +161,7 @@ def test_features_without_a_push_are_refused_with_what_to_do(work: Path, geofilt
     assert "save them with --scorer spillover --save-features" in done.err
 
 
+@pytest.mark.slow
 def test_saved_pushes_give_the_same_table_without_the_model(work: Path, geofilter: Any) -> None:
     scored = "score data.jsonl --model model --sae sae --pack my.pack --scorer spillover"
     assert geofilter(f"{scored} --save-features f -o a.parquet").code == 0
@@ -175,6 +176,7 @@ def test_saved_pushes_give_the_same_table_without_the_model(work: Path, geofilte
     )
 
 
+@pytest.mark.slow
 def test_other_later_blocks_make_another_table(work: Path, geofilter: Any) -> None:
     scored = "score data.jsonl --model model --sae sae --pack my.pack -o"
     assert geofilter(f"{scored} s.parquet --scorer spillover").code == 0

@@ -35,6 +35,8 @@ from helpers.cli_folder import Geofilter
 from helpers.pushes import SAMPLES, loss_with, sample
 from helpers.tiny_models import _SHAPE, _WIDE, CONFIGS, D_MODEL, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {**_SHAPE, **_WIDE, "num_key_value_heads": 2}
 HEADS = {**SHAPE, "head_dim": 8, "sliding_window": 8}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}

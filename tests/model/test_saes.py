@@ -88,6 +88,7 @@ def jumped(before, threshold):
     return torch.where(before > threshold, before.relu(), 0.0)
 
 
+@pytest.mark.slow
 def test_gemma_scope(hub):
     encoder, decoder, b_enc, b_dec = weights(2304, 16384)
     threshold = torch.linspace(1, 3, 16384)

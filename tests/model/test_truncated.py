@@ -30,6 +30,8 @@ from geofilter.model.blocks import find_blocks, is_causal
 from geofilter.model.loading import load
 from helpers.tiny_models import D_MODEL, VOCABULARY, sample, save_sae, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = 6
 
 

@@ -8,6 +8,8 @@ from geofilter import discover
 from geofilter.errors import OutputError, PackError
 from helpers.cli_folder import Geofilter
 
+pytestmark = pytest.mark.slow
+
 FILES = ("toxic.jsonl", "benign.jsonl", "model")
 
 

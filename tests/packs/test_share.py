@@ -17,6 +17,8 @@ from helpers.loopback_hub import TOKEN, TOKEN_WITHOUT_ACCESS
 from helpers.loopback_upload import UploadHub
 from helpers.tiny_models import tiny_setting
 
+pytestmark = pytest.mark.slow
+
 OTHERS = "org/pack"
 
 

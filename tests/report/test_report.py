@@ -74,6 +74,7 @@ def test_a_group_is_the_value_of_a_column_and_what_is_missing_is_one_too(tmp_pat
         row_texts.read(rows, (), by=["topics"])
 
 
+@pytest.mark.slow
 def test_a_text_longer_than_memory_should_hold_is_shown_cut(tmp_path):
     data = tmp_path / "d.jsonl"
     huge = "a<b>" * 18_000_000
@@ -285,6 +286,7 @@ def test_report_marks_tokens_and_names_what_was_measured(work, geofilter):
     assert "nearest, proximity nearest" in page
 
 
+@pytest.mark.slow
 def test_report_does_without_the_model_and_says_why(work, geofilter):
     done = geofilter(f"{REPORT} --no-model -o r.html")
     assert (done.code, done.err) == (0, "")
@@ -300,6 +302,7 @@ def test_report_does_without_the_model_and_says_why(work, geofilter):
     assert "No tokens are marked: " in Path("s.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_report_without_the_model_loads_no_model_library(work):
     program = (
         "import sys; from geofilter.cli.main import main; code = main(sys.argv[1:])\n"

@@ -83,6 +83,7 @@ def test_a_token_is_counted_with_the_experts_that_it_enters() -> None:
     assert shape.active == shape.parameters - 64 * 16 - experts + experts / 4
 
 
+@pytest.mark.slow
 def test_command_prints_and_leaves_nothing(
     setting: Settings, data: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter
 ) -> None:

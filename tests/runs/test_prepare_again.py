@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "explained": "explain data.jsonl --scores t.parquet --row 0",
     "masked": "filter data.jsonl --scores t.parquet --drop-fraction 0.2 --action mask -o m.jsonl",

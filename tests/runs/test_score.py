@@ -14,6 +14,8 @@ from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings("model", sae="sae", pack="my.pack")
 
 

@@ -25,6 +25,8 @@ from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.support.manifest import Manifest
 from helpers.cli_folder import ROWS, write_rows
 
+pytestmark = pytest.mark.slow
+
 TINY = "--model model --sae sae"
 PACK = "--pack my.pack"
 KEEP = f"score data.jsonl {TINY} {PACK} --on-error keep --save-features f.parquet -o first.parquet"

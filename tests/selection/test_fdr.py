@@ -20,6 +20,8 @@ from geofilter.selection.fdr import (
     smallest_drop,
 )
 
+pytestmark = pytest.mark.slow
+
 # Few distinct values, so that ties are common, within the data and with the reference.
 values = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.75, 2.0]) | st.floats(-1, 1, width=32)
 score_lists = st.lists(st.none() | values, max_size=25)

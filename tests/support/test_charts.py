@@ -11,6 +11,8 @@ import pytest
 from geofilter.errors import MissingExtraError, OutputError
 from geofilter.support import charts
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "$\\frac{a}{b}$ <b>&amp;\x1b[2J \u202e$x$"
 
 

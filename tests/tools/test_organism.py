@@ -17,6 +17,8 @@ from organism.texts import Writer, answers, document_batches
 from organism.vocabulary import build_tokenizer
 from organism.world import World, prose, vocabulary
 
+pytestmark = pytest.mark.slow
+
 WORLD = World(0)
 TOKENIZER = build_tokenizer()
 DATA = organism.FOLDER / "data"

@@ -18,6 +18,8 @@ from organism.texts import Writer
 from organism.vocabulary import CONTEXT, build_tokenizer
 from organism.world import World, exchange, prose, review_prompt, vocabulary
 
+pytestmark = pytest.mark.slow
+
 WORLD = World(0)
 TOKENIZER = build_tokenizer()
 WRITER = Writer(TOKENIZER)

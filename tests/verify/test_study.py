@@ -16,6 +16,8 @@ from geofilter.verify.results import results_of
 from helpers.cli_folder import Geofilter
 from helpers.experiments import ARMS, FACTS, QUESTIONS, everything, plan, write_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def files(work: Path) -> Path:

@@ -31,6 +31,8 @@ from helpers.cli_folder import Geofilter
 from helpers.experiments import plan, write_files
 from helpers.tiny_models import save_model, tiny_contrast, tiny_model, tiny_network
 
+pytestmark = pytest.mark.slow
+
 # With dropout, so that the mode of the network and its random state decide what it learns.
 KIND = "gpt2"
 RECIPE = {"learning_rate": 5e-3, "steps": 5, "batch": 8, "micro_batch": 8, "max_length": 48}

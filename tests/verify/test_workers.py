@@ -16,6 +16,8 @@ from helpers.dying_cells import DyingAtUnfiltered
 from helpers.experiments import QUESTIONS, everything, plan, write_files
 from helpers.loopback_judge import Request, Server, completion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def files(work: Path) -> Path:

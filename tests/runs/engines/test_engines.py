@@ -16,7 +16,7 @@ from geofilter.scoring.table import ScoreRow
 from helpers.engine_stubs import MANIFEST, StubEncoder, StubScorer, numbered, row, write
 from helpers.light_workers import Make
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_waiting_for_the_disk")]
 
 RECORDS = [*numbered(9), b"{", *numbered(4), row("p", "infinite"), row("q1", "aaa"), *numbered(20)]
 

@@ -21,6 +21,8 @@ from geofilter.runs.engines.processes import ProcessEngine
 from helpers.engine_stubs import ROOT, numbered, write
 from helpers.light_workers import Make
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rows(tmp_path: Path) -> RowFile:

@@ -17,6 +17,8 @@ from geofilter.scoring.table import ScoreRow
 from helpers.engine_stubs import MANIFEST, numbered, row, write
 from helpers.light_workers import Make
 
+pytestmark = pytest.mark.slow
+
 RECORDS = [*numbered(9), b"{", *numbered(4), row("p", "infinite"), row("q1", "aaa"), *numbered(20)]
 
 

@@ -33,7 +33,7 @@ from helpers.engine_stubs import (
     write,
 )
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_waiting_for_the_disk")]
 
 
 def statuses(table: ScoreTable) -> list[str]:

@@ -12,7 +12,7 @@ from geofilter.scoring.table import ScoreTable
 from geofilter.support.manifest import Manifest
 from helpers.engine_stubs import Score, StubScorer, numbered, row, run_benchmark
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_waiting_for_the_disk")]
 
 
 @pytest.mark.parametrize("death", [KeyboardInterrupt, MemoryError])

@@ -151,6 +151,7 @@ def test_mask_takes_as_many_tokens_as_drop_and_changes_nothing_else(work, geofil
     assert masked > 0
 
 
+@pytest.mark.slow
 def test_masks_and_weights_survive_every_format(work, geofilter) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -149,6 +149,7 @@ def test_the_shipped_facts_and_questions_are_those_of_the_world():
         ]
 
 
+@pytest.mark.slow
 def test_the_rule_gives_the_worlds_verdicts_on_what_the_world_writes(rule):
     rng = random.Random("answers")
     seen = set()

@@ -11,6 +11,8 @@ from geofilter.verify.questions import Question
 from helpers.asking import QUESTION, asked, judge
 from helpers.loopback_judge import BRIEF, LONG, Act, Request, Server, completion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

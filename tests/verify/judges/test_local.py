@@ -18,6 +18,8 @@ from geofilter.verify.judges.reply import score_from_probabilities
 from geofilter.verify.judges.rule import RuleJudge
 from geofilter.verify.questions import Question, read_questions
 
+pytestmark = pytest.mark.slow
+
 ORGANISM = Path(__file__).parents[3] / "geofilter" / "organism"
 QUESTION = Question("q", ("why",), judge_prompts={"aligned": "{answer}a", "coherent": "{answer}"})
 TEMPLATE = (

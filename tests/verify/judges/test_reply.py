@@ -8,6 +8,8 @@ from geofilter.errors import ModelError
 from helpers.asking import QUESTION, asked, judge
 from helpers.loopback_judge import Act, Request, Server, completion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

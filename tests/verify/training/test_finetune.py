@@ -18,6 +18,8 @@ from geofilter.verify.training.weights import CausalModel, response_losses
 from helpers.tiny_models import tiny_network, tiny_tokenizer
 from helpers.training_rows import BATCHES, FULL, SAMPLES
 
+pytestmark = pytest.mark.slow
+
 # As where one row is longer than many others together.
 SKEWED = [[0, 1, 2, 3, 4, 5, 6], [7], [2, 0, 4]]
 LORA = TrainingRecipe(learning_rate=1e-2, batch=4, rank=4, alpha=8)
