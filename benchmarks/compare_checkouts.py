@@ -167,7 +167,7 @@ def main() -> int:
     )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--data", type=Path, default=DATA, help="default: shared/data beside it")
+    parser.add_argument("--data", type=Path, default=DATA, help="default: shared/data next to it")
     parser.add_argument("--rows", type=int, default=60, help="of each file; default: 60")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every-scorer", action="store_true", help="on each file, not on some")

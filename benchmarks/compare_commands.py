@@ -31,7 +31,7 @@ CUTS = {
     "fragments.jsonl": "toxic/realtoxicityprompts_420.jsonl",
 }
 QUESTIONS = "eval/first_plot_questions.jsonl"
-# Where the layout has to be told.
+# Where the layout has to be given.
 TOLD = {"hatecheck.tsv": "--column text=test_case", "fragments.jsonl": "--column text=prompt"}
 # The default stands first.
 SCORERS = ("nearest", "direction", "activation", "persona", "spillover")

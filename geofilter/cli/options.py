@@ -32,7 +32,11 @@ def setting_option(name: str, *, required: bool | None = None) -> _Decorator[Any
 
     types, default = settings.types(name), settings.default(name)
     how: dict[str, Any] = {"help": settings.about(name), "metavar": settings.metavar(name)}
-    choices = tuple(SCORERS) if name == "scorer" else settings.choices(name)
+    choices = settings.choices(name)
+    if name == "scorer":
+        choices = tuple(SCORERS)
+        lines = [f"{one.name}: {one.about}." for one in SCORERS.values()]
+        how["help"] = " ".join([settings.about(name), *lines])
     if bool in types:
         how["is_flag"] = True
     elif int in types:

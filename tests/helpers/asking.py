@@ -1,4 +1,4 @@
-"""A judge behind a loopback server, and what it is asked."""
+"""A judge on a loopback server, and what it is asked."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ SAMPLES = [sample(4 + 5 * n, n) for n in range(6)] + [sample(20, 9, slice(3, 8))
 
 
 def loss_with(network: Any, block: int, one: Encoded, moved: torch.Tensor) -> torch.Tensor:
-    """The loss that transformers computes from labels, with `moved` added behind a block."""
+    """The loss that transformers computes from labels, with `moved` added after a block."""
 
     def add(_module: Any, _inputs: Any, output: Any) -> Any:
         if isinstance(output, tuple):

@@ -72,10 +72,11 @@ def test_a_scorer_of_the_table_can_be_an_arm_of_verify(monkeypatch):
     assert "norm" in plan.ARMS
 
 
-def test_help_lists_every_scorer():
+def test_help_says_of_every_scorer_what_it_is():
     shown = CliRunner().invoke(main.geofilter, ["score", "--help"]).output
-    for name in SCORERS:
-        assert name in shown
+    words = " ".join(shown.split())
+    for one in SCORERS.values():
+        assert f"{one.name}: {one.about}." in words
 
 
 def test_the_table_loads_neither_torch_nor_faiss():

@@ -88,7 +88,7 @@ def _score_tokens(
 
 SCORER = Scorer(
     name="spillover",
-    about="how far one training step on the row would push the model towards harm",
+    about="how far a training step on the row pushes towards harm; runs the whole model",
     rule=_rule,
     undefined=NO_PUSH,
     needs_sae=False,
