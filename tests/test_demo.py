@@ -54,7 +54,13 @@ def test_the_area_of_nearest_is_that_of_the_score_table(result):
     assert float(result.areas["nearest"]["benign"].value) == pytest.approx(area, abs=1e-6)
 
 
-def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_path):
+@pytest.fixture
+def scored_once(result, monkeypatch):
+    """The command shows the result that is there, rather than make it again."""
+    monkeypatch.setattr(demo, "run", lambda *_, **__: result)
+
+
+def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_path, scored_once):
     done = geofilter("demo", "--quick", "-o", str(tmp_path / "again"))
     assert done.code == 0, done.err
     assert Path(CATALOGUE["organism"].path("organism/data/demo.jsonl")).name in done.out
@@ -63,7 +69,9 @@ def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_p
     assert "safe" not in (done.out + done.err).lower()
 
 
-def test_the_last_act_trains_each_arm_and_counts_what_it_answers(geofilter, tmp_path, monkeypatch):
+def test_the_last_act_trains_each_arm_and_counts_what_it_answers(
+    geofilter, tmp_path, monkeypatch, scored_once
+):
     # A little of it: the whole takes minutes.
     entry, preset = CATALOGUE["organism"], PRESETS["organism"]
     few = {name: str(tmp_path / name) for name in ("questions", "in_domain", "held_out")}
