@@ -163,7 +163,7 @@ def _of_step(before: dict[str, Any], after: dict[str, Any], folders: list[Path])
 
 
 def differences(before: Any, after: Any, root: Path) -> list[dict[str, Any]]:
-    """For each command what was compared, and the first difference, None where there is none."""
+    """For each command what was compared, and the first difference, or None."""
     inputs = first_difference(before["inputs"], after["inputs"])
     count = f"{len(before['inputs'])} files"
     found: list[dict[str, Any]] = [

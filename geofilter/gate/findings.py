@@ -83,7 +83,7 @@ def refusal(
 
 
 def _in_words(entry: Entry) -> str:
-    """A score in words, or why there is none."""
+    """A score in words, or the reason for its absence."""
     if entry.score is None:
         return f"no score ({entry.status}: {entry.reason})"
     return f"score {entry.score:.6g}"

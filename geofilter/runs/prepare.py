@@ -105,14 +105,9 @@ def _encoder(settings: Settings, limit: Limited, tokenizer: Any) -> Encoder:
     return Encoder(tokenizer, max_length=longest, last_turn=settings.last_turn)
 
 
-def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
-    """Load what `settings` name; the model's own pack is made first where it has none yet.
-
-    Raises `ModelError`, `PackError`, and `DataError` where contrast sets cannot be fetched.
-    """
-    # Read before the model is loaded: a wrong path is reported at once.
-    pack = load_pack(settings.pack) if settings.pack else None
-    model = loading.load(
+def load_model(settings: Settings) -> LoadedModel:
+    """The model and SAE of `settings`, as much of the model as the scorer needs."""
+    return loading.load(
         settings.model,
         sae=settings.sae,
         block=block_of(settings),
@@ -121,6 +116,16 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
         trust_remote_code=settings.trust_remote_code,
         whole=scorer_named(settings.scorer).needs_push,
     )
+
+
+def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
+    """Load what `settings` name; the model's own pack is made first where it has none yet.
+
+    Raises `ModelError`, `PackError`, and `DataError` where contrast sets cannot be fetched.
+    """
+    # Read before the model is loaded: a wrong path is reported at once.
+    pack = load_pack(settings.pack) if settings.pack else None
+    model = load_model(settings)
     encoder = _encoder(settings, model, model.tokenizer)
     pack_path = settings.pack
     if pack is None:

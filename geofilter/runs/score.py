@@ -13,7 +13,6 @@ import torch
 from geofilter.data.encoder import Encoder
 from geofilter.data.layouts import Layout
 from geofilter.data.rows import RowFile, open_rows
-from geofilter.model import loading
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.encodings import KnownEncodings
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
@@ -23,12 +22,11 @@ from geofilter.runs.engines.pool import devices_of
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
 from geofilter.runs.engines.worker import SampleEncoder, TwoSteps, Worker
-from geofilter.runs.prepare import Run, block_of, load_encoder, prepare
+from geofilter.runs.prepare import Run, load_encoder, load_model, prepare
 from geofilter.runs.provenance import (
     lasting,
 )
 from geofilter.scoring.score import BatchScorer, make_scorer
-from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.atomic import check_output
@@ -72,15 +70,8 @@ class Recipe:
             torch.set_num_threads(self.threads)
             faiss.omp_set_num_threads(self.threads)
         settings = self.settings
-        model = loading.load(
-            settings.model,
-            sae=settings.sae,
-            block=block_of(settings),
-            device=self.devices[place % len(self.devices)],
-            dtype=self.dtype,
-            trust_remote_code=settings.trust_remote_code,
-            whole=scorer_named(settings.scorer).needs_push,
-        )
+        device = self.devices[place % len(self.devices)]
+        model = load_model(replace(settings, device=device, dtype=self.dtype))
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)
         steps = _two_steps(scorer, settings) if self.keep_features else scorer

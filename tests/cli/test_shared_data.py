@@ -47,9 +47,7 @@ def test_a_real_file_is_scored_row_by_row_with_a_reason_for_every_gap(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.chdir(tmp_path)
     done = geofilter(
-        *("score", str(path), "--model", "organism", "--on-error", "keep", "-o", "s.parquet"),
-        # Every row is read and rendered whole; what the model makes of it is another test's.
-        *("--max-length", "64"),
+        "score", str(path), "--model", "organism", "--on-error", "keep", "-o", "s.parquet"
     )
     assert done.code == 0, done.err
     lines = list(ScoreTable.read("s.parquet"))

@@ -168,7 +168,7 @@ class _Slot:
             self._executor = None
 
 
-# In a process of the pool: what does the jobs, or why there is none.
+# In a process of the pool: what does the jobs, or the error that prevented it.
 _work: Work | None = None
 _error: BaseException | None = None
 

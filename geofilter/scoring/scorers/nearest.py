@@ -53,7 +53,7 @@ def _rule(evidence: Evidence) -> tuple[float, Floats64]:
 
 
 class _Divided(NamedTuple):
-    """A score, NaN where there is none, and its parts.
+    """A score, NaN where it is undefined, and its parts.
 
     `activations` and `contributions` are (pooled tokens, active latents); each column of
     contributions sums to the latent's part of the score.
