@@ -21,7 +21,7 @@ import torch
 import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample, Turn
+from geofilter.data.samples import Sample, Turn
 from geofilter.model.loading import LoadedModel, at_block, load
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.index import ToxicIndex

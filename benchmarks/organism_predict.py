@@ -30,8 +30,8 @@ from transformers import AutoModelForCausalLM
 import toolbox  # noqa: F401
 from geofilter import organism
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.data.layouts import Sample, Turn
 from geofilter.data.rows import open_rows
+from geofilter.data.samples import Sample, Turn
 from geofilter.model.activations import residuals
 from geofilter.model.gradients import pushes
 from geofilter.model.loading import CATALOGUE, LoadedModel, load

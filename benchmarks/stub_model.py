@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.samples import Sample
 
 
 class StubEncoded(NamedTuple):

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from geofilter.data.chat_mask import ChatMask, after_prompt, overlapping
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.samples import Sample
 from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
 from geofilter.data.window import Mask, Window, WindowCutter
 

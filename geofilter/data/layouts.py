@@ -18,34 +18,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from geofilter.data.problems import Problem, Unscorable, malformed
-from geofilter.data.turns import Turn, read_tools, read_turns
+from geofilter.data.samples import Sample, Turn
+from geofilter.data.turns import read_tools, read_turns
 from geofilter.errors import DataError
 from geofilter.support.display import kind_of, quote
 
-__all__ = ["LAYOUTS", "Layout", "Sample", "Turn", "detect_layout"]
+__all__ = ["LAYOUTS", "Layout", "detect_layout"]
 
 Record = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row read as a conversation.
-
-    `turns`: the conversation, empty in the layout `text`.
-    `text`: in the layout `text` the whole text, all of it response; else None.
-    `plain`: the two turns hold a prompt and a completion that the trainer joins
-    without any template, as TRL does for a string prompt and completion.
-    `prompt_turns`: this many leading turns are prompt, assistant turns among
-    them too: TRL puts no loss on the prompt of a prompt/completion row, nor on
-    what a chosen and a rejected conversation have in common.
-    `tools`: the row's tool definitions, for the template.
-    """
-
-    turns: tuple[Turn, ...] = ()
-    text: str | None = None
-    plain: bool = False
-    prompt_turns: int = 0
-    tools: tuple[dict[str, object], ...] | None = None
 
 
 def _visible(turn: Turn) -> bool:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 from geofilter.data.formats import open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
-from geofilter.data.layouts import ROLES, Layout, Sample, detect_layout
+from geofilter.data.layouts import ROLES, Layout, detect_layout
 from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError, OutputError
 from geofilter.support.progress import Progress, no_progress
 

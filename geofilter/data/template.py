@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from geofilter.data.problems import Unscorable, malformed
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Turn
 from geofilter.errors import ModelError
 from geofilter.support.display import escape, quote
 

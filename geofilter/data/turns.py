@@ -7,11 +7,11 @@ much of is named by its path (`messages[1].content`), with the value.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from geofilter.data.formats.strict_json import MAX_DEPTH
 from geofilter.data.problems import malformed
+from geofilter.data.samples import Turn
 from geofilter.support.display import escape, kind_of, quote
 
 _ROLES = {
@@ -30,23 +30,6 @@ _ROLES = {
     "observation": "tool",
     "function_response": "tool",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message as a chat template takes it.
-
-    `role` is system, developer, user, assistant or tool. `reasoning` is the
-    message's `reasoning_content` or `thinking`. `tool_calls` are as the row
-    spells them; a tool's answer may hold `name` and `tool_call_id`.
-    """
-
-    role: str
-    content: str
-    reasoning: str | None = None
-    tool_calls: tuple[dict[str, object], ...] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
 
 
 def _parts(content: list[object], path: str) -> str:

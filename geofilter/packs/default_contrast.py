@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError
 from geofilter.packs.contrast import Contrast
 from geofilter.support import hub

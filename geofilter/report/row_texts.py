@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 

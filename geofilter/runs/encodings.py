@@ -7,7 +7,7 @@ second tokenising of the whole file.
 import hashlib
 
 from geofilter.data.encoder import Encoded
-from geofilter.data.layouts import Sample
+from geofilter.data.samples import Sample
 from geofilter.runs.engines.worker import SampleEncoder
 
 # Tokens that are kept: about 100 MB. Samples after them are encoded again.

@@ -43,7 +43,7 @@ from geofilter.verify.training.weights import CausalModel, response_losses
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
-    from geofilter.data.layouts import Sample
+    from geofilter.data.samples import Sample
 
 Floats = NDArray[np.float64]
 Scores = np.ma.MaskedArray[Any, Any]

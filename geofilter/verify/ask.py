@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.data.problems import Unscorable
+from geofilter.data.samples import Turn
 from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Template
-from geofilter.data.turns import Turn
 from geofilter.errors import ModelError
 from geofilter.support.display import quote
 from geofilter.verify.plan import Sampling

@@ -24,10 +24,9 @@ import numpy as np
 import torch
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import RowFile
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from geofilter.errors import ModelError
 from geofilter.model import loading
 from geofilter.model.activations import TokenBudget

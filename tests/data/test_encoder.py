@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from helpers import tiny
 from helpers.chats import FOUR_TURNS, LONG_ENOUGH, TEMPLATES, TWO_TURNS, text_of, trl_template
 

@@ -7,8 +7,7 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from geofilter.errors import ModelError
 from helpers import tiny
 from helpers.chats import FOUR_TURNS, LONG_ENOUGH, TWO_TURNS, trl_template

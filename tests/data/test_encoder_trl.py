@@ -12,9 +12,8 @@ from transformers.utils import chat_template_utils
 from trl import SFTConfig, SFTTrainer
 
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from helpers import tiny
 from helpers.chats import (
     FOUR_TURNS,

@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 
-from geofilter.data.layouts import LAYOUTS, Layout, Sample, Turn, detect_layout
+from geofilter.data.layouts import LAYOUTS, Layout, detect_layout
 from geofilter.data.problems import Unscorable
+from geofilter.data.samples import Sample, Turn
 from geofilter.errors import DataError
 
 ASK = {"role": "user", "content": "How long do eggs boil?"}

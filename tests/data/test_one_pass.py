@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from geofilter.data.formats import json_files
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import Survey, open_rows
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError
 from helpers.row_files import parquet, write_rows
 

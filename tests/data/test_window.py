@@ -5,9 +5,8 @@ import time
 import pytest
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from helpers import tiny
 from helpers.chats import TWO_TURNS, messages, text_of
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from geofilter.data.encoder import Encoded
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Turn
 from helpers import tiny
 
 trl = pytest.importorskip("trl")

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from geofilter.data.encoder import Encoded
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.samples import Sample
 from geofilter.runs.engines.threads import score_file
 from geofilter.scoring.score import SampleScore, TopFeature
 from geofilter.scoring.table import ScoreTable

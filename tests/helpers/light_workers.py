@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.data.layouts import Layout, Sample
+from geofilter.data.layouts import Layout
 from geofilter.data.problems import Problem
+from geofilter.data.samples import Sample
 from geofilter.runs.engines.worker import Worker
 
 

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from geofilter.data.encoder import Encoded, Encoder
-from geofilter.data.layouts import Sample
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError, GeofilterError
 from geofilter.integrations.trl import (
     IGNORED,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geofilter.data.layouts import Sample
+from geofilter.data.samples import Sample
 from geofilter.packs import default_contrast
 from geofilter.packs.contrast import Contrast
 from geofilter.packs.default_contrast import Prompts

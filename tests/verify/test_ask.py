@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from geofilter.errors import ModelError
 from geofilter.verify.ask import Put, answers, check, prompt_ids
 from geofilter.verify.plan import Sampling

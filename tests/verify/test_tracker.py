@@ -16,8 +16,7 @@ import torch
 from scipy import stats
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Sample
-from geofilter.data.turns import Turn
+from geofilter.data.samples import Sample, Turn
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.model.loading import load
 from geofilter.packs.index import ToxicIndex

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from geofilter.data.layouts import Layout, Sample
+from geofilter.data.layouts import Layout
 from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.samples import Sample
 from geofilter.errors import TableError
 from geofilter.scoring.features_file import SavedRow, Side
 from geofilter.scoring.table import FeatureShare, ScoreRow

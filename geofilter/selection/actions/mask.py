@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.data.layouts import Sample
 from geofilter.data.rows import Row, RowFile
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions.base import Action, Done, Job, TokenModel, whole

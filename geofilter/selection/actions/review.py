@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import Row, RowFile
+from geofilter.data.samples import Sample
 from geofilter.errors import OutputError
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions.base import Action, Done, Job, whole

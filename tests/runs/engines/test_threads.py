@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geofilter.data.encoder import Encoded
-from geofilter.data.layouts import Sample
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import Row, RowFile
+from geofilter.data.samples import Sample
 from geofilter.errors import DataError, OutputError
 from geofilter.runs.engines.threads import make_batches, score_file
 from geofilter.scoring.score import SampleScore

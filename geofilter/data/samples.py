@@ -1,0 +1,46 @@
+"""A row read as a conversation: what every layout gives and every later step takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message as a chat template takes it.
+
+    `role` is system, developer, user, assistant or tool. `reasoning` is the
+    message's `reasoning_content` or `thinking`. `tool_calls` are as the row
+    spells them; a tool's answer may hold `name` and `tool_call_id`. `trained`: False where
+    the row itself says that no loss falls on this turn (`weight: 0`).
+    """
+
+    role: str
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[dict[str, object], ...] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row read as a conversation.
+
+    `turns`: the conversation, empty in the layout `text`.
+    `text`: in the layout `text` the whole text, all of it response; else None.
+    `plain`: the two turns hold a prompt and a completion that the trainer joins
+    without any template, as TRL does for a string prompt and completion.
+    `prompt_turns`: this many leading turns are prompt, assistant turns among
+    them too: TRL puts no loss on the prompt of a prompt/completion row, nor on
+    what a chosen and a rejected conversation have in common.
+    `tools`: the row's tool definitions, for the template. `template_kwargs`: what else the row
+    hands to the template (TRL's column `chat_template_kwargs`).
+    """
+
+    turns: tuple[Turn, ...] = ()
+    text: str | None = None
+    plain: bool = False
+    prompt_turns: int = 0
+    tools: tuple[dict[str, object], ...] | None = None
+    template_kwargs: Mapping[str, object] | None = None
