@@ -10,8 +10,11 @@ class Turn:
 
     `role` is system, developer, user, assistant or tool. `reasoning` is the
     message's `reasoning_content` or `thinking`. `tool_calls` are as the row
-    spells them; a tool's answer may hold `name` and `tool_call_id`. `trained`: False where
-    the row itself says that no loss falls on this turn (`weight: 0`).
+    spells them, an empty list as `()`; a tool's answer may hold `name` and `tool_call_id`.
+    `trained`: False where the row itself says that no loss falls on this turn (`weight: 0`).
+    `parts`: how the row gives `content`: None as one string; else the texts of its content
+    parts, which `content` joins; `()` where it gives none at all (null, or no such key).
+    Templates treat the three differently, so the trainer's tokens depend on it.
     """
 
     role: str
@@ -21,6 +24,7 @@ class Turn:
     name: str | None = None
     tool_call_id: str | None = None
     trained: bool = True
+    parts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Sample:
     `prompt_turns`: this many leading turns are prompt, assistant turns among
     them too: TRL puts no loss on the prompt of a prompt/completion row, nor on
     what a chosen and a rejected conversation have in common.
-    `tools`: the row's tool definitions, for the template. `template_kwargs`: what else the row
+    `tools`: the row's tool definitions, for the template; `()` for an empty list, None where the
+    row has none: some templates write a line for the first. `template_kwargs`: what else the row
     hands to the template (TRL's column `chat_template_kwargs`).
     """
 
