@@ -18,6 +18,7 @@ from typing import NamedTuple
 from geofilter.data.formats import open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
+from geofilter.data.in_memory import no_file
 from geofilter.data.layouts import ROLES, Layout, detect_layout
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
@@ -250,9 +251,11 @@ def open_rows(
     (`{"response": "my_answer"}`). Columns that fit no layout are no error here:
     `RowFile.layout.problem` is set, and each row has that problem.
 
-    Raises `DataError` for a source that is missing, damaged, UTF-16, or of an
+    Raises `DataError` for a source that is no name, missing, damaged, UTF-16, or of an
     unknown format, and for a layout or column that does not exist.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(no_file(source))
     name = os.fspath(source)
     reader = open_source(name, {*ROLES, *(columns or {}).values()})
     return RowFile(name, reader, _detect(shown(name), reader, layout, columns))

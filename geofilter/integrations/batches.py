@@ -7,8 +7,9 @@ values that it writes, which may all be null.
 """
 
 import copy
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,62 @@ class TypedList(list[Any]):
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
         return pa.array(list(self), type or self.type)
+
+
+# The functions of `datasets` that take what a function gives for an answer of `filter`.
+_OF_FILTER = ("get_indices_from_mask_function", "add_mask")
+
+
+def refuse_filter(depth: int = 2) -> None:
+    """Raise `DataError` where `filter` called what calls this, `depth` calls up.
+
+    Nothing that `filter` hands over says so, and it would take six columns for six answers.
+    What calls from a function in between is caught by its answer; see `Added`.
+    """
+    caller = sys._getframe(depth)
+    module = str(caller.f_globals.get("__name__"))
+    if caller.f_code.co_name in _OF_FILTER and module.startswith("datasets."):
+        _refuse_as_answer()
+
+
+def _refuse_as_answer() -> Never:
+    raise DataError(
+        "a GeoFilter gives columns, which say nothing of which rows to keep; map first, then "
+        "filter with geofilter.keep: ds.map(geofilter, batched=True).filter(geofilter.keep)"
+    )
+
+
+class _Name(str):
+    """The name of a column, and never the answer to whether a row is kept."""
+
+    def __bool__(self) -> bool:
+        _refuse_as_answer()
+
+
+class Added(dict[str, Any]):
+    """Columns that are added: a dictionary that cannot pass for answers of a filter.
+
+    `datasets` takes any value for one, and keeps a row by its truth. The columns of a row
+    have none, and of a batch no name has: streams ask for the truth of a batch's columns when
+    they map.
+    """
+
+    def __init__(self, columns: Mapping[str, Any] | None = None, *, batched: bool = False) -> None:
+        super().__init__(columns or {})
+        self.batched = batched
+
+    def __bool__(self) -> bool:
+        if not self.batched:
+            _refuse_as_answer()
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return map(_Name, super().__iter__())
+
+    def __missing__(self, name: object) -> Never:
+        if isinstance(name, int):  # of an answer in a list of them
+            _refuse_as_answer()
+        raise KeyError(name)
 
 
 def is_batch(
@@ -101,11 +158,12 @@ def columns_from(
 ) -> dict[str, Any]:
     """The columns (values, type) as `datasets` takes them for what it had `given`."""
     if batched:
-        return {name: TypedList(values, kind) for name, (values, kind) in columns.items()}
+        lists = {name: TypedList(values, kind) for name, (values, kind) in columns.items()}
+        return Added(lists, batched=True)
     if isinstance(given, LazyRow):
         # The one spelling in which the value of a row can state its type.
-        return {name: pa.array(values, kind) for name, (values, kind) in columns.items()}
-    return {name: values[0] for name, (values, _) in columns.items()}
+        return Added({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+    return Added({name: values[0] for name, (values, _) in columns.items()})
 
 
 _WIDER = {pa.float32(): pa.float64(), pa.string(): pa.large_string(), pa.int32(): pa.int64()}

@@ -1,7 +1,7 @@
 """GeoFilter: the scores of a model as columns of a `datasets` data set.
 
-A callable for `Dataset.map` and `IterableDataset.map`, and a predicate for their `filter`.
-It reads, encodes and scores rows as the command line does, with the same functions. It is
+A callable for `Dataset.map` and `IterableDataset.map`; its `keep` is for their `filter`. It
+reads, encodes and scores rows as the command line does, with the same functions. It is
 pickled without its model: each process loads its own when it scores its first row. What is
 pickled, and therefore hashed by `datasets`, names everything that decides a score, so that
 the same call in another process is found in the cache and no other call is.
@@ -19,9 +19,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from geofilter.data.in_memory import data_set_of, name_of
 from geofilter.data.layouts import detect_layout
 from geofilter.errors import DataError, GeofilterError, ModelError
-from geofilter.integrations.batches import check_batch, check_row, columns_from, is_batch, rows_of
+from geofilter.integrations.batches import (
+    check_batch,
+    check_row,
+    columns_from,
+    is_batch,
+    refuse_filter,
+    rows_of,
+)
 from geofilter.model.checkpoint import find_source
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
@@ -31,7 +39,7 @@ from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
 from geofilter.settings import Settings
-from geofilter.support.display import escape, kind_of, quote
+from geofilter.support.display import escape, quote
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
@@ -116,17 +124,22 @@ class GeoFilter:
     # Scoring
 
     def __call__(
-        self, rows: Mapping[str, Any], indices: int | Sequence[int] | None = None
+        self,
+        rows: Mapping[str, Any],
+        indices: int | Sequence[int] | None = None,
+        *more: object,
     ) -> dict[str, Any]:
         """The new columns of a batch (column -> values), or of one row (column -> value).
 
         `indices`, as `map(..., with_indices=True)` gives them: a number for a row, several for
         a batch. Without them a plain dictionary, such as a stream's, is recognised by its values;
-        see `is_batch`. Raises `DataError` for rows in a format that is not a mapping or that
-        comes row by row, and for a column whose type the scores would be cast to.
+        see `is_batch`. Raises `DataError` where `filter` calls it, for rows in a format that
+        is not a mapping or that comes row by row, and for a column whose type the scores would
+        be cast to. What is returned has no truth, so that no filter takes it for an answer.
         """
-        if not isinstance(rows, Mapping):
-            raise _no_columns(rows)
+        refuse_filter()
+        if more or not _by_column(rows):
+            raise _no_columns(rows, "map(geofilter, batched=True)")
         layout = detect_layout("the data set", [list(rows)], name=self.layout, columns=self.columns)
         talk = layout.name in ("messages", "conversations")
         batched = is_batch(rows, layout.columns.values(), talk=talk, indices=indices)
@@ -178,8 +191,8 @@ class GeoFilter:
                 "this GeoFilter has no threshold; give one, as in GeoFilter(..., threshold=0.4), "
                 "or choose a fraction with drop_fraction(GeoFilter.scores(ds), 0.2)"
             )
-        if not hasattr(row, "keys"):  # pandas has them too
-            raise _no_columns(row)
+        if not _by_column(row) and not hasattr(row, "iterrows"):  # pandas: columns by name too
+            raise _no_columns(row, "filter(geofilter.keep)")
         if SCORE not in row:
             raise _not_scored(list(row))
         found = row[SCORE]
@@ -194,19 +207,25 @@ class GeoFilter:
         """Scores of a data set that was scored, float32, masked where unscored: (rows,).
 
         For `drop_fraction`, `threshold` and `fdr`, whose `keep` goes to `Dataset.select`.
-        Raises `DataError` for a data set without scores, for several splits at once, and for
-        a stream, which has no ranks.
+        Raises `DataError` for a data set without scores, for several splits at once, for a
+        stream, which has no ranks, and for what is no data set.
         """
-        if isinstance(scored, Mapping):
+        from datasets import Dataset, IterableDataset
+
+        if isinstance(scored, dict) and data_set_of(scored) == "rows":
             raise DataError(
                 f"these are the splits {', '.join(map(quote, scored))}, not one data set; take "
                 "one, as in GeoFilter.scores(ds['train'])"
             )
-        if not hasattr(scored, "select"):
+        if isinstance(scored, IterableDataset):
             raise DataError(
                 "a stream cannot be ranked as a whole; give GeoFilter a threshold and filter "
                 "with its keep"
             )
+        if not isinstance(scored, Dataset):
+            made = data_set_of(scored)
+            remedy = f"GeoFilter.scores({made})" if made else "give what ds.map(geofilter) returned"
+            raise DataError(f"the scored rows are {name_of(scored)}, not a Dataset; {remedy}")
         if not len(scored):  # to which `map` adds no columns
             return _masked([])
         if SCORE not in scored.column_names:
@@ -230,13 +249,25 @@ class GeoFilter:
         return Features({**dataset.features, **added})
 
 
-def _no_columns(rows: Any) -> DataError:
-    remedy = (
-        "take the data set's format off with ds.with_format(None)"
-        if hasattr(rows, "columns")
-        else "leave input_columns out"
-    )
-    return DataError(f"the rows came as {kind_of(rows)}, not as columns by name; {remedy}")
+def _by_column(rows: object) -> bool:
+    """Whether these are values by column; the splits of a `DatasetDict` are by name too."""
+    return isinstance(rows, Mapping) and data_set_of(rows) != "rows"
+
+
+def _no_columns(rows: object, call: str) -> DataError:
+    name, made = name_of(rows), data_set_of(rows)
+    if made == "rows":
+        return DataError(f"the rows are {name}, which calls the function itself: ds.{call}")
+    if made is None or isinstance(rows, Mapping):
+        remedy = "leave input_columns out, and with_rank"
+    elif isinstance(rows, list | tuple):
+        remedy = f"leave input_columns out, or make a data set of a list of rows: {made}.{call}"
+    else:
+        remedy = (
+            "take a data set's format off with ds.with_format(None), or make a data set of "
+            f"them: {made}.{call}"
+        )
+    return DataError(f"the rows came as {name}, not as columns by name; {remedy}")
 
 
 def _not_scored(names: Sequence[str]) -> DataError:
