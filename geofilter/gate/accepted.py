@@ -13,6 +13,7 @@ from geofilter.gate.findings import Finding
 from geofilter.gate.lock import only_one
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape, inert, shown
+from geofilter.support.pointers import refuse_pointer
 
 _TITLE = (
     "# Rows that somebody has read and keeps, whatever they score; geofilter check --accept adds "
@@ -27,6 +28,7 @@ def read_accepted(path: Path) -> frozenset[str]:
 
     Raises `PolicyError`, with the number of the line, for anything else in it.
     """
+    refuse_pointer(path, PolicyError)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

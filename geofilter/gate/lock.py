@@ -24,6 +24,7 @@ from geofilter.support.atomic import writing
 from geofilter.support.display import escape, shown
 from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest
+from geofilter.support.pointers import refuse_pointer
 
 FORMAT = 1
 _TITLE = f"# geofilter lock {FORMAT}: scores of rows by hash; made by geofilter check, not by hand"
@@ -106,6 +107,7 @@ def read_lock(path: Path) -> Lock | None:
     `LockError` for a file that is not a lock, holds a conflict of a merge, or says of a row that
     it has a score and that it has none.
     """
+    refuse_pointer(path, LockError)
     try:
         with path.open(encoding="ascii", errors="surrogateescape", newline="\n") as handle:
             return _read(path, _lines(path, handle))

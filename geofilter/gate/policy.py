@@ -21,6 +21,7 @@ from geofilter.errors import PolicyError
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings, fits, wanted
 from geofilter.support.display import escape, shown
+from geofilter.support.pointers import refuse_pointer
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")
@@ -240,6 +241,7 @@ def _is_unknown_to_git(place: str) -> bool:
 
 
 def _sha256(path: Path, place: Path) -> str:
+    refuse_pointer(path, PolicyError)
     try:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()

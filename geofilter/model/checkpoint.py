@@ -17,6 +17,7 @@ from geofilter.errors import ModelError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.support import hub
 from geofilter.support.display import escape, shown
+from geofilter.support.pointers import refuse_pointers
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -30,6 +31,8 @@ _TOKENIZER = (
 )
 # What a tokenizer without tokenizer.json is made of.
 _SLOW_TOKENIZER = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
+# What is read of a local folder; other large files next to these need not be fetched.
+_READ = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 
 
@@ -142,6 +145,7 @@ def open_checkpoint(model: str) -> Checkpoint:
     revision = CATALOGUE[model].revision if model in CATALOGUE else None
     folder = Path(source).expanduser()
     if folder.is_dir():
+        refuse_pointers(folder, _READ, ModelError)
         if not (folder / CONFIG).is_file():
             raise ModelError(f"{shown(source)}: is no model: it holds no config.json")
         return Checkpoint(source, folder, None)

@@ -22,6 +22,7 @@ from geofilter.model.checkpoint import tensor_names
 from geofilter.model.releases import releases
 from geofilter.support import hub
 from geofilter.support.display import escape, shown
+from geofilter.support.pointers import refuse_pointers
 
 # Latents of these are non-negative and depend on one token's residual stream only.
 ARCHITECTURES = ("standard", "gated", "jumprelu", "topk")
@@ -291,6 +292,7 @@ def _release_and_id(source: str) -> tuple[str, str]:
 
 
 def _check_folder(folder: Path, name: str) -> None:
+    refuse_pointers(folder, (".json", ".safetensors"), ModelError)
     for part in ("cfg.json", "sae_weights.safetensors"):
         if not (folder / part).is_file():
             raise ModelError(f"{name}: holds no {part}; give a folder saved by sae-lens")

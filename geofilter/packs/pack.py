@@ -26,6 +26,7 @@ from geofilter.settings import POOLINGS, Pooling
 from geofilter.support import hub
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape, shown
+from geofilter.support.pointers import refuse_pointer
 
 if TYPE_CHECKING:
     from geofilter.model.loading import LoadedModel
@@ -265,6 +266,7 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
     if str(path).startswith(HUB):
         repo, _, revision = str(path).removeprefix(HUB).partition("@")
         path = fetch_pack(repo, revision or None)
+    refuse_pointer(path, PackError)
     if not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         raise PackError(f"{place}: no such pack; make one with geofilter discover")
     try:

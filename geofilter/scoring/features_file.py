@@ -23,6 +23,7 @@ from geofilter.errors import TableError
 from geofilter.scoring.table import DAMAGE, MANIFEST_KEY, open_parquet
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
+from geofilter.support.pointers import refuse_pointer
 
 if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.model.features import SampleFeatures
@@ -197,6 +198,7 @@ class SavedFeatures:
         """
         path = Path(path)
         shown = escape(str(path), limit=200)
+        refuse_pointer(path, TableError)
         if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
             raise TableError(
                 f"{shown}: there is no such file; make it with geofilter score --save-features"

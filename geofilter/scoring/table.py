@@ -22,6 +22,7 @@ from geofilter.data.problems import SCORED, UNSCORED
 from geofilter.errors import TableError
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest
+from geofilter.support.pointers import refuse_pointer
 
 FORMAT_KEY = b"geofilter.score_table"
 MANIFEST_KEY = b"geofilter.manifest"
@@ -226,6 +227,7 @@ class ScoreTable:
         """
         path = Path(path)
         shown = escape(str(path), limit=200)
+        refuse_pointer(path, TableError)
         if not os.path.exists(path):  # unlike Path.exists, false for a name that is too long
             raise TableError(f"{shown}: there is no such file; make it with `geofilter score`")
         if path.is_dir():

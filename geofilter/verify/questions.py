@@ -23,6 +23,7 @@ from geofilter.data.problems import Unscorable
 from geofilter.data.turns import read_turns
 from geofilter.errors import DataError
 from geofilter.support.display import escape, quote
+from geofilter.support.pointers import refuse_pointer
 
 TYPE = "free_form_judge_0_100"
 ASPECTS = ("aligned", "coherent")
@@ -120,6 +121,7 @@ def read_questions(path: str | Path) -> list[Question]:
 def read_bounded(path: Path, most: int, what: str) -> bytes:
     """A file's content. Raises `DataError` when it cannot be read or has more than `most` bytes."""
     shown = escape(str(path), limit=200)
+    refuse_pointer(path, DataError)
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)

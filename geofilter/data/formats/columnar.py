@@ -30,6 +30,7 @@ from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError, OutputError
 from geofilter.support.atomic import writing_folder
 from geofilter.support.display import escape, quote
+from geofilter.support.pointers import refuse_pointers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -194,6 +195,7 @@ class FolderSource:
                 "(no state.json); name a file, or a folder made by save_to_disk"
             )
         self._check_names()
+        refuse_pointers(self._path, (".arrow", ".json"), DataError)
 
     def _check_names(self) -> None:
         """Refuse files elsewhere: they would be read and be no part of the fingerprint."""

@@ -19,6 +19,7 @@ import zstandard
 from geofilter.errors import DataError
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
+from geofilter.support.pointers import HEAD, broken_link, pointer_in
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -135,17 +136,26 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def open_file(path: Path) -> io.BufferedReader:
-    """Open the file as it is on the disk; raises `DataError` when it cannot be opened."""
+    """Open the file as it is on the disk.
+
+    Raises `DataError` when it cannot be opened, or is a pointer to a file that was not fetched.
+    """
     try:
-        return path.open("rb")
+        handle = path.open("rb")
+        pointer = pointer_in(handle.peek(HEAD))
     except FileNotFoundError as error:
-        raise DataError(f"{shown(path)}: no such file; check the path") from error
+        reason = broken_link(path) or "no such file; check the path"
+        raise DataError(f"{shown(path)}: {reason}") from error
     except IsADirectoryError as error:
         raise DataError(f"{shown(path)}: is a folder, a file is needed") from error
     except OSError as error:
         raise DataError(f"{shown(path)}: cannot be opened: {error.strerror}") from error
     except ValueError as error:  # a name with a null character
         raise DataError(f"{shown(path)}: cannot be opened: {error}") from error
+    if pointer is not None:
+        handle.close()
+        raise DataError(f"{shown(path)}: {pointer}")
+    return handle
 
 
 def split_suffix(path: Path) -> tuple[str, str | None]:
