@@ -8,14 +8,14 @@ is a row with a problem, not a missing row. A source that is damaged as a whole
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from geofilter.data.formats import open_source
+from geofilter.data.formats import Data, open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
 from geofilter.data.in_memory import no_file
@@ -25,7 +25,7 @@ from geofilter.data.samples import Sample
 from geofilter.errors import DataError, OutputError
 from geofilter.support.progress import Progress, no_progress
 
-__all__ = ["ROW_LIMIT", "LossNote", "Row", "RowFile", "RowNote", "Survey", "open_rows"]
+__all__ = ["ROW_LIMIT", "Data", "LossNote", "Row", "RowFile", "RowNote", "Survey", "open_rows"]
 
 _FIRST = 100  # rows that decide on the layout
 
@@ -88,13 +88,26 @@ class Survey(NamedTuple):
 class RowFile:
     """A data set that can be iterated again and again, each time from the source.
 
-    `source`: its name as it was given. `format`: jsonl, json, csv, tsv, parquet,
+    `source`: its name, for messages. `given`: what opens it again. `files`: where it lies, in
+    the order of its rows; none on the hub. `unread`: files of its folder that are not read.
+    `format`: jsonl, json, csv, tsv, parquet,
     datasets or hub. `layout`: how its records become samples; when its `problem`
     is set, no record of the file can be scored.
     """
 
-    def __init__(self, source: str, reader: Source, layout: Layout) -> None:
+    def __init__(
+        self,
+        source: str,
+        reader: Source,
+        layout: Layout,
+        *,
+        given: Data | None = None,
+        files: Sequence[str] = (),
+        unread: Sequence[str] = (),
+    ) -> None:
         self.source = source
+        self.given = source if given is None else given
+        self.files, self.unread = tuple(files), tuple(unread)
         self.format = reader.format
         self.layout = layout
         self._reader = reader
@@ -180,10 +193,8 @@ class RowFile:
         (unless `overwrite`), cannot be written, or has the name of another format,
         and `DataError` when an index lies beyond the file.
         """
-        if (
-            Path(path).exists()
-            and os.path.exists(self.source)
-            and os.path.samefile(path, self.source)
+        if Path(path).exists() and any(
+            os.path.exists(file) and os.path.samefile(path, file) for file in self.files
         ):
             raise OutputError(f"{shown(path)}: is the file that is read; choose another output")
         noted = None if notes is None else Notes(notes, kind)
@@ -191,6 +202,8 @@ class RowFile:
 
 
 def _where(name: str, kind: str, index: int, raw: RawRow) -> str:
+    if raw.part is not None:
+        name, index = raw.part
     if raw.line is None:
         return f"{name}:row {index + 1}"
     if kind == "json":
@@ -238,24 +251,41 @@ def _refuse_by_header(layout: Layout, names: list[str]) -> Layout:
     return layout
 
 
+def _is_named(source: object) -> bool:
+    """Whether it is a name or a list of names, and not rows in memory."""
+    names = source if isinstance(source, list | tuple) else (source,)
+    return all(isinstance(name, str | os.PathLike) for name in names)
+
+
 def open_rows(
-    source: str | os.PathLike[str],
+    source: Data,
     *,
     layout: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> RowFile:
-    """Open a file, a saved `datasets` folder or an `hf://datasets/...` name.
+    """Open a file, several files, a folder, a saved data set or an `hf://datasets/...` name.
 
+    `source`: a path; a pattern of paths (`data/train-*.parquet`), whose files come sorted by
+    name, numbers by their value; a folder of files of one format, sorted likewise; `-` for
+    standard input, or a pipe, which are read once into a temporary file; or a list of these,
+    in its order. Several files are one data set.
     `layout`: a name of `geofilter.data.layouts.LAYOUTS`; without it the first rows
     decide. `columns`: a layout's column -> the file's column
     (`{"response": "my_answer"}`). Columns that fit no layout are no error here:
     `RowFile.layout.problem` is set, and each row has that problem.
 
     Raises `DataError` for a source that is no name, missing, damaged, UTF-16, or of an
-    unknown format, and for a layout or column that does not exist.
+    unknown format, for files that do not go together (formats, columns, splits, a missing
+    shard, a file given twice), and for a layout or column that does not exist.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not _is_named(source):
         raise DataError(no_file(source))
-    name = os.fspath(source)
-    reader = open_source(name, {*ROLES, *(columns or {}).values()})
-    return RowFile(name, reader, _detect(shown(name), reader, layout, columns))
+    opened = open_source(source, {*ROLES, *(columns or {}).values()})
+    return RowFile(
+        opened.name,
+        opened.source,
+        _detect(shown(opened.name), opened.source, layout, columns),
+        given=source,
+        files=opened.files,
+        unread=opened.unread,
+    )

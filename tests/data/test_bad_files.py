@@ -95,7 +95,7 @@ def test_a_damaged_file_is_refused_in_one_line(
 def test_a_missing_file_and_a_folder_that_is_no_data_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jsonl: no such file; check the path"):
         open_rows(tmp_path / "gone.jsonl")
-    with pytest.raises(DataError, match="is a folder without a saved data set"):
+    with pytest.raises(DataError, match="is a folder without files of rows and without a saved"):
         open_rows(tmp_path)
     with pytest.raises(DataError, match=r"\\x1b\[31m: no such file"):
         open_rows(tmp_path / "\x1b[31m")

@@ -2,16 +2,20 @@
 
 By name: `.jsonl .ndjson .jl`, `.json`, `.csv`, `.tsv .tab`, `.parquet .pq`, each
 also with `.gz`, `.zst` or `.zstd` after it; a folder that `save_to_disk` wrote;
-`hf://datasets/...`. The first bytes decide on a file with another suffix. A
-`.json` file of JSON lines, as many hubs hold them, is read as JSON lines.
+`hf://datasets/...`. The first bytes decide on a file with another suffix, and on what comes
+through a pipe. A `.json` file of JSON lines, as many hubs hold them, is read as JSON lines.
+What is several files (`places` says which) is one data set.
 """
 
 import io
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from geofilter.data.formats.json_files import rest_of_line
+from geofilter.data.formats.places import HUB, Data, Place, find, given_names, in_words
+from geofilter.data.formats.several import Part, SeveralSource, Shard, named
 from geofilter.data.formats.source import ROW_LIMIT, Source
 from geofilter.data.formats.streams import (
     PARQUET_SUFFIXES,
@@ -24,7 +28,7 @@ from geofilter.data.formats.strict_json import parse_object
 from geofilter.data.formats.text_files import SUFFIXES, TextSource
 from geofilter.errors import DataError
 
-__all__ = ["open_source"]
+__all__ = ["Data", "Opened", "open_source"]
 
 
 def _skip_space(stream: io.BufferedReader) -> bytes:
@@ -72,17 +76,54 @@ def _kind(path: Path) -> str:
     )
 
 
-def open_source(name: str | os.PathLike[str], known: Collection[str]) -> Source:
-    """Open a file, folder or hub data set; raises `DataError` when that cannot be done.
+class Opened(NamedTuple):
+    """A data set: its `name` for messages, the files it lies in, and its rows.
 
-    `known`: the column names that tell the header of a CSV file from a row.
+    `files`: the paths, in order; none of a data set on the hub. `unread`: files of a folder
+    that are not read.
     """
-    # Arrow and what reads it take half a second to import, and text needs neither.
-    if isinstance(name, str) and name.startswith("hf://"):
-        from geofilter.data.formats.hub_sets import HubSource
 
-        return HubSource(name)
-    path = Path(name)
+    name: str
+    files: tuple[str, ...]
+    unread: tuple[str, ...]
+    source: Source
+
+
+def open_source(data: Data, known: Collection[str]) -> Opened:
+    """Open files, a folder, a pattern, standard input, a pipe, or a hub data set.
+
+    `known`: the column names that tell the header of a CSV file from a row. Raises `DataError`
+    when it cannot be done.
+    """
+    names = given_names(data)
+    whole = in_words(names)
+    for name in names:
+        if name.startswith(HUB):
+            if len(names) > 1:
+                raise DataError(f"{shown(name)}: is on the hub; name it alone, or download it")
+            # Arrow and what reads it take half a second to import, and text needs neither.
+            from geofilter.data.formats.hub_sets import HubSource
+
+            return Opened(name, (), (), HubSource(name))
+    found = find(names)
+    if len(found.places) == 1 and found.places[0].name == names[0]:
+        (place,) = found.places
+        if str(place.path) == place.name:
+            return Opened(whole, (place.name,), (), _open_one(place.path, known))
+    parts = [Part(place.name, place.path, _open_part(place, known)) for place in found.places]
+    files = tuple(str(place.path) for place in found.places)
+    return Opened(whole, files, found.unread, SeveralSource(whole, parts))
+
+
+def _open_part(place: Place, known: Collection[str]) -> Shard:
+    with named(place.name, place.path):
+        source = _open_one(place.path, known)
+    if not isinstance(source, Shard):
+        raise DataError(f"{shown(place.name)}: is a saved data set; name it alone")
+    return source
+
+
+def _open_one(path: Path, known: Collection[str]) -> Source:
     if os.path.isdir(path):  # unlike Path.is_dir, false for a name that is too long
         from geofilter.data.formats.columnar import FolderSource
 

@@ -8,7 +8,7 @@ types and values survive. With notes columns are added: `geofilter_score`,
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,36 +137,121 @@ class ParquetSource:
         return hash_files([self._path], [""])
 
     def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+        return self.write_several([self], shown(self._path), path, indices, notes, overwrite)
+
+    @staticmethod
+    def write_several(
+        parts: "Sequence[ParquetSource]",
+        name: str,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+    ) -> int:
+        """As `Source.write`, with the rows of all `parts`; a column that one lacks is null."""
         target = Path(path)
         if split_suffix(target)[0] not in PARQUET_SUFFIXES:
             raise OutputError(
                 f"{shown(target)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
             )
-        wanted = Wanted(shown(self._path), indices)
-        with write_stream(target, overwrite=overwrite) as out, self._open() as file:
-            _write_parquet(out, _chosen(self._batches(file), wanted, notes), file, notes)
+        wanted = Wanted(name, indices)
+        schema = parts[0]._schema()
+        for part in parts[1:]:
+            schema = _unified(schema, part._schema())
+        with (
+            write_stream(target, overwrite=overwrite) as out,
+            parts[0]._open() as file,
+            _writer(out, schema, _codec(file), notes) as add,
+        ):
+            for part in parts:
+                with part._open() as file:
+                    tables = _chosen(part._batches(file), wanted, notes)
+                    try:
+                        for table in tables:
+                            add(table)
+                    except pa.ArrowException as error:
+                        raise DataError(
+                            f"{shown(part._path)}: its columns do not fit into one file with the "
+                            f"others ({escape(str(error), limit=120)}); convert them, or name "
+                            "the files apart"
+                        ) from error
             return wanted.finish()
 
+    def _schema(self) -> pa.Schema:
+        with self._open() as file:
+            return file.schema_arrow
 
-def _write_parquet(out: Any, tables: Iterator[pa.Table], file: Any, notes: Notes | None) -> None:
-    schema = file.schema_arrow
+    def unlike(self, first: "ParquetSource") -> str | None:
+        """Why the columns do not go into one file with those of `first`."""
+        ours, theirs = self._schema(), first._schema()
+        if ours.equals(theirs):
+            return None
+        for schema in (ours, theirs):
+            if len({*schema.names}) < len(schema.names):
+                return "does not have the columns of"
+        for name in ours.names:
+            if name in theirs.names:
+                kinds = ours.field(name), theirs.field(name)
+                try:
+                    _unified(*(pa.schema([kind]) for kind in kinds))
+                except pa.ArrowException:
+                    spelled = (escape(str(kind.type), limit=100) for kind in kinds)
+                    return f"column {quote(name)} is {' and not '.join(spelled)} as in"
+        return None
+
+
+def _unified(one: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """The columns of both; of numbers and text the wider type."""
+    if one.equals(other):
+        return one
+    # Without what the first file says of its columns alone.
+    found = pa.unify_schemas([one, other], promote_options="permissive")
+    return found if found.equals(one) else found.remove_metadata()
+
+
+def _codec(file: Any) -> str:
+    """The compression of a Parquet file."""
+    metadata = file.metadata
+    if not (metadata.num_row_groups and metadata.num_columns):
+        return "snappy"
+    codec = metadata.row_group(0).column(0).compression.lower()
+    return "none" if codec == "uncompressed" else str(codec)
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the columns and types of `schema`, null where it has no such column."""
+    if table.schema.equals(schema):
+        return table
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+@contextlib.contextmanager
+def _writer(
+    out: Any, schema: pa.Schema, codec: str, notes: Notes | None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """What takes tables and writes them as one Parquet file, in row groups of a good size."""
     if notes is not None:
         schema = _with_notes(schema.empty_table(), [], notes).schema
-    metadata = file.metadata
-    codec = "snappy"
-    if metadata.num_row_groups and metadata.num_columns:
-        codec = metadata.row_group(0).column(0).compression.lower()
-    with pq.ParquetWriter(
-        out, schema, compression="none" if codec == "uncompressed" else codec
-    ) as writer:
+    with pq.ParquetWriter(out, schema, compression=codec) as writer:
         held: list[pa.Table] = []
         size = 0
-        for table in tables:
-            held.append(table)
+
+        def add(table: pa.Table) -> None:
+            nonlocal size
+            held.append(_fitted(table, schema))
             size += table.nbytes
             if size >= _GROUP_BYTES:
                 writer.write_table(pa.concat_tables(held))
-                held, size = [], 0
+                held.clear()
+                size = 0
+
+        yield add
         if held:
             writer.write_table(pa.concat_tables(held))
 
@@ -191,8 +276,8 @@ class FolderSource:
             )
         if not (self._path / "state.json").is_file():
             raise DataError(
-                f"{shown(self._path)}: is a folder without a saved data set "
-                "(no state.json); name a file, or a folder made by save_to_disk"
+                f"{shown(self._path)}: is a folder without files of rows and without a saved "
+                "data set (no state.json); name a file, or a folder that has them"
             )
         self._check_names()
         refuse_pointers(self._path, (".arrow", ".json"), DataError)

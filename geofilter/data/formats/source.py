@@ -21,6 +21,7 @@ class RawRow:
     `raw`: the row's own bytes, None where the format has none or the row is too long.
     `pieces`: only for a row that is too long: all its bytes, to be read before
     the next row is asked for; what is left unread is passed over.
+    `part`: in a data set of several files the name of the row's own, and its place there, from 0.
     """
 
     record: dict[str, object] | None
@@ -28,6 +29,7 @@ class RawRow:
     line: int | None = None  # 1-based line it starts on
     raw: bytes | None = None
     pieces: Iterator[bytes] | None = None
+    part: tuple[str, int] | None = None
 
     def bytes(self) -> Iterable[bytes]:
         """All bytes of a row of a text file, in pieces."""

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,7 @@ from geofilter.data.formats.streams import (
     write_stream,
 )
 from geofilter.errors import OutputError
+from geofilter.support.display import escape
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -61,15 +62,33 @@ def _write(out: BinaryIO, pieces: Iterable[bytes]) -> None:
         out.write(piece)
 
 
+class _Whole:
+    """Lines that stay apart: the last line of a file may lack its end, and another file follow."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._last = b"\n"
+        self._ending = b"\n"
+
+    def add(self, pieces: Iterable[bytes]) -> None:
+        if not self._last.endswith(b"\n"):
+            self._out.write(self._ending)
+        for piece in pieces:
+            self._out.write(piece)
+            self._last = piece
+        if self._last.endswith(b"\n"):
+            self._ending = b"\r\n" if self._last.endswith(b"\r\n") else b"\n"
+
+
 class _Lines:
-    """JSON lines. Rows ascend, so only the last can lack its line end."""
+    """JSON lines."""
 
     def __init__(self, out: BinaryIO, source: JsonLines) -> None:
-        self._out = out
+        self._out = _Whole(out)
         out.write(source.preamble)
 
     def add(self, row: RawRow, note: Note | None) -> None:
-        _write(self._out, row.bytes() if note is None else [_noted_json(row, note), b"\n"])
+        self._out.add(row.bytes() if note is None else [_noted_json(row, note), b"\n"])
 
     def finish(self) -> None:
         pass
@@ -97,19 +116,21 @@ class _Records:
     def __init__(
         self, out: BinaryIO, source: DelimitedRecords, delimiter: str, notes: Notes | None
     ) -> None:
-        self._out = out
         self._delimiter = delimiter
         self._ending = "\r\n" if source.header.endswith(b"\r\n") else "\n"
         self._own = [name for name in source.names if name not in NOTE_COLUMNS]
+        self._lines = _Whole(out)
         out.write(source.preamble)
-        out.write(self._encode([*self._own, *notes.columns]) if notes else source.header)
+        head = self._encode([*self._own, *notes.columns]) if notes else source.header
+        if head:
+            self._lines.add([head])
 
     def _encode(self, cells: Iterable[str]) -> bytes:
         return encode_record(cells, self._delimiter, self._ending)
 
     def add(self, row: RawRow, note: Note | None) -> None:
         if note is None:
-            _write(self._out, row.bytes())
+            self._lines.add(row.bytes())
             return
         if row.record is not None:
             cells = [str(row.record[name]) for name in self._own]
@@ -118,7 +139,7 @@ class _Records:
             text = (row.raw or b"").decode("utf-8", "backslashreplace")
             cells = [text, *[""] * (len(self._own) - 1)]
         noted = ("" if value is None else str(value) for value in note)
-        self._out.write(self._encode([*cells, *noted]))
+        self._lines.add([self._encode([*cells, *noted])])
 
     def finish(self) -> None:
         pass
@@ -164,19 +185,50 @@ class TextSource:
         return hash_files([self._path], [""])
 
     def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+        return self.write_several([self], shown(self._path), path, indices, notes, overwrite)
+
+    @staticmethod
+    def write_several(
+        parts: Sequence["TextSource"],
+        name: str,
+        path: str,
+        indices: Iterable[int],
+        notes: Notes | None,
+        overwrite: bool,
+    ) -> int:
+        """As `Source.write`, with the rows of all `parts`, which are alike."""
         target = Path(path)
-        self._check_suffix(target)
-        wanted = Wanted(shown(self._path), indices)
-        with write_stream(target, overwrite=overwrite) as out, self._open() as rows:
-            writer = self._writer(out, rows, notes)
-            for index, row in enumerate(rows.unparsed() if isinstance(rows, JsonLines) else rows):
-                if wanted.take():
-                    if notes and isinstance(rows, JsonLines):
-                        row = rows.parsed(row)
-                    writer.add(row, notes.of(index) if notes else None)
+        parts[0]._check_suffix(target)
+        wanted = Wanted(name, indices)
+        writer: _Lines | _List | _Records | None = None
+        with write_stream(target, overwrite=overwrite) as out:
+            for part in parts:
+                with part._open() as rows:
+                    # One for all: the header is that of the first part.
+                    writer = writer or part._writer(out, rows, notes)
+                    part._copy(rows, writer, wanted, notes)
             taken = wanted.finish()
+            assert writer is not None  # there is at least one part
             writer.finish()
         return taken
+
+    @staticmethod
+    def _copy(
+        rows: Pass, writer: "_Lines | _List | _Records", wanted: Wanted, notes: Notes | None
+    ) -> None:
+        for row in rows.unparsed() if isinstance(rows, JsonLines) else rows:
+            index = wanted.seen
+            if wanted.take():
+                if notes and isinstance(rows, JsonLines):
+                    row = rows.parsed(row)
+                writer.add(row, notes.of(index) if notes else None)
+
+    def unlike(self, first: "TextSource") -> str | None:
+        """Why the rows cannot stand under the header of `first`, as far as there is one."""
+        ours, theirs = self.columns(), first.columns()
+        if ours == theirs:
+            return None
+        return f"has the columns {escape(ours, limit=200)}, and not {escape(theirs)} as"
 
     def _writer(self, out: BinaryIO, rows: Pass, notes: Notes | None) -> _Lines | _List | _Records:
         if isinstance(rows, JsonElements):
