@@ -1,103 +1,106 @@
-"""A list of messages as turns, in the two spellings that data sets use.
+"""A list of messages as turns, in every spelling that trainers and vendors use.
 
-`{"role": ..., "content": ...}` (OpenAI, TRL) and `{"from": ..., "value": ...}`
-(ShareGPT), each with reasoning and tool calls. What a row lacks or holds too
-much of is named by its path (`messages[1].content`), with the value.
+`{"role": ..., "content": ...}` (OpenAI, TRL), `{"from": ..., "value": ...}` (ShareGPT),
+`{"role": ..., "parts": ...}` (Gemini), `{"role": ..., "message": ...}` (Cohere),
+`{"role": ..., "text": ...}` (OASST), and exchanges such as `{"human": ..., "assistant": ...}`
+(ms-swift, Firefly), each with reasoning and tool calls. The list may be JSON text, a struct of
+lists, or hold Spark's maps. What a row lacks or holds too much of is named by its path
+(`messages[1].content`), with the value.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
-from geofilter.data.formats.strict_json import MAX_DEPTH
+from geofilter.data.containers import as_object, as_rows, from_json, looks_like_json
+from geofilter.data.parts import Piece, plain_texts, read_parts, text_of
 from geofilter.data.problems import malformed
 from geofilter.data.samples import Turn
+from geofilter.data.tool_calls import Objects, calls_in, legacy_call, read_objects, read_tools
 from geofilter.support.display import escape, kind_of, quote
 
+__all__ = ["read_answer", "read_history", "read_input", "read_system", "read_tools", "read_turns"]
+
+# In lower case; a role is read in any case, without blanks around it.
 _ROLES = {
     "system": "system",
     "developer": "developer",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
     "model": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool_calls": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
+    "ipython": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
+    "tool_responses": "tool",
 }
-
-
-def _parts(content: list[object], path: str) -> str:
-    """The text of content parts. A part that is not text cannot be scored, so it is refused."""
-    texts = []
-    for place, part in enumerate(content):
-        shown = f"{path}[{place}]"
-        if not isinstance(part, dict):
-            raise malformed(f"{shown} is {kind_of(part)}, a content part is needed: {quote(part)}")
-        if part.get("type") != "text":
-            kind = quote(part.get("type"))
-            raise malformed(f"{shown} is a part of type {kind}; only text parts can be read")
-        text = part.get("text")
-        if not isinstance(text, str):
-            raise malformed(f"{shown}.text is {kind_of(text)}, text is needed: {quote(text)}")
-        texts.append(text)
-    return "".join(texts)
-
-
-def _content(value: object, path: str, *, may_be_null: bool) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return _parts(value, path)
-    if value is None and may_be_null:
-        return ""
-    if value is None:
-        raise malformed(f"{path} is null")
-    raise malformed(f"{path} is {kind_of(value)}, text is needed: {quote(value)}")
+_CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
+_ROLE_KEYS = ("role", "from")
+_CONTENT_KEYS = ("content", "value", "parts", "message", "text")
+_ASKED = ("human", "user", "query", "question", "prompt", "instruction", "tool")
+_ANSWERED = ("assistant", "gpt", "bot", "response", "answer", "output")
+# The order in which transformers takes them; the first that is not null, even if empty.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+# `weight`: OpenAI, Mistral; `train`, `train_on_turn`: axolotl; `loss`: ms-swift;
+# `loss_weight`: LLaMA-Factory.
+_LOSS = ("weight", "train", "train_on_turn", "loss", "loss_weight")
+_LOSS_SPANS = ("train_detail", "training_detail")
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
 def _reasoning(message: Mapping[str, object], path: str) -> str | None:
-    for name in ("reasoning_content", "thinking"):
+    for name in _REASONING:
         value = message.get(name)
-        if isinstance(value, str):
-            return value
         if value is not None:
-            raise malformed(f"{path}.{name} is {kind_of(value)}, text is needed: {quote(value)}")
+            return text_of(value, f"{path}.{name}")
     return None
 
 
-def _objects(value: object, path: str) -> tuple[dict[str, object], ...] | None:
-    """A list of objects, or None where there is none. An empty list counts as none."""
-    if value is None or value == []:
-        return None
-    given = _without_nulls(value, path)
-    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
-        raise malformed(f"{path} is {kind_of(value)}, a list of objects is needed: {quote(value)}")
-    return tuple(given)
-
-
-def _without_nulls(value: Any, path: str, depth: int = 1) -> Any:
-    """The value without keys that hold null, in all objects within it.
-
-    Arrow gives each object of a column the keys of all, so that a null there mostly is a
-    key that the row never had; the two look alike. As TRL's `remove_none_values`.
-    """
-    if not isinstance(value, Mapping | list):
-        return value
-    if depth > MAX_DEPTH:
-        raise malformed(f"{path} is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, list):
-        return [_without_nulls(inner, path, depth + 1) for inner in value]
-    return {
-        key: _without_nulls(inner, path, depth + 1)
-        for key, inner in value.items()
-        if inner is not None
-    }
+def _trained(message: Mapping[str, object], path: str) -> bool:
+    """Whether loss falls on a turn of the assistant, by what the message itself says."""
+    said: dict[str, bool] = {}
+    for name in _LOSS:
+        value = message.get(name)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        if name == "loss" and isinstance(value, float):
+            continue  # a measured loss
+        flag = None
+        if isinstance(value, str):
+            flag = _FLAGS.get(value.strip().lower())
+        elif isinstance(value, int | float) and value in (0, 1):
+            flag = bool(value)
+        if flag is None:
+            raise malformed(
+                f"{path}.{name} is {quote(value)}; known are 0 and 1, false and true: a turn is "
+                "scored as a whole or not at all"
+            )
+        said[name] = flag
+    if len(set(said.values())) > 1:
+        raise malformed(f"{path} says both that it is trained and that it is not: {quote(said)}")
+    trained = all(said.values())
+    for name in _LOSS_SPANS:
+        if trained and message.get(name):
+            raise malformed(
+                f"{path}.{name} names parts of the turn that are trained; a turn is scored as a "
+                "whole or not at all"
+            )
+    return trained
 
 
 def _optional_text(message: Mapping[str, object], name: str) -> str | None:
@@ -105,52 +108,252 @@ def _optional_text(message: Mapping[str, object], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _turn(message: object, path: str) -> Turn:
-    if not isinstance(message, Mapping):
-        raise malformed(f"{path} is {kind_of(message)}, an object is needed: {quote(message)}")
+def _role_key(message: Mapping[str, object]) -> str | None:
     # Arrow gives each message of a column both spellings as soon as one row has the other.
-    spelled_from = "from" in message and (message["from"] is not None or "role" not in message)
-    role_key, content_key = ("from", "value") if spelled_from else ("role", "content")
-    if role_key not in message:
-        raise malformed(f"{path} has no role: {quote(message)}")
+    filled = (key for key in ("from", "role") if message.get(key) is not None)
+    return next(filled, None) or next((key for key in _ROLE_KEYS if key in message), None)
+
+
+def _content(
+    message: Mapping[str, object], role_key: str, path: str, *, may_be_null: bool
+) -> tuple[list[Piece], tuple[str, ...] | None]:
+    """The parts of the message's content, a text being one, and `Turn.parts`."""
+    usual = "value" if role_key == "from" else "content"
+    names = (usual, *(name for name in _CONTENT_KEYS if name != usual))
+    key = next((name for name in names if message.get(name) is not None), None)
+    if key is None:
+        if may_be_null:
+            return [], ()
+        key = next((name for name in names if name in message), None)
+        if key is None:
+            raise malformed(f"{path} has no {usual}: {quote(message)}")
+        raise malformed(f"{path}.{key} is null")
+    value = message[key]
+    if isinstance(value, str):
+        return [Piece("text", value)], None
+    pieces = read_parts(value, f"{path}.{key}", texts=key == "parts")
+    return pieces, plain_texts(value) if key in ("content", "value") else None
+
+
+def _message(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
+    """The turns of one message: one, or more where a user's message holds answers of tools."""
+    role_key = _role_key(message)
+    if role_key is None:
+        yield from _exchange(message, path)
+        return
     given = message[role_key]
-    role = _ROLES.get(given) if isinstance(given, str) else None
+    spelled = given.strip().lower() if isinstance(given, str) else ""
+    role = _ROLES.get(spelled)
     if role is None:
         raise malformed(f"{path}.{role_key} is {quote(given)}; known are {', '.join(_ROLES)}")
-    tool_calls = _objects(message.get("tool_calls"), f"{path}.tool_calls")
+    calls = read_objects(message.get("tool_calls"), f"{path}.tool_calls")
+    calls = calls or legacy_call(message.get("function_call"), f"{path}.function_call") or calls
+    if spelled in _CALLERS and not calls:
+        found = _called(message, path)
+        if found is not None:
+            yield Turn(role, "", None, found, trained=_trained(message, path))
+            return
     reasoning = _reasoning(message, path)
-    content_path = f"{path}.{content_key}"
-    stands_for_content = tool_calls is not None or reasoning is not None
-    if content_key not in message and not stands_for_content:
-        raise malformed(f"{path} has no {content_key}: {quote(message)}")
-    content = _content(message.get(content_key), content_path, may_be_null=stands_for_content)
-    return Turn(
+    needless = bool(calls) or reasoning is not None
+    pieces, parts = _content(message, role_key, path, may_be_null=needless)
+    turn = Turn(
         role,
-        content,
+        "",
         reasoning,
-        tool_calls,
+        calls,
         _optional_text(message, "name"),
         _optional_text(message, "tool_call_id"),
+        trained=role != "assistant" or _trained(message, path),
+        parts=parts,
     )
+    if role == "assistant":
+        yield _answered(turn, pieces, path)
+    else:
+        yield from _asked(turn, pieces, path)
+
+
+def _called(message: Mapping[str, Any], path: str) -> Objects | None:
+    key = next((name for name in _CONTENT_KEYS if message.get(name) is not None), None)
+    return None if key is None else calls_in(message[key], f"{path}.{key}")
+
+
+def _answered(turn: Turn, pieces: list[Piece], path: str) -> Turn:
+    """A turn of the assistant with its parts."""
+    if any(piece.kind == "answer" for piece in pieces):
+        raise malformed(f"{path} is a turn of the assistant that holds a tool's answer")
+    thoughts = [piece.text for piece in pieces if piece.kind == "reasoning"]
+    calls = tuple(call for piece in pieces for call in piece.calls)
+    if thoughts and turn.reasoning and "".join(thoughts) != turn.reasoning:
+        raise malformed(f"{path} holds its reasoning twice: in its parts and next to them")
+    if calls and turn.tool_calls and len(calls) != len(turn.tool_calls):
+        raise malformed(f"{path} holds other tool calls in its parts than in tool_calls")
+    return replace(
+        turn,
+        content="".join(piece.text for piece in pieces if piece.kind == "text"),
+        reasoning=turn.reasoning or "".join(thoughts) if thoughts else turn.reasoning,
+        tool_calls=turn.tool_calls or calls or turn.tool_calls,
+    )
+
+
+def _asked(turn: Turn, pieces: list[Piece], path: str) -> Iterator[Turn]:
+    """A turn of another role; answers of tools among its parts are turns of their own."""
+    wrong = next((piece.kind for piece in pieces if piece.kind in ("reasoning", "calls")), None)
+    if wrong is not None:
+        what = "reasoning" if wrong == "reasoning" else "a tool call"
+        raise malformed(f"{path} holds {what}, which only a turn of the assistant may: {turn.role}")
+    if not pieces:
+        yield turn
+    for answers, group in groupby(pieces, key=lambda piece: piece.kind == "answer"):
+        if answers:
+            yield from (
+                Turn("tool", piece.text, name=piece.name or turn.name, tool_call_id=piece.call_id)
+                for piece in group
+            )
+        else:
+            yield replace(turn, content="".join(piece.text for piece in group))
+
+
+def _exchange(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
+    """A question and its answer in one object, without roles."""
+    asked = [name for name in _ASKED if message.get(name) is not None]
+    answered = [name for name in _ANSWERED if message.get(name) is not None]
+    if len(asked) != 1 or len(answered) != 1:
+        raise malformed(f"{path} has no role: {quote(message)}")
+    role = "tool" if asked == ["tool"] else "user"
+    yield from _pair(message[asked[0]], message[answered[0]], path, (*asked, *answered), role)
+
+
+def _pair(
+    question: object, answer: object, path: str, names: tuple[str, ...], role: str = "user"
+) -> Iterator[Turn]:
+    yield Turn(role, text_of(question, f"{path}.{names[0]}"))
+    yield Turn("assistant", text_of(answer, f"{path}.{names[1]}"))
+
+
+def _merged(turns: Iterator[tuple[Turn, bool]]) -> tuple[Turn, ...]:
+    """The turns, with a message that only calls tools joined to the assistant's before it.
+
+    ms-swift writes one such message per call, after the text of the turn.
+    """
+    merged: list[Turn] = []
+    for turn, calls in turns:
+        last = merged[-1] if merged else None
+        if calls and last is not None and last.role == "assistant" and last.trained == turn.trained:
+            both = (*(last.tool_calls or ()), *(turn.tool_calls or ()))
+            merged[-1] = replace(last, tool_calls=both)
+        else:
+            merged.append(turn)
+    return tuple(merged)
+
+
+def _calls_only(message: Mapping[str, Any], turn: Turn) -> bool:
+    given = message.get(_role_key(message) or "")
+    named = isinstance(given, str) and given.strip().lower() in _CALLERS
+    return named and bool(turn.tool_calls) and not turn.content and turn.reasoning is None
+
+
+def _listed(value: object, path: str) -> list[Any]:
+    """The list of messages that a value is."""
+    given = value
+    if isinstance(given, str) and looks_like_json(given):
+        given = from_json(given, path)
+    given = as_rows(given, path, _ROLE_KEYS)
+    if not isinstance(given, list):
+        raise malformed(f"{path} is {kind_of(given)}, a list of messages is needed: {quote(value)}")
+    return given
+
+
+def _read(given: object, path: str) -> Iterator[tuple[Turn, bool]]:
+    """The turns of one message, each with whether it only calls tools."""
+    message = as_object(given, path)
+    if message is None:
+        raise malformed(f"{path} is {kind_of(given)}, an object is needed: {quote(given)}")
+    for turn in _message(message, path):
+        yield turn, _calls_only(message, turn)
 
 
 def read_turns(value: object, path: str) -> tuple[Turn, ...]:
     """Read a list of messages; raises `Unscorable` (malformed) with the path of the fault."""
     shown = escape(path, limit=60)
-    if not isinstance(value, list):
-        raise malformed(
-            f"{shown} is {kind_of(value)}, a list of messages is needed: {quote(value)}"
-        )
-    return tuple(_turn(message, f"{shown}[{place}]") for place, message in enumerate(value))
+    messages = enumerate(_listed(value, shown))
+    return _merged(
+        found for place, message in messages for found in _read(message, f"{shown}[{place}]")
+    )
 
 
-def read_tools(value: object) -> tuple[dict[str, object], ...] | None:
-    """The row's tool definitions: a list, or the same as JSON text, as TRL takes them."""
+def read_answer(value: object, path: str, role: str) -> tuple[Turn, ...]:
+    """Read a text as one turn of `role`, one message, or a list of messages."""
     if isinstance(value, str):
-        if not value.strip():
-            return None
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise malformed(f"tools is no JSON: {escape(str(error))}: {quote(value)}") from error
-    return _objects(value, "tools")
+        return (Turn(role, value),)
+    shown = escape(path, limit=60)
+    given = as_rows(value, shown, _ROLE_KEYS)
+    message = None if _is_messages(given) else as_object(given, shown)
+    if message is not None:
+        return tuple(_message(message, shown))
+    if not isinstance(given, list):
+        raise malformed(
+            f"{shown} is {kind_of(value)}, text or a list of messages is needed: {quote(value)}"
+        )
+    return read_turns(given, path)
+
+
+def _is_messages(value: object) -> bool:
+    """Whether a list is one of messages, and not one message as a map of Spark's."""
+    return isinstance(value, list) and any(
+        isinstance(item, list) or (isinstance(item, Mapping) and item.keys() != {"key", "value"})
+        for item in value
+    )
+
+
+def read_input(value: object, path: str) -> tuple[tuple[Turn, ...], Objects | None]:
+    """Read an object of `messages` and `tools` (OpenAI's preference rows): turns and tools."""
+    shown = escape(path, limit=60)
+    given = from_json(value, shown) if isinstance(value, str) and looks_like_json(value) else value
+    found = as_object(given, shown)
+    if found is None or "messages" not in found:
+        raise malformed(f"{shown} is no object that holds messages: {quote(value)}")
+    tools = read_objects(found.get("tools"), f"{shown}.tools")
+    return read_turns(found["messages"], f"{path}.messages"), tools
+
+
+def read_history(value: object, path: str) -> tuple[Turn, ...]:
+    """Read earlier turns: a list of [question, answer] pairs or of messages, or JSON text of it."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ()
+    shown = escape(path, limit=60)
+    turns: list[tuple[Turn, bool]] = []
+    for place, item in enumerate(_listed(value, shown)):
+        here = f"{shown}[{place}]"
+        if isinstance(item, list | tuple) and not any(isinstance(i, Mapping | tuple) for i in item):
+            if len(item) != 2:
+                raise malformed(
+                    f"{here} is a list of {len(item)}, a question and its answer are needed: "
+                    f"{quote(item)}"
+                )
+            question, answer = item
+            pair = _pair(question, answer, here, ("question", "answer"))
+            turns += [(turn, False) for turn in pair]
+        else:
+            turns += _read(item, here)
+    return _merged(iter(turns))
+
+
+def read_system(value: object, path: str) -> tuple[Turn, ...]:
+    """Read what the system says: a text, parts of text, or a message. Nothing for blank text."""
+    if value is None:
+        return ()
+    shown = escape(path, limit=60)
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, Mapping) and not any(key in value for key in _CONTENT_KEYS):
+        raise malformed(f"{shown} is {kind_of(value)}, text is needed: {quote(value)}")
+    else:
+        message = value if isinstance(value, Mapping) else {"content": value}
+        if message.keys() == {"text"}:  # one part
+            message = {"content": [message]}
+        pieces, _ = _content(message, "role", shown, may_be_null=True)
+        other = next((piece.kind for piece in pieces if piece.kind != "text"), None)
+        if other is not None:
+            raise malformed(f"{shown} holds {other}, text is needed: {quote(value)}")
+        text = "".join(piece.text for piece in pieces)
+    return (Turn("system", text),) if text.strip() else ()

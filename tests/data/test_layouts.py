@@ -130,9 +130,9 @@ def test_messages_keep_reasoning_tool_calls_and_parts() -> None:
     tool = {"type": "function", "function": {"name": "timer"}}
     (sample,) = read({"messages": messages, "tools": [tool]})
     assert sample.turns == (
-        Turn("system", "Be kind."),
+        Turn("system", "Be kind.", parts=("Be ", "kind.")),
         TURNS[0],
-        Turn("assistant", "", "A timer.", (call,)),
+        Turn("assistant", "", "A timer.", (call,), parts=()),
         Turn("tool", "set", None, None, "timer", "1"),
         Turn("assistant", "Done.", "It is set."),
     )
