@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import device_option
-from geofilter.cli.output import note, progress
+from geofilter.cli.options import device_option, json_option
+from geofilter.cli.output import note, print_json, progress
 from geofilter.support.display import inert
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     "waits for it.",
 )
 @device_option
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -62,6 +63,7 @@ def command(
     style: "Format",
     exit_non_zero_on_update: bool,
     device: str,
+    as_json: bool,
 ) -> None:
     """Refuse rows that lie at or above the threshold of the policy.
 
@@ -81,8 +83,11 @@ def command(
         raise click.UsageError("--accept goes by the scores in the lock; leave --rescore out")
     if prune and (files or places):
         raise click.UsageError("--prune looks at all files of the policy; name none")
+    if as_json and style != "text":
+        raise click.UsageError(f"--json is a format of its own; leave --format {style} out")
     from geofilter.gate.check import check_files
-    from geofilter.gate.output import for_server, render
+    from geofilter.gate.output import for_server, render, summary
+    from geofilter.gate.sarif import limit_notes
 
     with progress() as follow:
         verdict = check_files(
@@ -94,9 +99,14 @@ def command(
             prune=prune,
             progress=follow,
         )
-    policy, findings = verdict.policy, for_server(verdict.findings, style)
-    _print(render(findings, verdict.files, style, judged=verdict.judged))
-    for message in verdict.notes:
+    policy = verdict.policy
+    findings, passed = (for_server(of, style) for of in (verdict.findings, verdict.passed))
+    if as_json:
+        print_json(summary(verdict))
+    else:
+        _print(render(findings, verdict.files, style, judged=verdict.judged, passed=passed))
+    cut = limit_notes(len(verdict.findings)) if style == "sarif" else []
+    for message in (*verdict.notes, *cut, *(passed.text for passed in verdict.passed)):
         _note(message)
     if places:
         _note(_accepted(policy) if verdict.judged else _NOT_ACCEPTED)
@@ -135,11 +145,12 @@ def _count(number: int, what: str) -> str:
 
 def _summarise(verdict: "Verdict") -> None:
     known = f", {verdict.n_audited} locked ones compared" if verdict.n_audited else ""
+    unscored = f"; {verdict.n_unscored:,} without a score" if verdict.n_unscored else ""
     accepted = f", {verdict.n_accepted:,} accepted" if verdict.n_accepted else ""
     _note(
         f"{_count(verdict.n_rows, 'row')} of {_count(len(verdict.files), 'file')}: "
-        f"{verdict.n_scored:,} scored now{known}; {_count(len(verdict.findings), 'finding')}"
-        f"{accepted}"
+        f"{verdict.n_scored:,} scored now{known}{unscored}; "
+        f"{_count(len(verdict.findings), 'finding')}{accepted}"
     )
     if verdict.lock_changed:
         lock = os.path.relpath(verdict.policy.lock_path)

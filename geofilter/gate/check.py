@@ -22,6 +22,7 @@ from geofilter.gate.findings import (
     not_locked,
     objections,
     other_score,
+    passed_unscored,
     refusal,
     stale,
 )
@@ -79,7 +80,9 @@ class Verdict:
 
     `n_rows` were looked at, `n_scored` different ones of them scored by the model now,
     `n_audited` locked ones scored again and compared. `lock_changed`: the lock was written.
-    `n_accepted` rows would be refused for their score, but for the policy's accepted ones.
+    `n_unscored` have no score, whether the policy refuses them or not; `passed` names the first
+    of each file where it does not. `n_accepted` rows would be refused for their score, but for
+    the policy's accepted ones.
     `judged`: the rows were held against the policy. False where the lock did not fit:
     then nothing is known of a row that has no finding. `notes`: those of the model.
     """
@@ -92,6 +95,8 @@ class Verdict:
     n_audited: int = 0
     lock_changed: bool = False
     n_accepted: int = 0
+    n_unscored: int = 0
+    passed: tuple[Finding, ...] = ()
     judged: bool = True
     notes: tuple[str, ...] = ()
 
@@ -181,8 +186,9 @@ class _Seen:
     n_rows: int = 0
     locked: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
-    # Per file with rows that are not locked: the first of them and their number.
+    # Per file with rows that are not locked, or that have no score: the first and their number.
     first_missing: dict[str, tuple[Row, int]] = field(default_factory=dict)
+    first_unscored: dict[str, tuple[Row, Entry, int]] = field(default_factory=dict)
 
     @property
     def keys(self) -> set[str]:
@@ -226,7 +232,13 @@ class _Gate:
     def judged(self, seen: _Seen, others: Iterable[Finding] = ()) -> Verdict:
         """The verdict on the rows that were seen."""
         findings = (*others, *seen.findings, *not_locked(seen.first_missing, self.policy))
-        return replace(self.verdict, findings=findings, n_rows=seen.n_rows)
+        return replace(
+            self.verdict,
+            findings=findings,
+            n_rows=seen.n_rows,
+            n_unscored=sum(count for *_, count in seen.first_unscored.values()),
+            passed=tuple(passed_unscored(seen.first_unscored, self.policy)),
+        )
 
     def judge(self, known: Mapping[str, Entry]) -> _Seen:
         """Look at every row: is it known, and is it refused?"""
@@ -243,6 +255,9 @@ class _Gate:
                     seen.first_missing[source.source] = first, count + 1
                     continue
                 seen.locked.add(key)
+                if entry.score is None:
+                    one, its, count = seen.first_unscored.get(source.source, (row, entry, 0))
+                    seen.first_unscored[source.source] = one, its, count + 1
                 if (finding := refused(source.source, row, key, entry)) is not None:
                     seen.findings.append(finding)
         return seen

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ class Finding:
 
     `place` is the row's place for a person (`data.jsonl:17`, `data.parquet:row 17`), the
     only one where the format has no lines. `key`: the row's in the lock, where its score, or
-    the lack of one, is what is refused.
+    the lack of one, is what is refused. `score`: the score that is.
     """
 
     kind: Kind
@@ -46,6 +46,7 @@ class Finding:
     place: str
     message: str
     key: str | None = None
+    score: float | None = None
 
     @property
     def text(self) -> str:
@@ -79,7 +80,7 @@ def refusal(
         f"{_in_words(entry)} is at or above the threshold {policy.threshold:.6g} "
         f"({policy.settings.scorer}{note})"
     )
-    return _of_row("near-harm", file, row, message, key)
+    return replace(_of_row("near-harm", file, row, message, key), score=entry.score)
 
 
 def _in_words(entry: Entry) -> str:
@@ -120,6 +121,21 @@ def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterat
             f"{rows} no score in {_name(policy)}; where the model can run, do `geofilter check "
             f"{shlex.quote(escape(file, limit=None))}`, and commit {_name(policy)} with the data",
         )
+
+
+def passed_unscored(
+    unscored: Mapping[str, tuple[Row, Entry, int]], policy: Policy
+) -> Iterator[Finding]:
+    """What to say of rows that pass without a score: `unscored` gives the first of each file.
+
+    No objection; nothing where the policy refuses such rows one by one.
+    """
+    if policy.unscored != "pass":
+        return
+    for file, (row, entry, count) in unscored.items():
+        rows = "this row has" if count == 1 else f"{count:,} rows, this one first, have"
+        message = f"{rows} {_in_words(entry)} and may pass, for the policy has unscored = 'pass'"
+        yield _of_row("unscored", file, row, message)
 
 
 def objections(policy: Policy, lock: Lock) -> tuple[Finding, ...]:

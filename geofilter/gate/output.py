@@ -1,10 +1,9 @@
-"""How findings are written: as text, for GitHub, as SARIF or JUnit.
+"""How a verdict is written: as text, for GitHub, as SARIF or JUnit, and for programs.
 
 A finding may hold what a hostile row or file name holds. In every format it is text and
 nothing else: one line, no escape sequence, no command of a build server, no link, no markup.
 """
 
-import json
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -12,34 +11,64 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
-from geofilter.gate.findings import RULES, Finding
+from geofilter.gate.check import Verdict
+from geofilter.gate.findings import Finding
+from geofilter.gate.sarif import posix, sarif_log
 from geofilter.support.display import inert
-from geofilter.support.manifest import library_versions
 
 Format = Literal["text", "github", "sarif", "junit"]
 
 _XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_SCHEMA = (
-    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-)
 
 
 def render(
-    findings: Sequence[Finding], files: Sequence[str], style: Format, *, judged: bool = True
+    findings: Sequence[Finding],
+    files: Sequence[str],
+    style: Format,
+    *,
+    judged: bool = True,
+    passed: Sequence[Finding] = (),
 ) -> str:
     """The findings as one text; nothing for `text` and `github` where there are none.
 
     `files` are all that were to be checked: a JUnit report names those without findings
-    too, as passed, or as skipped where their rows were not `judged`.
+    too, as passed, or as skipped where their rows were not `judged`. SARIF has a place for what
+    `passed` without a score.
     """
     if style == "sarif":
-        return _sarif(findings)
+        return sarif_log(findings, passed)
     if style == "junit":
         return _junit(findings, files, judged)
     write = _github_line if style == "github" else _text_line
     return "".join(write(finding) + "\n" for finding in findings)
+
+
+def summary(verdict: Verdict) -> dict[str, object]:
+    """What was counted, and each finding, for programs. Lines count from 1."""
+    return {
+        "files": list(verdict.files),
+        "rows": verdict.n_rows,
+        "scored_now": verdict.n_scored,
+        "compared": verdict.n_audited,
+        "unscored": verdict.n_unscored,
+        "accepted": verdict.n_accepted,
+        "judged": verdict.judged,
+        "lock_changed": verdict.lock_changed,
+        "findings": [_record(finding) for finding in verdict.findings],
+        "passed_unscored": [_record(finding) for finding in verdict.passed],
+    }
+
+
+def _record(finding: Finding) -> dict[str, object]:
+    return {
+        "kind": finding.kind,
+        "file": finding.file,
+        "line": finding.line,
+        "place": finding.place,
+        "score": finding.score,
+        "message": inert(finding.message),
+    }
 
 
 def for_server(findings: Sequence[Finding], style: Format) -> Sequence[Finding]:
@@ -78,7 +107,7 @@ def _text_line(finding: Finding) -> str:
 
 def _github_line(finding: Finding) -> str:
     """A workflow command; GitHub shows it at the line in the pull request."""
-    properties = {"file": inert(_posix(finding.file))}
+    properties = {"file": inert(posix(finding.file))}
     if finding.line is not None:
         properties["line"] = str(finding.line)
     properties["title"] = f"geofilter: {finding.kind}"
@@ -92,54 +121,6 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _posix(path: str) -> str:
-    return path.replace(os.sep, "/")
-
-
-def _sarif(findings: Sequence[Finding]) -> str:
-    """A SARIF 2.1.0 log with one run, in ASCII."""
-    kinds = list(RULES)
-    driver = {
-        "name": "geofilter",
-        "version": str(library_versions(["geofilter"])["geofilter"] or "unknown"),
-        "rules": [
-            {
-                "id": kind,
-                "shortDescription": {"text": RULES[kind]},
-                "defaultConfiguration": {"level": "error"},
-            }
-            for kind in kinds
-        ],
-    }
-    results = [_sarif_result(finding, kinds.index(finding.kind)) for finding in findings]
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
-    log = {"version": "2.1.0", "$schema": _SCHEMA, "runs": [run]}
-    return json.dumps(log, indent=1) + "\n"
-
-
-def _sarif_result(finding: Finding, rule: int) -> dict[str, object]:
-    location: dict[str, object] = {"artifactLocation": {"uri": _uri(finding.file)}}
-    if finding.line is not None:
-        location["region"] = {"startLine": finding.line}
-    return {
-        "ruleId": finding.kind,
-        "ruleIndex": rule,
-        "level": "error",
-        "message": {"text": _sarif_text(inert(finding.text_at_line))},
-        "locations": [{"physicalLocation": location}],
-    }
-
-
-def _sarif_text(text: str) -> str:
-    """A plain text message: braces are doubled (SARIF 3.11.5), and nothing is a link (3.11.6)."""
-    return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")
-
-
-def _uri(path: str) -> str:
-    """A path as a URI reference; a colon or // in front could pass for a scheme or a host."""
-    return re.sub("^//+", "/", quote(os.fsencode(_posix(path)), safe="/"))
 
 
 # What XML 1.0 does not allow, even as a reference; `inert` has escaped most of it already.

