@@ -1,6 +1,7 @@
 """Damaged files are refused in one line; empty ones have no rows."""
 
 import gzip
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def corrupt_parquet() -> bytes:
     return bytes(data)
 
 
+def zstd_of_window(descriptor: int) -> bytes:
+    """A frame whose header claims the window of a descriptor: 21 << 3 are 2 GiB."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=20)
+    frames = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    data = bytearray(frames.compress(GOOD) + frames.flush())
+    data[5] = descriptor
+    return bytes(data)
+
+
+def zstd_with_dictionary() -> bytes:
+    samples = [b"%d eggs boil in %d minutes" % (number, number) for number in range(999)]
+    words = zstandard.train_dictionary(1024, samples)
+    return zstandard.ZstdCompressor(dict_data=words).compress(GOOD)
+
+
+# A frame of zstd that holds no content, as some tools put first.
+SKIPPED = b"\x5a\x2a\x4d\x18\x03\x00\x00\x00abc"
+
 FILES: list[tuple[str, str, Callable[[], bytes], str]] = [
     (
         "UTF-16",
@@ -49,6 +68,48 @@ FILES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("no gzip", "a.jsonl.gz", lambda: GOOD, "is no gzip file, though its name says so"),
     ("empty gzip", "a.jsonl.gz", lambda: b"", "is no gzip file, though its name says so"),
     ("zstd named gzip", "a.csv.gz", lambda: zstandard.compress(CSV), "is no gzip file"),
+    (
+        "gzip and text",
+        "a.jsonl.gz",
+        lambda: gzip.compress(GOOD) + GOOD,
+        "other bytes follow the en",
+    ),
+    (
+        "gzip and half a member",
+        "a.jsonl.gz",
+        lambda: gzip.compress(GOOD) + gzip.compress(GOOD)[:12],
+        "the compressed file is cut off or damaged",
+    ),
+    (
+        "zstd and text",
+        "a.jsonl.zst",
+        lambda: zstandard.compress(GOOD) + GOOD,
+        "other bytes follow the end of its zstd data; cut them off",
+    ),
+    (
+        "zstd and a byte",
+        "a.jsonl.zst",
+        lambda: zstandard.compress(GOOD) + b"\n",
+        "other bytes follow the end",
+    ),
+    (
+        "zstd and half a frame",
+        "a.jsonl.zst",
+        lambda: SKIPPED + zstandard.compress(GOOD) + SKIPPED[:3],
+        "the compressed file is cut off or damaged",
+    ),
+    (
+        "zstd of a window that no zstd reads",
+        "a.jsonl.zst",
+        lambda: zstd_of_window(21 << 3 | 7),
+        "claims a window above 2 GiB, the most that zstd reads; fetch it again, or compress",
+    ),
+    (
+        "zstd with a dictionary",
+        "a.jsonl.zst",
+        zstd_with_dictionary,
+        "was compressed with a dictionary, which is in another file; decompress it with zstd -d",
+    ),
     ("no Parquet", "a.parquet", lambda: GOOD, "no Parquet file, cut off, or damaged"),
     ("empty Parquet", "a.parquet", lambda: b"", "no Parquet file, cut off, or damaged"),
     ("Parquet cut off", "a.parquet", lambda: parquet(text=["a"])[:-9], "no Parquet file, cut off"),
@@ -90,6 +151,59 @@ def test_a_damaged_file_is_refused_in_one_line(
     assert reason in message
     assert message.isprintable()
     assert len(message) < 600
+
+
+WHOLE: list[tuple[str, str, Callable[[], bytes], int]] = [
+    ("a window of 2 GiB", "a.jsonl.zst", lambda: zstd_of_window(21 << 3), 1),
+    ("a window of 256 MiB", "a.jsonl", lambda: zstd_of_window(18 << 3), 1),
+    ("a skipped frame first", "a.jsonl.zst", lambda: SKIPPED + zstandard.compress(GOOD), 1),
+    ("no name for it", "a.bin", lambda: SKIPPED + zstandard.compress(GOOD), 1),
+    (
+        "frames and skipped ones",
+        "a.jsonl.zstd",
+        lambda: (SKIPPED + zstandard.compress(GOOD) + SKIPPED * 2) * 700,
+        700,
+    ),
+    ("a skipped frame alone", "a.jsonl.zst", lambda: SKIPPED, 0),
+    ("members of gzip", "a.jsonl.gz", lambda: gzip.compress(GOOD) * 3, 3),
+    ("gzip padded with zeros", "a.jsonl.gz", lambda: gzip.compress(GOOD) + b"\0" * 1000, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "count"), [case[1:] for case in WHOLE], ids=[case[0] for case in WHOLE]
+)
+def test_all_rows_of_a_compressed_file_are_read(
+    file: str, content: Callable[[], bytes], count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.write_bytes(content())
+    rows = open_rows(path)
+    assert [row.raw for row in rows] == [GOOD] * count
+    assert rows.write(tmp_path / "kept.jsonl", range(count)) == count
+    assert (tmp_path / "kept.jsonl").read_bytes() == GOOD * count
+
+
+def test_a_window_takes_no_memory_before_there_is_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstd_of_window(21 << 3) * 20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(list(open_rows(path))) == 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 2**10  # KiB
+
+
+def test_a_window_above_the_memory_is_named_with_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstd_of_window(21 << 3))
+    open_rows(path)  # so that everything is loaded
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**29, limits[1]))
+    try:
+        with pytest.raises(DataError, match="needs a window of 2048 MiB, and there is not enough"):
+            open_rows(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_a_missing_file_and_a_folder_that_is_no_data_set_are_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 
+from geofilter.data.formats.zstd_frames import Unreadable, ZstdFrames, is_zstd
 from geofilter.errors import DataError
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
@@ -23,57 +24,15 @@ from geofilter.support.pointers import HEAD, broken_link, pointer_in
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BOM = b"\xef\xbb\xbf"
-# A zstd block of a few bytes can stand for 128 KiB; small reads bound what one
-# read can unfold to.
-_ZSTD_READ = 2048
 _BUFFER = 2**17
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
-
-
-class _ZstdFrames:
-    """The content of all frames of a zstd file; a cut-off frame raises `EOFError`.
-
-    The library's own stream reader takes a cut-off file for a complete one.
-    """
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._begun = False
-        self._ready = b""
-
-    def read(self, size: int, /) -> bytes:
-        while not self._ready:
-            data = self._raw.read(_ZSTD_READ)
-            if not data:
-                if self._begun:
-                    raise EOFError("the file ends inside a frame")
-                return b""
-            self._feed(data)
-        out, self._ready = self._ready[:size], self._ready[size:]
-        return out
-
-    def _feed(self, data: bytes) -> None:
-        parts = []
-        while data:
-            self._begun = True
-            parts.append(self._frame.decompress(data))
-            data = b""
-            if self._frame.eof:
-                data = self._frame.unused_data
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-                self._begun = False
-        self._ready = b"".join(parts)
-
-    def close(self) -> None:
-        self._raw.close()
 
 
 class _Observed(io.RawIOBase):
@@ -115,7 +74,14 @@ class _Checked(io.RawIOBase):
             data = self._inner.read(len(buffer))
             while not data and self._file.read(_BUFFER):
                 pass
+        except Unreadable as error:
+            raise DataError(f"{self._name}: {error}") from error
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            if "Not a gzipped file" in str(error):  # its first bytes are those of one
+                raise DataError(
+                    f"{self._name}: other bytes follow the end of its gzip data; cut them off, "
+                    "or decompress it (gzip -dc leaves them out) and read the result"
+                ) from error
             raise DataError(
                 f"{self._name}: the compressed file is cut off or damaged "
                 f"({escape(str(error))}); fetch it again"
@@ -181,7 +147,7 @@ def open_stream(path: Path, observe: Callable[[Any], object] | None = None) -> i
     if observe is not None:
         raw = io.BufferedReader(_Observed(raw, observe), _BUFFER)
     head = raw.peek(4)[:4]
-    compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    compression = "gzip" if head.startswith(_GZIP) else "zstd" if is_zstd(head) else None
     stated = split_suffix(path)[1]
     if stated and compression != stated:
         raw.close()
@@ -190,7 +156,7 @@ def open_stream(path: Path, observe: Callable[[Any], object] | None = None) -> i
     if compression == "gzip":
         inner = cast(_Readable, gzip.GzipFile(fileobj=raw, mode="rb"))
     elif compression == "zstd":
-        inner = _ZstdFrames(raw)
+        inner = ZstdFrames(raw)
     stream: io.BufferedReader = io.BufferedReader(_Checked(shown(path), inner, raw), _BUFFER)
     if stream.peek(2)[:2] in _UTF16:
         stream.close()
