@@ -22,23 +22,15 @@ from geofilter.data.formats.streams import (
     open_stream,
     shown,
     skip_bom,
+    skip_space,
     split_suffix,
 )
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.data.formats.text_files import SUFFIXES, TextSource
+from geofilter.data.formats.whole_sets import refuse_whole_set
 from geofilter.errors import DataError
 
 __all__ = ["Data", "Opened", "open_source"]
-
-
-def _skip_space(stream: io.BufferedReader) -> bytes:
-    """Pass over white space; return what the stream holds ready, nothing at the end."""
-    while ready := stream.peek():
-        rest = ready.lstrip()
-        stream.read(len(ready) - len(rest))
-        if rest:
-            return rest
-    return b""
 
 
 def _skip_object(stream: io.BufferedReader) -> bool:
@@ -60,9 +52,9 @@ def _kind(path: Path) -> str:
         return str(kind)
     with open_stream(path) as stream:
         skip_bom(stream)
-        head = _skip_space(stream)
+        head = skip_space(stream)
         line_is_object = head[:1] == b"{" and _skip_object(stream)
-        another_follows = line_is_object and _skip_space(stream)[:1] == b"{"
+        another_follows = line_is_object and skip_space(stream)[:1] == b"{"
     if another_follows or (line_is_object and kind is None):
         return "jsonl"
     if kind == "json" or head[:1] == b"[":
@@ -135,4 +127,6 @@ def _open_one(path: Path, known: Collection[str]) -> Source:
         from geofilter.data.formats.columnar import ParquetSource
 
         return ParquetSource(path)
+    if kind in ("json", "jsonl"):
+        refuse_whole_set(path, kind, known)
     return TextSource(path, kind, known)

@@ -64,6 +64,11 @@ class JsonLines:
             row.record, row.fault = parse_object(row.raw)
             if row.fault and row.raw.lstrip(_SPACE)[:1] in (b"[", b"]"):
                 row.fault = f"{row.fault} (a JSON list? then name the file .json)"
+            elif row.fault and row.raw.strip(_SPACE) in (b"{", b"}", b"},"):
+                row.fault = (
+                    f"{row.fault} (an object over several lines? write each on a line of its "
+                    "own, as in jq -c . OLD > NEW.jsonl)"
+                )
         return row
 
 

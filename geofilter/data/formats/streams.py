@@ -171,6 +171,16 @@ def skip_bom(stream: io.BufferedReader) -> bytes:
     return b""
 
 
+def skip_space(stream: io.BufferedReader) -> bytes:
+    """Pass over white space; return what the stream holds ready, nothing at the end."""
+    while ready := stream.peek():
+        rest = ready.lstrip()
+        stream.read(len(ready) - len(rest))
+        if rest:
+            return rest
+    return b""
+
+
 @contextlib.contextmanager
 def write_stream(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Write to `path`, compressed as its name says; it appears whole or not at all.
