@@ -315,9 +315,9 @@ ROWS = [
         "the columns fit no layout: found 'ask', 'reply'; known are messages",
     ),
     Bad(
-        "semicolons",
+        "stars for commas",
         "data.csv",
-        b"question;answer\na;b\n",
+        b"question*answer\na*b\n",
         "data.csv:1",
         "no_response",
         "the file has one column and no header",

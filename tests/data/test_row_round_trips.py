@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geofilter.data.formats import json_files
 from geofilter.data.formats.delimited import encode_record
+from geofilter.data.formats.dialects import Dialect
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
@@ -109,7 +110,7 @@ def test_any_csv_survives_write_and_read(
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
     records = [("question", "answer"), *table]
-    content = b"".join(encode_record(record, delimiter, ending) for record in records)
+    content = b"".join(encode_record(record, Dialect(delimiter), ending) for record in records)
     suffix = "csv" if delimiter == "," else "tsv"
     rows = open_rows(write_rows(folder / f"data.{suffix}", content))
     read = list(rows)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.data.formats import delimited
+from geofilter.data.formats import delimited, dialects
+from geofilter.data.formats.dialects import Dialect
 from geofilter.data.rows import RowFile, open_rows
 from helpers.row_files import problems, write_rows
 
@@ -62,9 +63,9 @@ def test_no_line_is_read_more_than_three_times(line: str, monkeypatch: pytest.Mo
         looks += 1
         return data.decode(), None
 
-    monkeypatch.setattr(delimited, "decode", count)
+    monkeypatch.setattr(dialects, "decode", count)
     content = ('prompt\tresponse\nhi\t"\n' + line * 2000).encode()
     stream = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]
-    rows = list(delimited.DelimitedRecords("data.tsv", stream, "\t", ()))
+    rows = list(delimited.DelimitedRecords("data.tsv", stream, Dialect("\t"), ()))
     assert len(rows) == (1 if line == "\n" else 2001)
     assert looks <= 3 * 2002

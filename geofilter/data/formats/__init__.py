@@ -26,7 +26,7 @@ from geofilter.data.formats.streams import (
     split_suffix,
 )
 from geofilter.data.formats.strict_json import parse_object
-from geofilter.data.formats.text_files import SUFFIXES, TextSource
+from geofilter.data.formats.text_files import DELIMITED, SUFFIXES, TextSource
 from geofilter.data.formats.whole_sets import refuse_whole_set
 from geofilter.errors import DataError
 
@@ -121,7 +121,7 @@ def _open_one(path: Path, known: Collection[str]) -> Source:
 
         return FolderSource(path)
     # Opened for its checks: missing, not readable, UTF-16, compression and name differ.
-    open_stream(path).close()
+    open_stream(path, utf16=split_suffix(path)[0] in DELIMITED).close()
     kind = _kind(path)
     if kind == "parquet":
         from geofilter.data.formats.columnar import ParquetSource

@@ -6,28 +6,19 @@ line where the record begins unreadable, and reading goes on at the next line, s
 that one stray quote does not swallow the rows after it. A record with too few or
 too many cells is unreadable: which cell belongs to which column is unknown.
 Blank lines are not rows.
-
-The first record is the header when one of its cells is a column name that
-geofilter knows or the caller named, or when all of its cells look like names:
-one word each, letters, digits, `_`, `.` and `-`, no two alike. Otherwise the
-file has no header, every record is a row, and the columns are called `column_1`,
-`column_2` and so on, as is a column whose header cell is empty.
 """
 
 import csv
 import io
-import re
 import threading
 from collections.abc import Collection, Iterable, Iterator
 
+from geofilter.data.formats.dialects import Dialect, column_names, is_header
 from geofilter.data.formats.json_files import rest_of_line
 from geofilter.data.formats.source import ROW_LIMIT, TOO_LONG, RawRow
-from geofilter.data.formats.streams import skip_bom
-from geofilter.data.formats.strict_json import decode
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 # The cells of a record, None where they cannot be separated, and its row.
 _Read = tuple[list[str] | None, RawRow]
 
@@ -36,40 +27,23 @@ class _TooLong(Exception):
     """The record read so far is longer than the limit."""
 
 
-def is_header(cells: list[str], known: Collection[str]) -> bool:
-    """Whether the first record names the columns; see the rule above."""
-    names = [cell.strip() for cell in cells]
-    if any(name in known for name in names):
-        return True
-    given = [name for name in names if name]
-    alike = len(set(given)) < len(given)
-    return bool(given) and not alike and all(map(_NAME.fullmatch, given))
-
-
-def column_names(cells: list[str], header: bool) -> list[str]:
-    """The header's names, `column_1` and so on where it has none."""
-    names = [cell.strip() if header else "" for cell in cells]
-    return [name or f"column_{place}" for place, name in enumerate(names, 1)]
-
-
 class DelimitedRecords:
-    """One pass over a stream of CSV or TSV.
+    """One pass over a stream of CSV or TSV, which is written as `dialect` says.
 
-    `preamble`: a byte order mark, or nothing. `header`: the bytes of the header
-    record, or nothing. `names`: the columns.
+    `header`: the bytes of the header record, or nothing. `names`: the columns.
     """
 
     def __init__(
-        self, shown: str, stream: io.BufferedReader, delimiter: str, known: Collection[str]
+        self, shown: str, stream: io.BufferedReader, dialect: Dialect, known: Collection[str]
     ) -> None:
-        self._stream = stream
-        self._delimiter = delimiter
+        stream.read(len(dialect.preamble))
+        self._stream = dialect.lines_of(stream)
+        self.dialect = dialect
         self._taken: list[bytes] = []  # the lines of the record being read
         self._room = ROW_LIMIT  # bytes that it may still take
         self._again = b""  # a line, or the start of one, that was taken and given back
         self._fault: str | None = None
-        self._line = 0
-        self.preamble = skip_bom(stream)
+        self._line = dialect.lines
         self._records = self._read()
         first = next(self._records, None)
         self._first: RawRow | None = None
@@ -103,7 +77,9 @@ class DelimitedRecords:
     def _readline(self, size: int) -> bytes:
         """A line, cut at `size` bytes; nothing at the end of the file."""
         line, self._again = self._again, b""
-        return line if line.endswith(b"\n") else line + self._stream.readline(size - len(line))
+        if line.endswith(self.dialect.newline):
+            return line
+        return line + self._stream.readline(size - len(line))
 
     def _lines(self) -> Iterator[str]:
         """Feed the parser line by line, and keep the bytes that it has taken."""
@@ -113,7 +89,7 @@ class DelimitedRecords:
             self._room -= len(line)
             if self._room < 0:
                 raise _TooLong
-            text, fault = decode(line)
+            text, fault = self.dialect.decode(line)
             self._fault = self._fault or fault
             yield text
 
@@ -147,18 +123,18 @@ class DelimitedRecords:
             self._again = between.pop()
             self._line -= 1
         elif isinstance(error, _TooLong):
-            pieces = rest_of_line(self._stream, first)
+            pieces = rest_of_line(self._stream, first, self.dialect.newline)
             yield None, RawRow(None, _reason(error), start, pieces=pieces)
             for _ in pieces:
                 pass
             return
-        yield None, RawRow(None, decode(first)[1] or _reason(error), start, raw=first)
+        yield None, RawRow(None, self.dialect.decode(first)[1] or _reason(error), start, raw=first)
         for number, line in enumerate(between, start + 1):
             yield from self._alone(line, number)
 
     def _alone(self, line: bytes, number: int) -> Iterator[_Read]:
         """A line that is a record of its own or unreadable."""
-        text, fault = decode(line)
+        text, fault = self.dialect.decode(line)
         try:
             cells = _record(self._parser([text]))
         except csv.Error as error:
@@ -168,7 +144,7 @@ class DelimitedRecords:
                 yield cells, RawRow(None, fault, number, raw=line)
 
     def _parser(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+        return csv.reader(lines, delimiter=self.dialect.delimiter, strict=True)
 
 
 # One for the whole process, as is the limit.
@@ -200,10 +176,10 @@ def _reason(error: Exception) -> str:
     return f"a record with bad quotes: {escape(message)}"
 
 
-def encode_record(cells: Iterable[str], delimiter: str, ending: str) -> bytes:
+def encode_record(cells: Iterable[str], dialect: Dialect, ending: str) -> bytes:
     """One record in bytes, quoted only where it is needed."""
     text = io.StringIO()
     # The module quotes only the line ends that it writes itself; a bare carriage
     # return in a cell needs quotes as well.
-    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
-    return (text.getvalue().removesuffix("\r\n") + ending).encode("utf-8")
+    csv.writer(text, delimiter=dialect.delimiter, lineterminator="\r\n").writerow(cells)
+    return (text.getvalue().removesuffix("\r\n") + ending).encode(dialect.encoding)

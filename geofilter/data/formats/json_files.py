@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import chain
+from typing import Protocol
 
 from geofilter.data.formats.source import PIECE, ROW_LIMIT, TOO_LONG, RawRow
 from geofilter.data.formats.streams import skip_bom
@@ -23,12 +24,18 @@ from geofilter.support.display import quote
 _SPACE = b" \t\r\n"
 
 
-def rest_of_line(stream: io.BufferedReader, head: bytes) -> Iterator[bytes]:
+class Lines(Protocol):
+    """What gives a line, or its first bytes, with its end."""
+
+    def readline(self, size: int, /) -> bytes: ...
+
+
+def rest_of_line(stream: Lines, head: bytes, newline: bytes = b"\n") -> Iterator[bytes]:
     """`head`, then what follows it up to and with the next line feed, in pieces."""
     piece = head
     while piece:
         yield piece
-        if piece.endswith(b"\n"):
+        if piece.endswith(newline):
             return
         piece = stream.readline(PIECE)
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,13 @@ from geofilter.support.pointers import HEAD, broken_link, pointer_in
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _GZIP = b"\x1f\x8b"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+# Of UTF-32 first, whose marks begin like those of UTF-16.
+_WIDE = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 BOM = b"\xef\xbb\xbf"
 _BUFFER = 2**17
 
@@ -134,14 +141,17 @@ def split_suffix(path: Path) -> tuple[str, str | None]:
     return stem.suffix.lower(), compression
 
 
-def open_stream(path: Path, observe: Callable[[Any], object] | None = None) -> io.BufferedReader:
+def open_stream(
+    path: Path, observe: Callable[[Any], object] | None = None, *, utf16: bool = False
+) -> io.BufferedReader:
     """Open the content of `path`, decompressed; a byte order mark is still to come.
 
     `observe` is given the bytes of the file as they are on the disk: all of them, once all of
     the content is read.
 
-    Raises `DataError` for a file that cannot be read, for UTF-16 text, and for a
-    name that states a compression which the content does not have.
+    Raises `DataError` for a file that cannot be read, for a name that states a compression
+    which the content does not have, and for UTF-16 or UTF-32 text; with `utf16` the caller
+    reads UTF-16 that begins with its byte order mark.
     """
     raw = open_file(path)
     if observe is not None:
@@ -158,10 +168,30 @@ def open_stream(path: Path, observe: Callable[[Any], object] | None = None) -> i
     elif compression == "zstd":
         inner = ZstdFrames(raw)
     stream: io.BufferedReader = io.BufferedReader(_Checked(shown(path), inner, raw), _BUFFER)
-    if stream.peek(2)[:2] in _UTF16:
+    encoding = _encoding(stream.peek(4)[:4])
+    if encoding is not None and not (utf16 and encoding == "UTF-16"):
         stream.close()
-        raise DataError(f"{shown(path)}: is UTF-16 text; save it as UTF-8")
+        unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(compression or "", "")
+        name = shlex.quote(shown(path))
+        source = f"{unpack} {name} | iconv -f {encoding}" if unpack else f"iconv -f {encoding}"
+        raise DataError(
+            f"{shown(path)}: is {encoding} text; save it as UTF-8, as in "
+            f"{source} -t UTF-8{'' if unpack else f' {name}'} > NEW"
+        )
     return stream
+
+
+def _encoding(head: bytes) -> str | None:
+    """The encoding of text that begins with these bytes, where that is of two or four bytes."""
+    for mark, encoding in _WIDE.items():
+        if head.startswith(mark):
+            return encoding
+    # Without a mark: ASCII in every second byte.
+    if len(head) == 4 and head[1] == head[3] == 0 and head[0] and head[2]:
+        return "UTF-16LE"
+    if len(head) == 4 and head[0] == head[2] == 0 and head[1] and head[3]:
+        return "UTF-16BE"
+    return None
 
 
 def skip_bom(stream: io.BufferedReader) -> bytes:

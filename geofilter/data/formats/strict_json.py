@@ -58,8 +58,20 @@ def decode(data: bytes) -> tuple[str, str | None]:
         reason = (
             f"not UTF-8: byte 0x{data[error.start]:02x} at byte {error.start + 1}: "
             f"{quote(data[max(0, error.start - 20) : error.start + 20].decode('utf-8', 'replace'))}"
+            f"{_other_encoding(data, error)}"
         )
         return data.decode("utf-8", "replace"), reason
+
+
+def _other_encoding(data: bytes, error: UnicodeDecodeError) -> str:
+    """A hint where all that is no ASCII would be letters in the usual encoding of Windows."""
+    if error.reason == "unexpected end of data" or not data.decode("utf-8", "ignore").isascii():
+        return ""
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        return ""
+    return " (windows-1252? then: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW)"
 
 
 def syntax_fault(text: str, message: str, place: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from geofilter.data.formats.delimited import DelimitedRecords, encode_record
+from geofilter.data.formats.dialects import Dialect, find_dialect
 from geofilter.data.formats.json_files import JsonElements, JsonLines
 from geofilter.data.formats.source import NOTE_COLUMNS, Note, Notes, RawRow, Wanted, annotated
 from geofilter.data.formats.streams import (
@@ -37,6 +38,7 @@ SUFFIXES = {
     ".tab": "tsv",
 }
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+DELIMITED = tuple(suffix for suffix, kind in SUFFIXES.items() if kind in _DELIMITERS)
 
 Pass = JsonLines | JsonElements | DelimitedRecords
 
@@ -65,19 +67,19 @@ def _write(out: BinaryIO, pieces: Iterable[bytes]) -> None:
 class _Whole:
     """Lines that stay apart: the last line of a file may lack its end, and another file follow."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, encoding: str = "utf-8") -> None:
         self._out = out
-        self._last = b"\n"
-        self._ending = b"\n"
+        self._lf, self._crlf = "\n".encode(encoding), "\r\n".encode(encoding)
+        self._last = self._ending = self._lf
 
     def add(self, pieces: Iterable[bytes]) -> None:
-        if not self._last.endswith(b"\n"):
+        if not self._last.endswith(self._lf):
             self._out.write(self._ending)
         for piece in pieces:
             self._out.write(piece)
             self._last = piece
-        if self._last.endswith(b"\n"):
-            self._ending = b"\r\n" if self._last.endswith(b"\r\n") else b"\n"
+        if self._last.endswith(self._lf):
+            self._ending = self._crlf if self._last.endswith(self._crlf) else self._lf
 
 
 class _Lines:
@@ -113,20 +115,20 @@ class _List:
 class _Records:
     """CSV records under the header of the file they come from, if it has one."""
 
-    def __init__(
-        self, out: BinaryIO, source: DelimitedRecords, delimiter: str, notes: Notes | None
-    ) -> None:
-        self._delimiter = delimiter
-        self._ending = "\r\n" if source.header.endswith(b"\r\n") else "\n"
+    def __init__(self, out: BinaryIO, source: DelimitedRecords, notes: Notes | None) -> None:
+        self._dialect = source.dialect
+        encoding = self._dialect.encoding
+        ended = source.header.endswith("\r\n".encode(encoding))
+        self._ending = "\r\n" if ended else "\n"
         self._own = [name for name in source.names if name not in NOTE_COLUMNS]
-        self._lines = _Whole(out)
-        out.write(source.preamble)
+        self._lines = _Whole(out, encoding)
+        out.write(self._dialect.preamble)
         head = self._encode([*self._own, *notes.columns]) if notes else source.header
         if head:
             self._lines.add([head])
 
     def _encode(self, cells: Iterable[str]) -> bytes:
-        return encode_record(cells, self._delimiter, self._ending)
+        return encode_record(cells, self._dialect, self._ending)
 
     def add(self, row: RawRow, note: Note | None) -> None:
         if note is None:
@@ -136,7 +138,7 @@ class _Records:
             cells = [str(row.record[name]) for name in self._own]
         else:
             # What could not be read as cells stands in the first one.
-            text = (row.raw or b"").decode("utf-8", "backslashreplace")
+            text = (row.raw or b"").decode(self._dialect.encoding, "backslashreplace")
             cells = [text, *[""] * (len(self._own) - 1)]
         noted = ("" if value is None else str(value) for value in note)
         self._lines.add([self._encode([*cells, *noted])])
@@ -146,25 +148,29 @@ class _Records:
 
 
 class TextSource:
-    """A text file of rows. `known`: the column names that tell a CSV header."""
+    """A text file of rows. `known`: the column names that tell a CSV header.
+
+    `dialect`: how a CSV file is written; None for JSON.
+    """
 
     def __init__(self, path: Path, kind: str, known: Collection[str]) -> None:
         self.format = kind
         self._path = path
         self._known = known
+        self.dialect: Dialect | None = None
+        if kind in _DELIMITERS:
+            with open_stream(path, utf16=True) as stream:
+                self.dialect = find_dialect(stream, _DELIMITERS[kind], known)
 
     @contextlib.contextmanager
     def _open(self, observe: Callable[[Any], object] | None = None) -> Iterator[Pass]:
-        with open_stream(self._path, observe) as stream:
+        with open_stream(self._path, observe, utf16=self.dialect is not None) as stream:
             yield self._start(stream)
 
     def _start(self, stream: io.BufferedReader) -> Pass:
-        if self.format == "jsonl":
-            return JsonLines(stream)
-        if self.format == "json":
-            return JsonElements(stream)
-        delimiter = _DELIMITERS[self.format]
-        return DelimitedRecords(shown(self._path), stream, delimiter, self._known)
+        if self.dialect is not None:
+            return DelimitedRecords(shown(self._path), stream, self.dialect, self._known)
+        return JsonLines(stream) if self.format == "jsonl" else JsonElements(stream)
 
     def rows(self, observe: Callable[[Any], object] | None = None) -> Generator[RawRow, None, None]:
         with self._open(observe) as rows:
@@ -175,7 +181,7 @@ class TextSource:
         return self.rows(digest.update), digest.hexdigest
 
     def columns(self) -> list[str] | None:
-        if self.format not in _DELIMITERS:
+        if self.dialect is None:
             return None
         with self._open() as rows:
             assert isinstance(rows, DelimitedRecords)
@@ -225,6 +231,10 @@ class TextSource:
 
     def unlike(self, first: "TextSource") -> str | None:
         """Why the rows cannot stand under the header of `first`, as far as there is one."""
+        if self.dialect is not None and first.dialect is not None:
+            written = (self.dialect.delimiter, self.dialect.encoding)
+            if written != (first.dialect.delimiter, first.dialect.encoding):
+                return f"is written with {self.dialect}, and not with {first.dialect} as"
         ours, theirs = self.columns(), first.columns()
         if ours == theirs:
             return None
@@ -234,7 +244,7 @@ class TextSource:
         if isinstance(rows, JsonElements):
             return _List(out)
         if isinstance(rows, DelimitedRecords):
-            return _Records(out, rows, _DELIMITERS[self.format], notes)
+            return _Records(out, rows, notes)
         return _Lines(out, rows)
 
     def _check_suffix(self, target: Path) -> None:
