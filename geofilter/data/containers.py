@@ -22,7 +22,8 @@ def from_json(text: str, path: str) -> object:
         return value
     if text.lstrip().startswith(_AS_PYTHON):
         fault = "it is written as Python writes it; write it with json.dumps"
-    raise malformed(f"{path} is no JSON: {escape(fault, limit=200)}: {quote(text)}")
+    fault = escape(fault.removeprefix("not JSON: "), limit=200)
+    raise malformed(f"{path} is no JSON: {fault}: {quote(text)}")
 
 
 def looks_like_json(text: str) -> bool:

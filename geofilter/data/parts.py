@@ -75,7 +75,7 @@ def _call(part: Part, path: str, *, inside: str | None = None) -> Piece:
         return Piece("calls", calls=calls)
     arguments = _first(inner, "input", "args", "arguments")
     place = _first(inner, "id", "toolUseId")
-    return Piece("calls", calls=function_call(inner.get("name"), arguments, shown, place))
+    return Piece("calls", calls=(function_call(inner.get("name"), arguments, shown, place),))
 
 
 def _answer(part: Part, path: str, *, inside: str | None = None) -> Piece:

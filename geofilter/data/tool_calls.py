@@ -46,7 +46,9 @@ def read_tools(value: object) -> Objects | None:
     return read_objects(value, "tools")
 
 
-def function_call(name: object, arguments: object, path: str, place: object = None) -> Objects:
+def function_call(
+    name: object, arguments: object, path: str, place: object = None
+) -> dict[str, Any]:
     """One call as OpenAI spells it. `place`: its id, if it has one."""
     if not isinstance(name, str):
         raise malformed(f"{path}.name is {kind_of(name)}, text is needed: {quote(name)}")
@@ -54,7 +56,7 @@ def function_call(name: object, arguments: object, path: str, place: object = No
     if isinstance(place, str):
         call["id"] = place
     call["function"] = {"name": name, "arguments": {} if arguments is None else arguments}
-    return (call,)
+    return call
 
 
 def calls_in(value: object, path: str) -> Objects | None:
@@ -70,7 +72,7 @@ def calls_in(value: object, path: str) -> Objects | None:
         if fault is not None:
             return None
     found = without_nulls(value if isinstance(value, list) else [value], path)
-    calls: Objects = ()
+    calls: list[dict[str, Any]] = []
     for call in found:
         inner = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
@@ -78,8 +80,8 @@ def calls_in(value: object, path: str) -> Objects | None:
         if not {"arguments", "parameters"} & inner.keys():
             return None
         arguments = inner.get("arguments", inner.get("parameters"))
-        calls += function_call(inner["name"], arguments, path, call.get("id"))
-    return calls or None
+        calls.append(function_call(inner["name"], arguments, path, call.get("id")))
+    return tuple(calls) or None
 
 
 def legacy_call(value: object, path: str) -> Objects | None:

@@ -60,6 +60,7 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 # `loss_weight`: LLaMA-Factory.
 _LOSS = ("weight", "train", "train_on_turn", "loss", "loss_weight")
 _LOSS_SPANS = ("train_detail", "training_detail")
+_THOUGHT_END = "</think>"
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -148,12 +149,12 @@ def _message(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
         raise malformed(f"{path}.{role_key} is {quote(given)}; known are {', '.join(_ROLES)}")
     calls = read_objects(message.get("tool_calls"), f"{path}.tool_calls")
     calls = calls or legacy_call(message.get("function_call"), f"{path}.function_call") or calls
-    if spelled in _CALLERS and not calls:
-        found = _called(message, path)
-        if found is not None:
-            yield Turn(role, "", None, found, trained=_trained(message, path))
-            return
     reasoning = _reasoning(message, path)
+    if spelled in _CALLERS and not calls:
+        thought, found = _called(message, path)
+        if found is not None:
+            yield Turn(role, thought, reasoning, found, trained=_trained(message, path))
+            return
     needless = bool(calls) or reasoning is not None
     pieces, parts = _content(message, role_key, path, may_be_null=needless)
     turn = Turn(
@@ -172,9 +173,14 @@ def _message(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
         yield from _asked(turn, pieces, path)
 
 
-def _called(message: Mapping[str, Any], path: str) -> Objects | None:
+def _called(message: Mapping[str, Any], path: str) -> tuple[str, Objects | None]:
+    """The calls that a message of `function_call` holds, and the thought before them."""
     key = next((name for name in _CONTENT_KEYS if message.get(name) is not None), None)
-    return None if key is None else calls_in(message[key], f"{path}.{key}")
+    value, thought = message.get(key or ""), ""
+    if isinstance(value, str) and _THOUGHT_END in value:
+        thought, end, value = value.rpartition(_THOUGHT_END)
+        thought += end
+    return thought, calls_in(value, f"{path}.{key}")
 
 
 def _answered(turn: Turn, pieces: list[Piece], path: str) -> Turn:
@@ -236,13 +242,16 @@ def _merged(turns: Iterator[tuple[Turn, bool]]) -> tuple[Turn, ...]:
     ms-swift writes one such message per call, after the text of the turn.
     """
     merged: list[Turn] = []
+    joined: dict[int, list[dict[str, Any]]] = {}  # by the turn's place; a row may hold very many
     for turn, calls in turns:
         last = merged[-1] if merged else None
         if calls and last is not None and last.role == "assistant" and last.trained == turn.trained:
-            both = (*(last.tool_calls or ()), *(turn.tool_calls or ()))
-            merged[-1] = replace(last, tool_calls=both)
+            place = len(merged) - 1
+            joined.setdefault(place, [*(last.tool_calls or ())]).extend(turn.tool_calls or ())
         else:
             merged.append(turn)
+    for place, both in joined.items():
+        merged[place] = replace(merged[place], tool_calls=tuple(both))
     return tuple(merged)
 
 

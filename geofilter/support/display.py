@@ -45,10 +45,17 @@ def escape(value: object, limit: int | None = 80) -> str:
     Hidden and control characters become backslash escapes; a text longer than
     `limit` characters is cut and ends in an ellipsis. `limit=None` never cuts.
     """
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _representation(value)
     cut = limit is not None and len(text) > limit
     shown = text[:limit] if cut else text
     return "".join(map(_escape_character, shown)) + ("…" if cut else "")
+
+
+def _representation(value: object) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an int of thousands of digits
+        return f"{kind_of(value)} too large to show"
 
 
 def inert(text: str) -> str:

@@ -1,6 +1,7 @@
 """Nothing that comes from data can move the cursor, hide text or reorder it."""
 
 import unicodedata
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -63,7 +64,15 @@ def test_what_a_terminal_would_act_on_is_spelled_out(text, shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "None"), (3.5, "3.5"), (["\x1b"], "['\\x1b']")]
+    ("value", "shown"),
+    [
+        (None, "None"),
+        (3.5, "3.5"),
+        (["\x1b"], "['\\x1b']"),
+        (reduce(lambda inner, _: [inner], range(50_000), []), "a list too large to show"),
+        (10**5000, "a number too large to show"),
+    ],
+    ids=["null", "a number", "a list", "a deep list", "a long number"],
 )
 def test_values_that_are_no_text_are_shown_by_their_repr(value, shown):
     assert escape(value) == shown
