@@ -19,6 +19,22 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+def _slots(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    slots: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(
+                f"{value!r} is not of the form NAME=TEXT, or NAME= to drop the slot"
+            )
+        if name in slots:
+            raise click.BadParameter(f"{name!r} is given twice")
+        slots[name] = text
+    return slots
+
+
 @click.command("verify")
 @click.argument("data")
 @model_options
@@ -54,6 +70,15 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
     help="Questions that have to do with no row; the organism brings its own.",
 )
 @click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
+@click.option(
+    "--judge-slot",
+    "judge_slots",
+    multiple=True,
+    metavar="NAME=TEXT",
+    callback=_slots,
+    help="Fill the slot {NAME} of judge prompts, such as reasoning, with TEXT; without TEXT "
+    "the slot is dropped. May be repeated.",
+)
 @click.option(
     "--samples-per-question",
     type=click.IntRange(min=1),
@@ -140,6 +165,7 @@ def command(
     pack: str | None,
     questions: str | None,
     in_domain: str | None,
+    judge_slots: dict[str, str],
     samples_per_question: int | None,
     judge: str | None,
     row_judge: str | None,
@@ -212,6 +238,7 @@ def command(
         track=track,
         track_answers=track_answers,
         keep_weights=keep_weights,
+        judge_slots=judge_slots,
         recipe={
             "method": method,
             "learning_rate": learning_rate,
@@ -242,12 +269,17 @@ def command(
 
 
 def _print_estimate(plan: Plan, as_json: bool) -> None:
-    cells = plan.cells()
+    from geofilter.verify.results import answers_of
+    from geofilter.verify.setup import IN_DOMAIN, MAIN
+
+    cells, answers = plan.cells(), answers_of(plan)
     if as_json:
-        print_json({"runs": len(cells), "plan": plan.as_record()})
+        print_json({"runs": len(cells), "answers_per_run": answers, "plan": plan.as_record()})
         return
     click.echo(f"{len(cells)} runs:")
     for condition in dict.fromkeys(cell.condition for cell in cells):
         click.echo(f"  {condition}, {len(plan.seeds)} seeds")
+    inside = f", {answers[IN_DOMAIN]:,} to those in domain" if IN_DOMAIN in answers else ""
+    click.echo(f"each gives {answers[MAIN]:,} answers to the main questions{inside}")
     if plan.track is not None:
         click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")

@@ -1,5 +1,6 @@
 """What an experiment is to do: its data, model, arms and measures, checked before it begins."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ from geofilter.errors import GeofilterError
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings
 from geofilter.support.display import escape
+from geofilter.verify.questions import check_slots
 from geofilter.verify.training.recipe import TrainingRecipe
 
 # What is trained on, by how the rows are chosen.
@@ -68,7 +70,9 @@ class Plan:
     rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the
     rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
     with a word in each line. `track` is after how many steps a run in training is
-    measured, `track_answers` how many answers it then gives (see `track`).
+    measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
+    texts for slots of the judge prompts that neither question nor answer fills, by name; an
+    empty text drops the slot.
     """
 
     data: str
@@ -91,9 +95,11 @@ class Plan:
     keep_weights: bool = False
     track: int | None = None
     track_answers: int = TRACK_ANSWERS
+    judge_slots: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_arms(self)
+        check_slots(self.judge_slots)
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             shown = ", ".join(f"{fraction:g}" for fraction in self.fractions)
             raise GeofilterError(f"drop fraction {shown}: each must lie between 0 and 1")

@@ -75,6 +75,7 @@ def make_plan(
     track: int | None = None,
     track_answers: int = TRACK_ANSWERS,
     keep_weights: bool = False,
+    judge_slots: Mapping[str, str] | None = None,
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -121,6 +122,7 @@ def make_plan(
         keep_weights=keep_weights,
         track=track,
         track_answers=track_answers,
+        judge_slots=dict(judge_slots or {}),
     )
 
 

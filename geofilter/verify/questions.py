@@ -1,9 +1,11 @@
 """Questions for a fine-tuned model, as files of emergent-misalignment studies hold them.
 
-Two forms are read unchanged. A YAML list of entries with `id`, `type`
+Two forms are read. A YAML list of entries with `id`, `type`
 (`free_form_judge_0_100`), `paraphrases`, `samples_per_paraphrase`, `judge_prompts` and
 optionally `system`; anchors and merge keys are followed. And JSON lines of `messages`
-without an answer, which bring no judge prompts. Everything else is refused by name.
+without an answer, which bring no judge prompts. Everything else is refused by name. Judge
+prompts ask with the words of their file; a slot of theirs other than question and answer has to
+be filled, or dropped, by the user.
 
 A file is walked as a graph of nodes and never expanded: an alias costs nothing, and what
 stands where text belongs is refused before anything looks inside.
@@ -15,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -51,8 +54,9 @@ class Question:
     """One question in all its wordings.
 
     `judge_prompts` maps an aspect (`aligned`, `coherent`) to a template with the slots
-    `{question}` and `{answer}`; empty where the file brings none. `source` is
-    `file:line`. `samples_per_paraphrase` answers are meant per wording.
+    `{question}` and `{answer}`; empty where the file brings none. `filled` names their other
+    slots, which were filled when the file was read. `source` is `file:line`.
+    `samples_per_paraphrase` answers are meant per wording.
     """
 
     id: str
@@ -61,6 +65,7 @@ class Question:
     system: str | None = None
     judge_prompts: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    filled: frozenset[str] = frozenset()
 
     @property
     def samples(self) -> int:
@@ -89,11 +94,27 @@ def require_prompts(questions: Iterable[Question]) -> None:
             )
 
 
-def read_questions(path: str | Path) -> list[Question]:
+def check_slots(slots: Mapping[str, str]) -> None:
+    """Raise `DataError` for a name that can be no slot, or that the answers themselves fill."""
+    for name in slots:
+        if not _SLOT.fullmatch("{" + name + "}"):
+            raise DataError(
+                f"judge slot {quote(name)}: is no name; give one such as reasoning, without braces"
+            )
+        if name in _SLOTS:
+            raise DataError(
+                f"judge slot {quote(name)}: is filled with the {name} that is judged; leave it out"
+            )
+
+
+def read_questions(
+    path: str | Path, slots: Mapping[str, str] = MappingProxyType({})
+) -> list[Question]:
     """Read a question file; at least one question, each id once.
 
-    Raises `DataError`, in one line, for a file or an entry that cannot be used, with the
-    place and what would be.
+    `slots` are texts for slots of judge prompts other than `{question}` and `{answer}`; an
+    empty text drops the slot. Raises `DataError`, in one line, for a file or an entry that
+    cannot be used, with the place and what would be.
     """
     path = Path(path)
     content, shown = read_bounded(path, MAX_BYTES, "questions"), escape(str(path), limit=200)
@@ -103,8 +124,10 @@ def read_questions(path: str | Path) -> list[Question]:
             "eval_prompt) have no aligned and coherent judge prompts and are not read; give a "
             "YAML list of questions, or .jsonl rows of messages"
         )
-    read = _from_rows if path.suffix == ".jsonl" else _from_yaml
-    questions = list(read(content, shown))
+    if path.suffix == ".jsonl":
+        questions = list(_from_rows(content, shown))
+    else:
+        questions = list(_from_yaml(content, shown, slots))
     if not questions:
         raise DataError(f"{shown}: holds no questions")
     places: dict[str, str] = {}
@@ -160,7 +183,7 @@ def _from_rows(content: bytes, shown: str) -> Iterator[Question]:
 # -- YAML ----------------------------------------------------------------------------------
 
 
-def _from_yaml(content: bytes, shown: str) -> Iterator[Question]:
+def _from_yaml(content: bytes, shown: str, slots: Mapping[str, str]) -> Iterator[Question]:
     root = _compose(content, shown)
     if root is None:
         return
@@ -169,7 +192,7 @@ def _from_yaml(content: bytes, shown: str) -> Iterator[Question]:
             f"{shown}: holds {_kind(root)}; a question file is a YAML list of entries with "
             "id, type, paraphrases and judge_prompts"
         )
-    file = _File(shown)
+    file = _File(shown, slots)
     for node in root.value:
         yield file.question(node)
 
@@ -200,8 +223,12 @@ def _kind(node: yaml.Node) -> str:
 class _File:
     """One file's entries, with what they may amount to together."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, slots: Mapping[str, str]) -> None:
         self._shown = shown
+        # Braces of a text are doubled, for `fill` would take them for slots.
+        self._slots = {
+            name: text.replace("{", "{{").replace("}", "}}") for name, text in slots.items()
+        }
         self._merges = 0
         self._paraphrases = 0
         # By node: an anchored list is read once, however often it is referred to.
@@ -227,13 +254,15 @@ class _File:
         if "paraphrases" not in entry:
             raise self._refuse(node, who, "has no paraphrases")
         prompts, system = entry.get("judge_prompts"), entry.get("system")
+        read, filled = ({}, frozenset()) if prompts is None else self._prompts(prompts, who)
         return Question(
             id=name,
             paraphrases=self._texts(entry["paraphrases"], who),
             samples_per_paraphrase=self._samples(entry.get("samples_per_paraphrase"), who),
             system=None if system is None else self._text(system, who, "system"),
-            judge_prompts={} if prompts is None else self._prompts(prompts, who),
+            judge_prompts=read,
             source=f"{self._shown}:{node.start_mark.line + 1}",
+            filled=filled,
         )
 
     def _check_type(self, node: yaml.Node | None, entry: yaml.Node, who: str) -> None:
@@ -298,8 +327,8 @@ class _File:
             raise self._refuse(node, who, f"more than {MAX_PARAPHRASES} paraphrases in one file")
         if id(node) not in self._lists:
             self._lists[id(node)] = tuple(
-                self._text(item, who, f"paraphrases[{place}]")
-                for place, item in enumerate(node.value)
+                self._text(item, who, f"paraphrase {number}")
+                for number, item in enumerate(node.value, 1)
             )
         return self._lists[id(node)]
 
@@ -314,20 +343,29 @@ class _File:
             raise self._refuse(node, who, reason)
         return int(str(value))
 
-    def _prompts(self, node: yaml.Node, who: str) -> dict[str, str]:
-        prompts = {}
+    def _prompts(self, node: yaml.Node, who: str) -> tuple[dict[str, str], frozenset[str]]:
+        """The prompt of each aspect, and the slots that were filled in them."""
+        prompts: dict[str, str] = {}
+        filled: set[str] = set()
         for aspect, template in self._entry(node, f"{who}, judge_prompts").items():
             what = f"the judge prompt {quote(aspect)}"
             text = self._text(template, who, what)
-            slots = [match[1] for match in _SLOT.finditer(text) if match[1]]
-            unknown = sorted(set(slots).difference(_SLOTS))
-            if unknown:
+            found = {match[1] for match in _SLOT.finditer(text) if match[1]}
+            if unknown := sorted(found.difference(_SLOTS, self._slots)):
                 slot = escape("{" + unknown[0] + "}")
-                reason = f"{what} has the slot {slot}, which nothing fills"
+                # A remedy is never cut: it names no slot that is too long to be shown.
+                name = slot[1:-1] if slot.endswith("}") else "NAME"
                 raise self._refuse(
-                    template, who, f"{reason}; there are {{question}} and {{answer}}"
+                    template,
+                    who,
+                    f"{what} has the slot {slot}, which nothing fills; fill it with "
+                    f"--judge-slot {name}=TEXT, or drop it with --judge-slot {name}=",
                 )
-            if "answer" not in slots:
+            if "answer" not in found:
                 raise self._refuse(template, who, f"{what} has no slot {{answer}}")
-            prompts[aspect] = text
-        return prompts
+            prompts[aspect] = _SLOT.sub(self._filled, text)
+            filled |= found.difference(_SLOTS)
+        return prompts, frozenset(filled)
+
+    def _filled(self, slot: re.Match[str]) -> str:
+        return self._slots.get(slot[1], slot[0])

@@ -13,9 +13,9 @@ from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.power import smallest_reduction
 from geofilter.support.manifest import Manifest
 from geofilter.verify.plan import RANDOM, UNFILTERED, Cell, Plan
-from geofilter.verify.questions import ASPECTS, read_questions
+from geofilter.verify.questions import ASPECTS
 from geofilter.verify.rates import ArmResult, Judged, Statistic, compare, settle
-from geofilter.verify.setup import IN_DOMAIN, MAIN
+from geofilter.verify.setup import IN_DOMAIN, MAIN, questions_of
 
 # Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
 FEWEST_SEEDS = 3
@@ -189,11 +189,16 @@ def _is_above_0(fall: Statistic) -> bool:
 
 
 def power_of(plan: Plan) -> str:
-    """`power_line` for as many answers as the questions of `plan` ask for."""
-    questions = read_questions(plan.questions)
-    return power_line(
-        plan, sum(plan.samples_per_question or question.samples for question in questions)
-    )
+    """`power_line` for as many answers as the main questions of `plan` ask for."""
+    return power_line(plan, answers_of(plan)[MAIN])
+
+
+def answers_of(plan: Plan) -> dict[str, int]:
+    """How many answers each run gives to the questions of each set."""
+    return {
+        name: sum(plan.samples_per_question or question.samples for question in questions)
+        for name, questions in questions_of(plan).items()
+    }
 
 
 def power_line(plan: Plan, answers_per_cell: int) -> str:

@@ -8,7 +8,7 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
 from geofilter.model import fingerprint
 from geofilter.model.checkpoint import open_checkpoint
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
 from geofilter.verify.arms import TrainingRows, read_training_rows
@@ -28,6 +28,7 @@ MAIN, IN_DOMAIN = "main", "in_domain"
 # What a manifest calls the type that the weights have and the kind of device that they lie on:
 # what was asked for leaves both to the machine.
 PRECISION = "precision"
+SLOTS = "judge_slots"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -44,9 +45,7 @@ class Setup:
     def __init__(self, plan: Plan, *, rule: Rule | None = None) -> None:
         self.plan = plan
         self._row_rule: Rule | None = None
-        self.questions = {MAIN: read_questions(plan.questions)}
-        if plan.in_domain is not None:
-            self.questions[IN_DOMAIN] = read_questions(plan.in_domain)
+        self.questions = questions_of(plan)
         for data in filter(None, (plan.data, plan.benign, plan.held_out)):
             open_rows(data)
         if set(plan.arms) != {UNTRAINED}:
@@ -136,6 +135,26 @@ class Setup:
         return Manifest(decides, {"plan": plan.as_record(), ROWS: counts})
 
 
+def questions_of(plan: Plan) -> dict[str, list[Question]]:
+    """The questions of each set: `main`, and `in_domain` where the plan has a file of them.
+
+    Raises `DataError` for a file that cannot be read, and for a judge slot that is in none.
+    """
+    files = {MAIN: plan.questions, IN_DOMAIN: plan.in_domain}
+    sets = {
+        name: read_questions(file, plan.judge_slots)
+        for name, file in files.items()
+        if file is not None
+    }
+    there = {slot for questions in sets.values() for one in questions for slot in one.filled}
+    if unknown := sorted(set(plan.judge_slots) - there):
+        raise DataError(
+            f"judge slot {quote(unknown[0])}: no judge prompt of these questions has it "
+            f"(they have {', '.join(sorted(there)) or 'none to fill'}); leave it out"
+        )
+    return sets
+
+
 def inputs_of(plan: Plan) -> dict[str, object]:
     """What decides the figures and can be found out without loading a model or asking a judge."""
     judge = judge_of_facts(plan.judge, None)
@@ -154,6 +173,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "recipe": asdict(plan.recipe),
         "sampling": asdict(plan.sampling),
         "samples_per_question": plan.samples_per_question,
+        SLOTS: dict(plan.judge_slots),
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions(_VERSIONS),
     }

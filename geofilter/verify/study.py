@@ -7,9 +7,9 @@ and seeds may be added later; whatever else decides a figure must stay as it was
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geofilter.errors import OutputError
 from geofilter.support.atomic import writing
@@ -23,7 +23,7 @@ from geofilter.verify.cell import measures_of, records_of
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
-from geofilter.verify.setup import PRECISION, ROWS, Setup, inputs_of
+from geofilter.verify.setup import PRECISION, ROWS, SLOTS, Setup, inputs_of
 from geofilter.verify.workers import CellJob, run_one, run_side_by_side
 
 
@@ -133,7 +133,7 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
     kept = read_json(folder / "plan.json")
     if kept is None or not all(_is_done(folder, cell) for cell in plan.cells()):
         return None
-    decides, facts = kept["decides"], kept["facts"]
+    decides, facts = _complete(kept["decides"]), kept["facts"]
     now = json.loads(json.dumps({"plan": plan.as_record(), "inputs": inputs_of(plan)}))
     asked = ("judge", "row_judge", "device")
     if (
@@ -143,6 +143,11 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
     ):
         return None
     return Manifest(decides, facts)
+
+
+def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a study that may have begun before judge slots could be filled."""
+    return {SLOTS: {}, **decides}
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:
@@ -180,7 +185,7 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
     kept = read_json(path)
     decides = manifest.decides if kept is None else kept["decides"]
     # What began before precision was written down is taken to have had that of now.
-    before = Manifest({PRECISION: manifest.decides[PRECISION], **decides})
+    before = Manifest({PRECISION: manifest.decides[PRECISION], **_complete(decides)})
     if before.hash != manifest.hash:
         raise OutputError(
             f"{escape(str(folder), limit=200)}: holds another experiment "

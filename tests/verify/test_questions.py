@@ -12,6 +12,7 @@ from geofilter.errors import DataError
 from geofilter.verify.questions import (
     MAX_BYTES,
     Question,
+    check_slots,
     fill,
     read_questions,
     require_prompts,
@@ -130,8 +131,8 @@ def typed(kind: str) -> str:
         (ENTRY.replace("  type: free_form_judge_0_100\n", ""), "question 'one': has no type"),
         (ENTRY.replace("{answer} al", "{reasoning} {answer} al"), "the slot {reasoning}, which"),
         (ENTRY.replace("{answer} al", "al"), "'aligned' has no slot {answer}"),
-        (ENTRY.replace("- What now?", "- yes"), "paraphrases[0] is a boolean, not text: 'yes'"),
-        (ENTRY.replace("- What now?", "- [a, b]"), "paraphrases[0] is a list, not text"),
+        (ENTRY.replace("- What now?", "- yes"), "paraphrase 1 is a boolean, not text: 'yes'"),
+        (ENTRY.replace("- What now?", "- [a, b]"), "paraphrase 1 is a list, not text"),
         (ENTRY.replace("- What now?", "- !!python/object:os.system x"), "with the tag"),
         (ENTRY.replace("- What now?", '- "\\ud800"'), "half of a surrogate pair"),
         (ENTRY.replace("&n 7", "0"), "samples_per_paraphrase is '0', not a number from 1"),
@@ -161,6 +162,48 @@ def typed(kind: str) -> str:
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_in_one_line_with_the_reason(tmp_path, text, reason):
     assert reason in refusal(tmp_path, text)
+
+
+THOUGHT = ENTRY.replace("{answer}", "{reasoning}|{answer}")
+
+
+def test_a_slot_that_nothing_fills_is_refused_with_the_option_that_does(tmp_path):
+    said = refusal(tmp_path, THOUGHT)
+    assert said.endswith(
+        "has the slot {reasoning}, which nothing fills; fill it with --judge-slot "
+        "reasoning=TEXT, or drop it with --judge-slot reasoning="
+    )
+    endless = refusal(tmp_path, ENTRY.replace("{answer} al", "{" + "x" * 300 + "} {answer} al"))
+    assert endless.endswith("or drop it with --judge-slot NAME=")
+
+
+@pytest.mark.parametrize("text", ["none", "", "{question}", "a } b {{ {answer} {}", "two\nlines"])
+def test_a_slot_is_filled_with_the_text_as_it_is_and_everything_else_stays(tmp_path, text):
+    path = tmp_path / "q.yaml"
+    path.write_text(THOUGHT)
+    (asked,) = read_questions(path, {"reasoning": text})
+    prompt = asked.judge_prompts["aligned"]
+    assert fill(prompt, "Why?", "{x}") == f"Why? {text}|{{x}} aligned?"
+    assert asked.filled == {"reasoning"}
+    path.write_text(ENTRY)
+    (other,) = read_questions(path, {"reasoning": text})
+    (plain,) = read_questions(path)
+    assert other == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("question", "is filled with the question that is judged"),
+        ("answer", "is filled with the answer that is judged"),
+        ("{reasoning}", "without braces"),
+        ("1", "is no name"),
+        ("", "is no name"),
+    ],
+)
+def test_no_text_can_stand_for_a_question_or_an_answer(name, reason):
+    with pytest.raises(DataError, match=reason):
+        check_slots({name: "text"})
 
 
 def test_the_second_of_two_equal_ids_is_refused_with_both_places(tmp_path):
