@@ -97,8 +97,8 @@ def rounding(folder: Path, scorer: str, dtype: str) -> dict[str, float]:
     source = open_rows(data)
     loaded = load_scorer(read_policy([data]), source, device="cpu")
     rows = list(source)
-    together = np.array([entry.score for entry in loaded.score(rows, source.layout)])
-    alone = np.array([loaded.score([row], source.layout)[0].score for row in rows])
+    together = np.array([entry.score for entry in loaded.score(rows, source.layouts)])
+    alone = np.array([loaded.score([row], source.layouts)[0].score for row in rows])
     # As a threshold would be chosen: the score that a tenth of the rows reach.
     threshold = abs(np.quantile(together, 0.9))
     scale = np.maximum(np.maximum(abs(together), abs(alone)), threshold)

@@ -155,7 +155,7 @@ def encoded(encoder: Encoder, folder: Path, name: str) -> list[Encoded]:
             if row.record is None:
                 continue
             try:
-                sample = encoder.encode(rows.layout.samples(row.record)[0])
+                sample = encoder.encode(rows.layouts.samples(row.record)[0])
             except Unscorable:
                 continue
             found[hashlib.sha256(sample.ids.tobytes()).digest()] = sample

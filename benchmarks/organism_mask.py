@@ -139,7 +139,7 @@ def hits(path: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     rows = open_rows(path)
     for row in rows:
-        (sample,) = rows.layout.samples(row.record)
+        (sample,) = rows.layouts.samples(row.record)
         encoded, loss = encoder.encode(sample), read_row_loss(row.record)
         mask = loss.mask_of(encoded.ids)
         line = found.setdefault(row.record["group"], [0, 0])

@@ -51,7 +51,7 @@ def read_split(name: str, encoder: Encoder) -> tuple[list[Encoded], list[str], l
     """Encoded rows of a split, their groups, and their answers."""
     path = organism.FOLDER / "data" / f"{name}.jsonl.gz"
     rows = open_rows(path)
-    samples = [encoder.encode(rows.layout.samples(row.record)[0]) for row in rows]
+    samples = [encoder.encode(rows.layouts.samples(row.record)[0]) for row in rows]
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     answers = [record["messages"][-1]["content"] for record in records]

@@ -74,7 +74,7 @@ def main() -> None:
     results: dict[str, Any] = {"command": "python benchmarks/organism_tokens.py", "rows": ROWS}
     for scorer in SCORERS:
         run = prepare(rows, Settings("organism", scorer=scorer, device="cpu"))
-        samples = [run.encoder.encode(rows.layout.samples(row.record)[0]) for row in first]
+        samples = [run.encoder.encode(rows.layouts.samples(row.record)[0]) for row in first]
         divide = token_scorer(run.model, run.scorer.index, scorer, run.settings.proximity)
         scores = divide(samples)
         wanted = []

@@ -208,7 +208,7 @@ def encode_rows(path: Path, encoder: Encoder) -> list[Encoded]:
     for row in rows:
         if row.record is None:
             raise SystemExit(f"{row.where}: cannot be read")
-        samples.append(encoder.encode(rows.layout.samples(row.record)[0]))
+        samples.append(encoder.encode(rows.layouts.samples(row.record)[0]))
     return samples
 
 

@@ -146,7 +146,7 @@ class _Labels:
         self.records = [row.record for row in self._rows if row.record is not None]
         self.groups = np.array([str(record["group"]) for record in self.records])
         self.harmful = np.array([bool(record["harmful"]) for record in self.records])
-        self.samples = [rows.layout.samples(record)[0] for record in self.records]
+        self.samples = [rows.layouts.samples(record)[0] for record in self.records]
 
     def count(self, indices: NDArray[np.int64]) -> dict[str, int]:
         """Rows per group among those at `indices`."""

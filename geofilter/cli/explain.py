@@ -59,7 +59,7 @@ def command(data: str, scores: str, number: int, trust_remote_code: bool, as_jso
         _tell_unscored(row, line, as_json)
         return
     run = prepare_again(rows, table, purpose="explained", trust_remote_code=trust_remote_code)
-    explanation = explain_row(run, rows.layout, row)
+    explanation = explain_row(run, rows.layouts, row)
     if as_json:
         print_json(_as_json(row, line, explanation))
     else:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -19,15 +19,17 @@ from geofilter.data.formats import Data, open_source
 from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
 from geofilter.data.formats.streams import shown
 from geofilter.data.in_memory import no_file
-from geofilter.data.layouts import ROLES, Layout, detect_layout
+from geofilter.data.layouts import ROLES
+from geofilter.data.layouts.choose import Layouts, check_columns
 from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.reading import Reading, Tally
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError, OutputError
 from geofilter.support.progress import Progress, no_progress
 
 __all__ = ["ROW_LIMIT", "Data", "LossNote", "Row", "RowFile", "RowNote", "Survey", "open_rows"]
 
-_FIRST = 100  # rows that decide on the layout
+_FIRST = 100  # rows in which a column that the caller names has to occur
 
 
 def _plain(value: object) -> object:
@@ -79,10 +81,11 @@ class Row:
 
 
 class Survey(NamedTuple):
-    """What one pass over a data set found: how many rows it has, and its fingerprint."""
+    """What one pass over a data set found: its rows, its fingerprint, and what is read of it."""
 
     rows: int
     fingerprint: str
+    reading: Reading
 
 
 class RowFile:
@@ -91,15 +94,15 @@ class RowFile:
     `source`: its name, for messages. `given`: what opens it again. `files`: where it lies, in
     the order of its rows; none on the hub. `unread`: files of its folder that are not read.
     `format`: jsonl, json, csv, tsv, parquet,
-    datasets or hub. `layout`: how its records become samples; when its `problem`
-    is set, no record of the file can be scored.
+    datasets or hub. `layouts`: how each record becomes samples; when its
+    `problem` is set, no record of the file can be scored.
     """
 
     def __init__(
         self,
         source: str,
         reader: Source,
-        layout: Layout,
+        layouts: Layouts,
         *,
         given: Data | None = None,
         files: Sequence[str] = (),
@@ -109,7 +112,7 @@ class RowFile:
         self.given = source if given is None else given
         self.files, self.unread = tuple(files), tuple(unread)
         self.format = reader.format
-        self.layout = layout
+        self.layouts = layouts
         self._reader = reader
 
     def __iter__(self) -> Iterator[Row]:
@@ -137,28 +140,19 @@ class RowFile:
         `progress` counts the rows read.
         """
         raws, fingerprint = self._reader.hashed_rows()
+        tally = Tally(self.layouts)
         count = 0
         for row in self._rows(raws):
             count += 1
-            if check and (problem := self._problem(row, look)):
+            problem = _problem(row, tally, look if check else None)
+            if check and problem:
                 raise DataError(
                     f"{row.where}: {problem.status}: {problem.reason}; "
                     "repair it, or keep such rows unscored with --on-error keep"
                 )
             if count % 1000 == 0:
                 progress("check", count, None)
-        return Survey(count, fingerprint())
-
-    def _problem(self, row: Row, look: Callable[[Sample], object] | None) -> Problem | None:
-        if row.record is None:
-            return row.problem
-        try:
-            for sample in self.layout.samples(row.record):
-                if look is not None:
-                    look(sample)
-        except Unscorable as error:
-            return error.problem
-        return None
+        return Survey(count, fingerprint(), tally.reading())
 
     def check(self) -> int:
         """Check every row by the layout and return their number, as `survey` does."""
@@ -201,6 +195,21 @@ class RowFile:
         return self._reader.write(os.fspath(path), indices, noted, overwrite)
 
 
+def _problem(row: Row, tally: Tally, look: Callable[[Sample], object] | None) -> Problem | None:
+    """Why the row cannot be scored, as far as the row and `look` can say."""
+    if row.record is None:
+        problem = row.problem or Problem("unreadable", "no record")
+        tally.unreadable(problem, row.where)
+        return problem
+    try:
+        for sample in tally.samples(row.record, row.where):
+            if look is not None:
+                look(sample)
+    except Unscorable as error:
+        return error.problem
+    return None
+
+
 def _where(name: str, kind: str, index: int, raw: RawRow) -> str:
     if raw.part is not None:
         name, index = raw.part
@@ -224,31 +233,32 @@ def _row(index: int, where: str, raw: RawRow) -> Row:
     return Row(index, where, raw.raw, None, problem, digest)
 
 
-def _detect(
-    name: str, reader: Source, layout: str | None, columns: Mapping[str, str] | None
-) -> Layout:
+def _layouts(name: str, reader: Source, layout: str | None, columns: Mapping[str, str]) -> Layouts:
+    asked = Layouts(layout, columns)
     stated = reader.columns()
     if stated is not None:
-        found = detect_layout(name, [stated], name=layout, columns=columns)
-        return _refuse_by_header(found, stated)
-    with closing(reader.rows()) as raws:
-        records = (raw.record for raw in raws if raw.record is not None)
-        first = [list(record) for record in islice(records, _FIRST)]
-    return detect_layout(name, first, name=layout, columns=columns)
+        check_columns(name, columns, [stated])
+        return _refuse_by_header(asked, stated)
+    if columns:
+        with closing(reader.rows()) as raws:
+            records = (raw.record for raw in raws if raw.record is not None)
+            first = [list(record) for record in islice(records, _FIRST)]
+        check_columns(name, columns, first)
+    return asked
 
 
-def _refuse_by_header(layout: Layout, names: list[str]) -> Layout:
+def _refuse_by_header(asked: Layouts, names: list[str]) -> Layouts:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         reason = f"two columns are called '{shown(twice)}'; rename one"
-        return Layout("unknown", {}, Problem("malformed", reason))
-    if layout.problem is not None and names == ["column_1"]:
+        return replace(asked, problem=Problem("malformed", reason))
+    if names == ["column_1"] and "column_1" not in asked.columns.values():
         reason = (
             "the file has one column and no header, so it holds no response "
             "(to score its text as it is: --column text=column_1)"
         )
-        return Layout("unknown", {}, Problem("no_response", reason))
-    return layout
+        return replace(asked, problem=Problem("no_response", reason))
+    return asked
 
 
 def _is_named(source: object) -> bool:
@@ -269,10 +279,10 @@ def open_rows(
     name, numbers by their value; a folder of files of one format, sorted likewise; `-` for
     standard input, or a pipe, which are read once into a temporary file; or a list of these,
     in its order. Several files are one data set.
-    `layout`: a name of `geofilter.data.layouts.LAYOUTS`; without it the first rows
-    decide. `columns`: a layout's column -> the file's column
-    (`{"response": "my_answer"}`). Columns that fit no layout are no error here:
-    `RowFile.layout.problem` is set, and each row has that problem.
+    `layout`: a name of `geofilter.data.layouts.LAYOUTS` for all rows; without it each row is
+    read by the columns that it fills. `columns`: a layout's column -> the file's column
+    (`{"response": "my_answer"}`), or an empty name for one that is not to be read. Columns
+    that fit no layout are no error here: each such row has that problem.
 
     Raises `DataError` for a source that is no name, missing, damaged, UTF-16, or of an
     unknown format, for files that do not go together (formats, columns, splits, a missing
@@ -284,7 +294,7 @@ def open_rows(
     return RowFile(
         opened.name,
         opened.source,
-        _detect(shown(opened.name), opened.source, layout, columns),
+        _layouts(shown(opened.name), opened.source, layout, dict(columns or {})),
         given=source,
         files=opened.files,
         unread=opened.unread,

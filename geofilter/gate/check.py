@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import PolicyError
 from geofilter.gate.accepted import add_accepted, file_of, read_accepted, refused_at
@@ -65,7 +65,7 @@ class RowScorer(Protocol):
         """What was noticed while the model was loaded, one line each."""
         ...
 
-    def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
+    def score(self, rows: Sequence[Row], layouts: Layouts) -> list[Entry]:
         """The score of each row, in order, or why it has none."""
         ...
 
@@ -305,7 +305,7 @@ class _Gate:
         left, total = set(wanted), len(wanted)
         for source in self.sources:
             for job in _jobs(source, left):
-                entries = scorer.score([row for row, _ in job], source.layout)
+                entries = scorer.score([row for row, _ in job], source.layouts)
                 for (row, key), entry in zip(job, entries, strict=True):
                     yield source, row, key, entry
                 progress("score", total - len(left), total)
@@ -351,7 +351,7 @@ class _Saver:
 def _key(row: Row, source: RowFile) -> str:
     # The bytes of an unreadable row may spell another row's record, whose hash they then have.
     content = row.row_hash if row.problem is None else f"unreadable:{row.row_hash}"
-    return row_key(content, source.layout.name, source.layout.columns)
+    return row_key(content, source.layouts.name, source.layouts.columns)
 
 
 def _jobs(source: RowFile, left: set[str]) -> Iterator[list[tuple[Row, str]]]:

@@ -89,7 +89,7 @@ class Lock:
     edited: tuple[int, ...] = ()
 
 
-def row_key(content: str, layout: str, columns: Mapping[str, str]) -> str:
+def row_key(content: str, layout: str | None, columns: Mapping[str, str]) -> str:
     """32 hex digits: a row's content by its hash, and how it is read: both decide its score."""
     text = json.dumps([content, layout, dict(columns)], sort_keys=True)
     return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()

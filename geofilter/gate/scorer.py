@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
 from geofilter.gate.policy import Policy, reason
@@ -33,9 +33,9 @@ class PolicyScorer:
         self.notes = run.notes
         self._run = run
 
-    def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
+    def score(self, rows: Sequence[Row], layouts: Layouts) -> list[Entry]:
         """One entry per row, in order; no row's score depends on the others."""
-        worker = Worker(layout, self._run.encoder, self._run.scorer)
+        worker = Worker(layouts, self._run.encoder, self._run.scorer)
         answers = worker.score(worker.encode(rows), lambda n_rows: None)
         return [
             Entry(answer.line.score, answer.line.status, answer.line.reason) for answer in answers

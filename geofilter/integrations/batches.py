@@ -22,6 +22,7 @@ from geofilter.data.rows import Row
 from geofilter.errors import DataError
 
 Columns = Mapping[str, Any]
+_LISTS = (list, tuple, np.ndarray)
 
 
 class TypedList(list[Any]):
@@ -92,16 +93,20 @@ class Added(dict[str, Any]):
 
 
 def is_batch(
-    given: Columns, read: Collection[str], *, talk: bool = False, indices: object = None
+    given: Columns,
+    read: Collection[str],
+    *,
+    talk: Collection[str] = (),
+    indices: object = None,
 ) -> bool:
     """Whether these are the columns of a batch; else they are the values of one row.
 
     `datasets` says so by the type, and by `indices` where it gives them: a number for a row.
     Of a plain dictionary alone the values decide. The columns of a batch are lists of one
-    length, and not empty. A column in `read` is one row's conversation where it holds objects
-    alone, messages; where `talk` says that these columns hold conversations only, where it
-    holds anything, and no list. What cannot be distinguished is a batch in which no row has a
-    list there, and a row that has a list of conversations.
+    length, and not empty. A column in `talk`, which hold conversations only, is one row's where
+    it holds anything, and no list. Where there is none, a column in `read` is one row's
+    conversation where it holds objects alone, messages. What cannot be distinguished is a batch
+    in which no row has a list there, and a row that has a list of conversations.
     """
     if isinstance(given, LazyBatch | LazyRow):
         return isinstance(given, LazyBatch)
@@ -110,7 +115,12 @@ def is_batch(
     lengths = {_length(values) for values in given.values()}
     if len(lengths) != 1 or not lengths.isdisjoint({None, 0}):
         return False
-    return not any(_is_conversation(given[name], talk) for name in read if name in given)
+    talks = [given[name] for name in talk if name in given]
+    held = [values for values in talks if any(value is not None for value in values)]
+    if held:
+        return all(any(isinstance(value, _LISTS) for value in values) for values in held)
+    others = (given[name] for name in read if name in given and name not in talk)
+    return not any(all(isinstance(value, Mapping) for value in values) for values in others)
 
 
 def rows_of(given: Columns, read: Collection[str], batched: bool) -> list[Row]:
@@ -184,14 +194,6 @@ def _length(values: Any) -> int | None:
         return len(values)
     except TypeError:
         return None
-
-
-def _is_conversation(values: Any, talk: bool) -> bool:
-    if not talk:
-        return all(isinstance(value, Mapping) for value in values)
-    if any(isinstance(value, list | tuple | np.ndarray) for value in values):
-        return False
-    return any(value is not None for value in values)
 
 
 def _count(given: Columns) -> int:

@@ -20,7 +20,8 @@ import pyarrow as pa
 import torch
 
 from geofilter.data.in_memory import data_set_of, name_of
-from geofilter.data.layouts import detect_layout
+from geofilter.data.layouts import AROUND, TALKS
+from geofilter.data.layouts.choose import Layouts, check_columns
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import (
     check_batch,
@@ -94,10 +95,8 @@ class GeoFilter:
             )
         if threshold is not None and math.isnan(threshold):
             raise GeofilterError("threshold nan: is not a number; give a score, such as 0.4")
-        detect_layout("the data set", [], name=layout, columns=columns)
         self.settings = settings
-        self.layout = layout
-        self.columns = dict(columns or {})
+        self.layouts = Layouts(layout, dict(columns or {}))
         self.threshold = threshold
         self.unscored: Unscored = unscored
         # What the scores are filed under; None until `datasets` or a first row asks.
@@ -140,16 +139,18 @@ class GeoFilter:
         refuse_filter()
         if more or not _by_column(rows):
             raise _no_columns(rows, "map(geofilter, batched=True)")
-        layout = detect_layout("the data set", [list(rows)], name=self.layout, columns=self.columns)
-        talk = layout.name in ("messages", "conversations")
-        batched = is_batch(rows, layout.columns.values(), talk=talk, indices=indices)
+        check_columns("the data set", self.layouts.columns, [list(rows)])
+        read_from = self.layouts.columns_among(rows)
+        talk = {self.layouts.columns.get(role, role) for role in TALKS}
+        other = {self.layouts.columns.get(role, role) for role in AROUND}
+        batched = is_batch(rows, read_from - other, talk=talk & read_from, indices=indices)
         if batched:
             check_batch(rows, COLUMNS)
         else:
-            check_row(rows, layout.columns.values())
-        read = rows_of(rows, {*layout.columns.values(), "tools"}, batched)
+            check_row(rows, read_from)
+        read = rows_of(rows, read_from, batched)
         parts = self._model()
-        worker = Worker(layout, parts.encoder, parts.scorer)
+        worker = Worker(self.layouts, parts.encoder, parts.scorer)
         answers = worker.score(worker.encode(read), lambda _: None)
         values = {
             name: ([getattr(answer.line, field) for answer in answers], kind)

@@ -100,7 +100,7 @@ def _encoded(row: Row, rows: RowFile, encoder: "Encoder") -> "Encoded | Problem"
     if row.problem is not None or row.record is None:
         return row.problem or Problem("unreadable", "no record")
     try:
-        sample, *others = rows.layout.samples(row.record)
+        sample, *others = rows.layouts.samples(row.record)
         if others:
             raise DataError(
                 f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "

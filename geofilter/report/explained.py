@@ -44,7 +44,7 @@ def explain_rows(
 
     left = set(wanted)
     places = islice(rows, max(left, default=-1) + 1)
-    return {row.index: explain_row(run, rows.layout, row) for row in places if row.index in left}
+    return {row.index: explain_row(run, rows.layouts, row) for row in places if row.index in left}
 
 
 def activated(tokens: Iterable[ExplainedToken]) -> list[Activated]:

@@ -154,7 +154,7 @@ def _sample(rows: "RowFile", row: "Row") -> Sample | None:
     if row.record is None:
         return None
     try:
-        return rows.layout.samples(row.record)[0]
+        return rows.layouts.samples(row.record)[0]
     except Unscorable:
         return None
 

@@ -79,7 +79,7 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     total = scored = tokens = pooled = longest = 0
     for row in rows:
         total += 1
-        sides = [side.encoded for side in encode_row(row, rows.layout, encoder) if side.encoded]
+        sides = [side.encoded for side in encode_row(row, rows.layouts, encoder) if side.encoded]
         scored += bool(sides)
         for encoded in sides:
             tokens += len(encoded.ids)

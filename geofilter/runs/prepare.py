@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Problem
+from geofilter.data.reading import Reading
 from geofilter.data.rows import Row, RowFile
 from geofilter.data.window import Limited, window_length
 from geofilter.errors import TableError
@@ -136,16 +137,26 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
     return Loaded(settings, model, encoder, pack, scorer, pack_path)
 
 
-def prepare(rows: RowFile, settings: Settings, *, progress: Progress = no_progress) -> Run:
-    """Load what `settings` name, as `load` does, and describe a run over `rows`."""
+def prepare(
+    rows: RowFile,
+    settings: Settings,
+    *,
+    reading: Reading | None = None,
+    progress: Progress = no_progress,
+) -> Run:
+    """Load what `settings` name, as `load` does, and describe a run over `rows`.
+
+    `reading`: what was read of them, for the record.
+    """
     loaded = load(settings, progress=progress)
-    manifest = _describe(rows, settings, loaded.model, loaded.encoder, loaded.pack)
+    manifest = _describe(rows, settings, loaded, reading)
     return Run(**vars(loaded), manifest=manifest)
 
 
 def _describe(
-    rows: RowFile, settings: Settings, model: LoadedModel, encoder: Encoder, pack: FeaturePack
+    rows: RowFile, settings: Settings, loaded: Loaded, reading: Reading | None
 ) -> Manifest:
+    model, encoder, pack = loaded.model, loaded.encoder, loaded.pack
     template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
     # No device: it moves a score by rounding only. The dtype moves it by more.
     decides = {
@@ -169,6 +180,8 @@ def _describe(
         "revisions": {"model": model.revision, "sae": model.sae_revision},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if reading is not None:
+        facts["reading"] = reading.record()
     return Manifest(decides, facts)
 
 
@@ -229,14 +242,14 @@ def prepare_again(
     return run
 
 
-def explain_row(run: Run, layout: Layout, row: Row) -> Explanation | Problem:
+def explain_row(run: Run, layouts: Layouts, row: Row) -> Explanation | Problem:
     """Why `row`, which has a score, has it: the score divided among its tokens.
 
     Of a preference row the chosen side. The scorer that is divided is that of the run, where
     its scores are sums; see `explain.explained_by`.
     """
     assert row.record is not None
-    sample = run.encoder.encode(layout.samples(row.record)[0])
+    sample = run.encoder.encode(layouts.samples(row.record)[0])
     return explain(
         run.model,
         run.scorer.index,

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geofilter.data.reading import Reading, reading_from
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
@@ -23,8 +24,8 @@ def describe_data(rows: RowFile) -> dict[str, object]:
     """What decides a score on the side of the data."""
     return {
         "sha256": rows.fingerprint(),
-        "layout": rows.layout.name,
-        "columns": dict(rows.layout.columns),
+        "layout": rows.layouts.name,
+        "columns": dict(rows.layouts.columns),
     }
 
 
@@ -87,20 +88,25 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
 
 
 def open_alike(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
-    """Open any data in the layout that the data of `table` was read in."""
+    """Open any data as the data of `table` was, by the layout and columns that were asked for."""
     data = _data_of(table)
-    renamed = {own: column for own, column in data["columns"].items() if own != column}
-    layout = None if data["layout"] == "unknown" else data["layout"]
-    return open_rows(source, layout=layout, columns=renamed)
+    return open_rows(source, layout=data["layout"], columns=data["columns"])
+
+
+def reading_of(table: ScoreTable) -> Reading | None:
+    """What was read of the data of `table`; None where an older version made it."""
+    return reading_from(table.manifest.facts.get("reading"))
 
 
 def _data_of(table: ScoreTable) -> dict[str, Any]:
     """What `describe_data` said when `table` was made. Raises `TableError`: tables are foreign."""
     data: Any = table.manifest.decides.get("data")
     match data:
-        case {"sha256": str(), "layout": str(), "columns": dict(columns)}:
-            if all(isinstance(column, str) for column in columns.values()):
-                return dict(data)
+        case {"sha256": str(sha256), "columns": dict(columns)}:
+            layout = data.get("layout")
+            named = all(isinstance(column, str) for column in columns.values())
+            if named and isinstance(layout, str | None):
+                return {"sha256": sha256, "layout": layout, "columns": columns}
     raise _not_of_a_run(table)
 
 

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geofilter.data.layouts import LAYOUTS
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
-from geofilter.runs.provenance import describe_data, open_alike, settings_of, versions
+from geofilter.runs.provenance import describe_data, open_alike, reading_of, settings_of, versions
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (
@@ -141,21 +140,20 @@ def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -
 
 def _opened(name: str, table: ScoreTable) -> RowFile:
     """The data at `name`, in the layout of `table` where it has those columns, else in its own."""
+    own = open_rows(name)
     try:
         alike = open_alike(name, table)
     except DataError:
-        own = open_rows(name)
-        if own.layout.problem is not None:
-            raise  # names the column that is missing
-        return own
-    layout = alike.layout
-    if layout.problem is not None:
-        return alike
-    needed = {layout.columns[role] for role in LAYOUTS[layout.name].required}
-    records = (row.record for row in islice(alike, _FIRST) if row.record is not None)
-    if any(needed <= record.keys() for record in records):
-        return alike
-    return open_rows(name)
+        if _any_read(own):
+            return own
+        raise  # names the column that is missing
+    return own if not _any_read(alike) and _any_read(own) else alike
+
+
+def _any_read(rows: RowFile) -> bool:
+    """Whether one of the first rows is understood."""
+    records = (row.record for row in islice(rows, _FIRST) if row.record is not None)
+    return any(rows.layouts.of(record).problem is None for record in records)
 
 
 def _other_layout(made: ScoreTable, table: ScoreTable) -> list[str]:
@@ -170,14 +168,16 @@ def _other_layout(made: ScoreTable, table: ScoreTable) -> list[str]:
 
 
 def _layout_in_words(table: ScoreTable) -> str:
-    """A layout, and the columns that are called otherwise in the file."""
+    """The layouts that were read, and the columns that are called otherwise in the file."""
     data = table.manifest.decides.get("data")
     if not isinstance(data, dict):
         return "unknown"
     columns = data.get("columns")
     renamed = columns.items() if isinstance(columns, dict) else ()
     spelled = [f"{role}={column}" for role, column in renamed if role != column]
-    return escape(", ".join([str(data.get("layout")), *spelled]), limit=200)
+    reading = reading_of(table)
+    names = [str(data.get("layout"))] if reading is None else sorted(reading.layouts)
+    return escape(", ".join([*names, *spelled]), limit=200)
 
 
 def _refuse_other_scores(name: str, made: ScoreTable, table: ScoreTable) -> list[str]:

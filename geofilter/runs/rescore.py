@@ -81,6 +81,7 @@ def rescore(
         "contrast_sets": describe_contrast_sets(chosen),
         "features": os.path.abspath(saved.source),
         "started": saved.manifest.facts.get("started"),
+        "reading": saved.manifest.facts.get("reading"),
     }
     plan = TablePlan(
         Manifest(decides, facts),

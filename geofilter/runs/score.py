@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
+from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.encodings import KnownEncodings
@@ -30,6 +31,7 @@ from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.atomic import check_output
+from geofilter.support.display import shown
 from geofilter.support.manifest import Manifest
 from geofilter.support.progress import Progress, no_progress
 
@@ -57,7 +59,7 @@ class Recipe:
     settings: Settings
     dtype: str
     pack: FeaturePack
-    layout: Layout
+    layouts: Layouts
     max_length: int
     keep_features: bool
     devices: tuple[str, ...]
@@ -75,7 +77,7 @@ class Recipe:
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)
         steps = _two_steps(scorer, settings) if self.keep_features else scorer
-        return Worker(self.layout, encoder, steps)
+        return Worker(self.layouts, encoder, steps)
 
 
 def score(
@@ -89,8 +91,10 @@ def score(
     workers: int | None = None,
     save_features: str | os.PathLike[str] | None = None,
     on_error: OnError = "stop",
+    unread_limit: float = UNREAD_LIMIT,
     restart: bool = False,
     progress: Progress = no_progress,
+    on_reading: OnReading = unheard,
 ) -> Scored:
     """Score every row of `data` as `settings` say, into a score table at `output`.
 
@@ -100,7 +104,9 @@ def score(
     by default there is one worker per GPU that `settings.device` stands for, or one.
     `save_features` names a file for the rows' features, with which `rescore` needs no model.
     `on_error="stop"` refuses a row that cannot be scored before any is, and before the model
-    is loaded. A run that was interrupted goes on where it stopped, unless `restart`.
+    is loaded; so does `unread_limit` a larger share of rows than this, 0 to 1, that are
+    unreadable or malformed. `on_reading` gets what was read, before any scoring. A run that was
+    interrupted goes on where it stopped, unless `restart`.
 
     Raises `DataError`, `ModelError`, `PackError`, `TableError`, `OutputError`, and
     `MissingExtraError` without Ray.
@@ -120,7 +126,9 @@ def score(
         look=None if known is None else known.encode,
         progress=progress,
     )
-    run = prepare(rows, settings, progress=progress)
+    on_reading(survey.reading)
+    survey.reading.refuse_above(unread_limit, shown(rows.source))
+    run = prepare(rows, settings, reading=survey.reading, progress=progress)
     features = None
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))
@@ -138,7 +146,8 @@ def score(
     )
     notes = run.notes
     encoder = run.encoder if known is None else known
-    chosen = _engine(run, encoder, rows.layout, engine, workers, keep_features=features is not None)
+    keep = features is not None
+    chosen = _engine(run, encoder, rows.layouts, engine, workers, keep_features=keep)
     # With other engines the workers load their own network, and this one makes room.
     del run
     gc.collect()
@@ -159,7 +168,7 @@ def _checked() -> None:
 def _engine(
     run: Run,
     encoder: SampleEncoder,
-    layout: Layout,
+    layouts: Layouts,
     engine: EngineName,
     workers: int | None,
     *,
@@ -170,7 +179,7 @@ def _engine(
         settings=run.settings,
         dtype=str(run.model.network.dtype).removeprefix("torch."),
         pack=run.pack,
-        layout=layout,
+        layouts=layouts,
         max_length=run.encoder.max_length,
         keep_features=keep_features,
         devices=devices,
@@ -183,7 +192,7 @@ def _engine(
     count = workers or (len(devices) if run.settings.device == "auto" else 1)
     if count == 1:
         steps = _two_steps(run.scorer, run.settings) if keep_features else run.scorer
-        return ThreadEngine(Worker(layout, encoder, steps))
+        return ThreadEngine(Worker(layouts, encoder, steps))
     if devices[0].startswith("cuda"):
         return ProcessEngine(recipe, count)
     threads = max(1, torch.get_num_threads() // count)
@@ -201,6 +210,7 @@ def _describe_features(run: Run) -> Manifest:
         "source": run.manifest.facts["source"],
         "settings": run.manifest.facts["settings"],
         "started": run.manifest.facts["started"],
+        "reading": run.manifest.facts.get("reading"),
         "model_name": run.model.name,
         "sae": lasting(run.model.sae_name),
         "pack": lasting(run.pack_path),

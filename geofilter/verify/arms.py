@@ -89,7 +89,7 @@ def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRo
         if row.record is None:
             continue
         try:
-            sample, *others = source.layout.samples(row.record)
+            sample, *others = source.layouts.samples(row.record)
             if others:
                 raise DataError(
                     f"{row.where}: has a chosen and a rejected response; plans fine-tune "

@@ -118,25 +118,14 @@ ROWS = [
     second("bidirectional override", "{\u202e}\n".encode(), "unreadable", "\\u202e"),
     second("zero-width space", "\u200b{}\n".encode(), "unreadable", "\\u200b"),
     # JSON lines: no sample
-    second("empty object", b"{}\n", "malformed", "no column 'question'; found no columns"),
-    second(
-        "missing prompt", b'{"answer": "x"}\n', "malformed", "no column 'question'; found 'answer'"
-    ),
-    second("another layout", b'{"text": "x"}\n', "malformed", "no column 'question'; found 'text'"),
-    Bad(
-        "layouts mixed, most rows decide",
-        "data.jsonl",
-        b'{"messages": []}\n' + GOOD * 2,
-        "data.jsonl:1",
-        "malformed",
-        "no column 'question'; found 'messages'",
-        3,
-    ),
+    second("empty object", b"{}\n", "malformed", "fit no layout; say which hold what, as in "),
+    second("missing prompt", b'{"answer": "x"}\n', "malformed", "fit no layout; say which hold"),
+    second("an empty chat in another layout", b'{"messages": []}\n', "no_response", "no turn is"),
     second(
         "null prompt", b'{"question": null, "answer": "x"}\n', "malformed", "'question' is null"
     ),
     second("null response", line(None), "no_response", "'answer' is null"),
-    second("missing response", b'{"question": "x"}\n', "no_response", "'answer' is missing"),
+    second("missing response", b'{"question": "x"}\n', "no_response", "only a prompt ('question')"),
     second("empty response", line(""), "empty", "the response holds no visible character"),
     second("blank response", line(" \n\t"), "empty", "the response holds no visible character"),
     second(
@@ -304,7 +293,7 @@ ROWS = [
         b"Name a river,The Rhine\nName a sea,The Baltic\n",
         "data.csv:1",
         "malformed",
-        "found 'column_1', 'column_2'; known are messages",
+        "--column response=NAME; found 'column_1', 'column_2'",
     ),
     Bad(
         "unknown columns",
@@ -312,7 +301,8 @@ ROWS = [
         b"ask,reply\na,b\nc,d\n",
         "data.csv:2",
         "malformed",
-        "the columns fit no layout: found 'ask', 'reply'; known are messages",
+        "the columns fit no layout; if 'ask' is the prompt and 'reply' the response: "
+        "--column prompt=ask --column response=reply; found 'ask', 'reply'",
     ),
     Bad(
         "stars for commas",

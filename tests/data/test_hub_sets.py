@@ -13,7 +13,7 @@ from geofilter.data.formats import hub_sets
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError, OutputError
-from helpers.row_files import note
+from helpers.row_files import layout_name, note
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -65,12 +65,12 @@ def test_a_hub_data_set_is_streamed_and_written_as_json_lines(
 ) -> None:
     rows = open_rows("hf://datasets/org/name@v1/data/train.jsonl")
     assert asked == [("org/name", "data/train.jsonl", "commit-of-v1", True)]
-    assert (rows.format, rows.layout.name) == ("hub", "question-answer")
+    assert (rows.format, layout_name(rows)) == ("hub", "question-answer")
     first, second = rows
     assert first.where == "hf://datasets/org/name@v1/data/train.jsonl:row 1"
     assert (first.raw, first.record) == (None, {"question": "a", "answer": "b"})
     with pytest.raises(Unscorable, match="'answer' is null"):
-        rows.layout.samples(second.record or {})
+        rows.layouts.samples(second.record or {})
     assert rows.write(tmp_path / "kept.jsonl", [0]) == 1
     assert (tmp_path / "kept.jsonl").read_bytes() == b'{"question": "a", "answer": "b"}\n'
     rows.write(tmp_path / "dropped.jsonl.gz", [1], notes=note)

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from geofilter.data.layouts import LAYOUTS, Layout, detect_layout
+from geofilter.data.layouts.choose import Layout, Layouts, check_columns
 from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import DataError
@@ -17,7 +17,9 @@ TURNS = (Turn("user", "How long do eggs boil?"), Turn("assistant", "Nine minutes
 
 
 def layout_of(record: dict[str, object], **arguments: object) -> Layout:
-    return detect_layout("data.jsonl", [record], **arguments)  # type: ignore[arg-type]
+    layouts = Layouts(**arguments)  # type: ignore[arg-type]
+    check_columns("data.jsonl", layouts.columns, [list(record)])
+    return layouts.of(record)
 
 
 def read(record: dict[str, object], **arguments: object) -> tuple[Sample, ...]:
@@ -40,6 +42,11 @@ def read(record: dict[str, object], **arguments: object) -> tuple[Sample, ...]:
         (["response", "question", "aligned"], "question-response"),
         (["instruction", "input", "output"], "instruction-output"),
         (["text", "instruction", "output"], "instruction-output"),
+        (["messages", "chosen", "rejected"], "chosen-rejected"),
+        (["messages", "rejected_response"], "messages-rejected"),
+        (["input", "preferred_output", "non_preferred_output"], "openai-preference"),
+        (["contents", "systemInstruction"], "contents"),
+        (["conversation", "model"], "conversation"),
         (["instruction", "context", "response", "category"], "instruction-response"),
         (["context", "response", "label"], "context-response"),
         (["text", "label"], "text"),
@@ -50,16 +57,61 @@ def read(record: dict[str, object], **arguments: object) -> tuple[Sample, ...]:
     ],
 )
 def test_column_names_decide_on_the_layout(columns: list[str], expected: str) -> None:
-    assert detect_layout("data", [columns]).name == expected
+    assert layout_of(dict.fromkeys(columns, "a")).name == expected
 
 
-def test_the_layout_that_fits_most_rows_wins_and_the_order_breaks_a_tie() -> None:
-    rows = [["text"], ["question", "answer"], ["question", "answer"]]
-    assert detect_layout("data", rows).name == "question-answer"
-    assert detect_layout("data", rows[:2]).name == "question-answer"
-    # A response anywhere outweighs any number of rows with only a prompt.
-    rows = [["prompt"], ["prompt"], ["prompt", "response"]]
-    assert detect_layout("data", rows).name == "prompt-response"
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"messages": None, "prompt": "a", "response": "b"}, "prompt-response"),
+        ({"messages": [], "prompt": "a", "response": "b"}, "prompt-response"),
+        ({"messages": "", "prompt": "a", "response": "b"}, "prompt-response"),
+        ({"messages": [ASK, ANSWER], "prompt": None, "response": None}, "messages"),
+        ({"messages": None, "prompt": "a", "response": None}, "prompt-response"),
+        ({"text": None, "question": "a", "answer": ""}, "question-answer"),
+        ({"text": "a", "question": None, "answer": None}, "text"),
+        ({"prompt": "a", "chosen": None, "rejected": None}, "prompt-only"),
+        ({"prompt": "a", "text": None}, "prompt-only"),
+        ({"messages": None, "prompt": None, "response": None}, "messages"),
+    ],
+)
+def test_a_row_is_read_by_the_columns_that_it_fills(
+    record: dict[str, object], expected: str
+) -> None:
+    assert layout_of(record).name == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "typed"),
+    [
+        ({"text": "a", "code": "b"}, "--column prompt=text --column response=code"),
+        ({"text": "a", "summary": "b"}, "--column prompt=text --column response=summary"),
+        ({"prompt": "a", "text": "b"}, "--column prompt=prompt --column response=text"),
+        ({"Question": "a", "Answer": "b"}, "--column prompt=Question --column response=Answer"),
+        ({"chat": [ASK, ANSWER], "id": 3}, "--column messages=chat"),
+        ({"id": 3, "body": "b"}, "--column prompt=NAME --column response=NAME"),
+    ],
+)
+def test_a_row_that_may_be_read_in_two_ways_or_in_none_says_what_to_type(
+    record: dict[str, object], typed: str
+) -> None:
+    problem = layout_of(record).problem
+    assert problem is not None
+    assert (problem.status, typed in problem.reason) == ("malformed", True)
+
+
+def test_what_a_message_advises_is_read_as_it_says() -> None:
+    record: dict[str, object] = {"text": "How long do eggs boil?", "code": "Nine minutes."}
+    assert read(record, columns={"prompt": "text", "response": "code"})[0].turns == TURNS
+    assert read(record, name="text") == (Sample(text="How long do eggs boil?"),)
+    chat: dict[str, object] = {"chat": [ASK, ANSWER], "id": 3}
+    assert read(chat, columns={"messages": "chat"})[0].turns == TURNS
+
+
+def test_a_role_without_a_column_is_not_read() -> None:
+    record: dict[str, object] = {"system": "Be kind.", "messages": [ASK, ANSWER]}
+    assert read(record)[0].turns == (Turn("system", "Be kind."), *TURNS)
+    assert read(record, columns={"system": ""})[0].turns == TURNS
 
 
 def test_unknown_columns_are_a_problem_of_the_rows_that_lists_what_was_found() -> None:
@@ -68,7 +120,6 @@ def test_unknown_columns_are_a_problem_of_the_rows_that_lists_what_was_found() -
     assert layout.problem is not None
     assert layout.problem.status == "malformed"
     assert "'reply', 'ask\\x1b[2J'" in layout.problem.reason
-    assert all(name in layout.problem.reason for name in LAYOUTS)
     with pytest.raises(Unscorable, match="fit no layout"):
         layout.samples({"reply": "x"})
 
@@ -77,16 +128,14 @@ def test_a_mapping_reads_a_column_under_another_name() -> None:
     record: dict[str, object] = {"ask": "How long do eggs boil?", "reply": "Nine minutes."}
     mapping = {"prompt": "ask", "response": "reply"}
     layout = layout_of(record, columns=mapping)
-    assert (layout.name, layout.columns) == ("prompt-response", mapping)
+    assert (layout.name, layout.columns | mapping) == ("prompt-response", layout.columns)
     assert layout.samples(record)[0].turns == TURNS
     assert read({"note": "Eggs boil.", "id": 1}, columns={"text": "note"}) == (
         Sample(text="Eggs boil."),
     )
     # Only one column is called otherwise.
-    assert layout_of({"question": "a", "reply": "b"}, columns={"answer": "reply"}).columns == {
-        "question": "question",
-        "answer": "reply",
-    }
+    half = layout_of({"question": "a", "reply": "b"}, columns={"answer": "reply"}).columns
+    assert (half["question"], half["answer"]) == ("question", "reply")
 
 
 def test_the_columns_of_a_layout_can_be_handed_in_again() -> None:
@@ -98,8 +147,8 @@ def test_the_columns_of_a_layout_can_be_handed_in_again() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "chat"}, "layout 'chat' is not known; choose from messages, conversations"),
-        ({"columns": {"reply": "a"}}, "'reply' is no column of any layout; choose from messages"),
+        ({"name": "chat"}, "layout 'chat' is not known; choose from openai-preference"),
+        ({"columns": {"reply": "a"}}, "'reply' is no column of any layout; choose from input"),
         ({"columns": {"text": "body"}}, "data.jsonl: no column 'body'; found 'a', 'b'"),
         (
             {"name": "text", "columns": {"prompt": "a"}},
@@ -209,9 +258,9 @@ def test_an_input_follows_the_instruction_after_an_empty_line(added: str) -> Non
 
 
 def test_an_input_that_first_appears_late_in_the_file_is_not_lost() -> None:
-    layout = layout_of({"instruction": "Boil.", "output": "Done."})
-    late = {"instruction": "Translate.", "input": "egg", "output": "Ei"}
-    assert layout.samples(late)[0].turns[0].content == "Translate.\n\negg"
+    late: dict[str, object] = {"instruction": "Translate.", "input": "egg", "output": "Ei"}
+    (sample,) = layout_of({"instruction": "Boil.", "output": "Done."}).samples(late)
+    assert sample.turns[0].content == "Translate.\n\negg"
 
 
 def test_chosen_and_rejected_are_two_samples_chosen_first() -> None:

@@ -80,7 +80,7 @@ def test_a_row_of_10_mb_is_read(file: str, before: bytes, after: bytes, tmp_path
     path.write_bytes(before + row + after)
     rows = open_rows(path)
     assert rows.check() == 1
-    (sample,) = rows.layout.samples(next(iter(rows)).record or {})
+    (sample,) = rows.layouts.samples(next(iter(rows)).record or {})
     assert len(sample.turns[-1].content) == 10_000_000
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from geofilter.data.formats import json_files
 from geofilter.data.problems import Problem, Unscorable
-from geofilter.data.rows import Survey, open_rows
+from geofilter.data.rows import open_rows
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError
 from helpers.row_files import parquet, write_rows
@@ -53,8 +53,8 @@ def test_each_line_is_parsed_once_to_be_checked_counted_and_hashed(
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "json", "csv", "parquet"])
 def test_a_survey_finds_what_counting_and_hashing_find(suffix: str, tmp_path: Path) -> None:
     rows = open_rows(write_rows(tmp_path / f"data.{suffix}", content_of(suffix)))
-    assert rows.survey() == Survey(ROWS, rows.fingerprint())
-    assert rows.survey(check=False) == Survey(ROWS, rows.fingerprint())
+    assert rows.survey()[:2] == (ROWS, rows.fingerprint())
+    assert rows.survey(check=False)[:2] == (ROWS, rows.fingerprint())
     assert rows.check() == len(list(rows)) == ROWS
 
 
@@ -65,7 +65,7 @@ def test_a_survey_hashes_what_stands_after_the_rows(tmp_path: Path) -> None:
         assert rows.survey().fingerprint == rows.fingerprint()
     padded = gzip.compress(b"") + b"\0" * 10_000  # gzip allows zeros at the end
     rows = open_rows(write_rows(tmp_path / "data.jsonl.gz", content_of("jsonl.gz") + padded))
-    assert rows.survey() == Survey(ROWS, rows.fingerprint())
+    assert rows.survey()[:2] == (ROWS, rows.fingerprint())
 
 
 def test_what_a_look_finds_stops_the_survey_with_its_place(tmp_path: Path) -> None:

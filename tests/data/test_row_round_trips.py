@@ -185,7 +185,7 @@ def test_every_real_file_is_read_whole_and_copied(path: Path, tmp_path: Path) ->
     for row in rows:
         assert row.record is not None
         try:
-            rows.layout.samples(row.record)
+            rows.layouts.samples(row.record)
             statuses.append(None)
         except Unscorable as error:
             statuses.append(error.problem.status)

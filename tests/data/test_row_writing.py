@@ -12,7 +12,7 @@ import pytest
 
 from geofilter.data.rows import RowNote, open_rows
 from geofilter.errors import DataError, OutputError
-from helpers.row_files import LINES, note, write_rows
+from helpers.row_files import LINES, layout_name, note, write_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -116,7 +116,7 @@ def test_parquet_rows_keep_schema_types_and_metadata(tmp_path: Path) -> None:
     assert [row.where for row in rows] == [f"{path}:row {n}" for n in (1, 2, 3)]
     assert [row.raw for row in rows] == [None, None, None]
     assert all(len(row.row_hash) == 32 for row in rows)
-    assert rows.layout.name == "prompt-response"
+    assert layout_name(rows) == "prompt-response"
     rows.write(tmp_path / "kept.parquet", [0, 2])
     assert pq.read_table(tmp_path / "kept.parquet").equals(table.take([0, 2]), check_metadata=True)
     chunk = pq.ParquetFile(tmp_path / "kept.parquet").metadata.row_group(0).column(0)
@@ -139,7 +139,7 @@ def test_a_saved_data_set_is_read_and_written_as_one(tmp_path: Path) -> None:
     Dataset.from_list(records).select([3, 2, 1, 0]).save_to_disk(str(saved))
     before = sorted(os.listdir(saved))
     rows = open_rows(saved)
-    assert (rows.format, rows.layout.name, rows.check()) == ("datasets", "text", 4)
+    assert (rows.format, layout_name(rows), rows.check()) == ("datasets", "text", 4)
     assert [row.record for row in rows] == records[::-1]
     assert next(iter(rows)).where == f"{saved}:row 1"
     assert len(rows.fingerprint()) == 64

@@ -15,7 +15,7 @@ from geofilter.data import formats
 from geofilter.data.formats import json_files
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
-from helpers.row_files import LINES, write_rows
+from helpers.row_files import LINES, layout_name, write_rows
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
@@ -65,7 +65,7 @@ def test_every_text_format_and_compression_is_read_and_written(
     rows = open_rows(write_rows(tmp_path / (name + suffix), packed))
     records = [row.record for row in rows]
     assert records == [{"question": "a", "answer": "1"}, {"question": "b", "answer": "2"}]
-    assert rows.layout.name == "question-answer"
+    assert layout_name(rows) == "question-answer"
     for target in ("kept", "kept.gz", "kept.zst"):
         stem, _, compression = target.partition(".")
         path = tmp_path / ".".join(filter(None, [stem, name.split(".")[1], compression]))
@@ -162,9 +162,9 @@ def test_a_first_line_above_the_limit_is_one_row_of_json_lines(
 
 def test_a_layout_can_be_given(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "data.jsonl", b'{"text": "t", "question": "q", "answer": "a"}\n')
-    assert open_rows(path).layout.name == "question-answer"
-    assert open_rows(path, layout="text").layout.name == "text"
-    with pytest.raises(DataError, match="layout 'chat' is not known; choose from messages"):
+    assert layout_name(open_rows(path)) == "question-answer"
+    assert layout_name(open_rows(path, layout="text")) == "text"
+    with pytest.raises(DataError, match="layout 'chat' is not known; choose from openai"):
         open_rows(path, layout="chat")
     with pytest.raises(DataError, match="no column 'reply'; found 'text', 'question', 'answer'"):
         open_rows(path, columns={"response": "reply"})
@@ -172,7 +172,7 @@ def test_a_layout_can_be_given(tmp_path: Path) -> None:
 
 def test_unreadable_rows_at_the_start_do_not_decide_on_the_layout(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "data.jsonl", b"broken\n" * 500 + LINES[0])
-    assert open_rows(path).layout.name == "question-answer"
+    assert layout_name(open_rows(path)) == "question-answer"
 
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate import check
@@ -59,16 +59,16 @@ class StubScorer:
         self.loads += 1
         return self
 
-    def score(self, rows: Sequence[Row], layout: Layout) -> list[Entry]:
+    def score(self, rows: Sequence[Row], layouts: Layouts) -> list[Entry]:
         self.asked += [row.where.rpartition(":")[2] for row in rows]
-        return [self._entry(row, layout) for row in rows]
+        return [self._entry(row, layouts) for row in rows]
 
-    def _entry(self, row: Row, layout: Layout) -> Entry:
+    def _entry(self, row: Row, layouts: Layouts) -> Entry:
         if row.record is None:
             assert row.problem is not None
             return Entry(None, row.problem.status, row.problem.reason)
         try:
-            (sample,) = layout.samples(row.record)
+            (sample,) = layouts.samples(row.record)
         except Unscorable as error:
             return Entry(None, error.problem.status, error.problem.reason)
         last = sample.turns[-1].content.split()[-1]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Problem
 from geofilter.data.samples import Sample
 from geofilter.runs.engines.worker import Worker
@@ -89,7 +89,7 @@ class LightScorer:
 class Make:
     """A worker with these stubs, made in its process."""
 
-    layout: Layout
+    layouts: Layouts
     marks: Path
     deaths: int = 0
     error: Exception | None = None
@@ -99,4 +99,4 @@ class Make:
         if self.start_error:
             raise self.start_error
         scorer = LightScorer(self.marks, self.deaths, error=self.error)
-        return Worker(self.layout, LightEncoder(), scorer)  # type: ignore[arg-type]
+        return Worker(self.layouts, LightEncoder(), scorer)  # type: ignore[arg-type]

@@ -37,6 +37,12 @@ def parquet(**columns: list[object]) -> bytes:
     return bytes(sink.getvalue())
 
 
+def layout_name(rows: RowFile) -> str:
+    """The layout of all rows that fit one."""
+    (name,) = rows.survey(check=False).reading.layouts
+    return name
+
+
 def problems(rows: RowFile) -> list[tuple[Row, Problem]]:
     """The rows that `--on-error keep` would leave unscored, with the reason."""
     found = []
@@ -46,7 +52,7 @@ def problems(rows: RowFile) -> list[tuple[Row, Problem]]:
             found.append((row, row.problem))
             continue
         try:
-            rows.layout.samples(row.record or {})
+            rows.layouts.samples(row.record or {})
         except Unscorable as error:
             found.append((row, error.problem))
     return found

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import geofilter as package
 from geofilter import GeoFilter
-from geofilter.data.layouts import Layout, detect_layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Unscorable
 from geofilter.errors import DataError, GeofilterError
 from geofilter.integrations.batches import rows_of
@@ -197,7 +197,7 @@ def test_every_layout_is_known_for_a_batch_and_for_a_row(
 ) -> None:
     chosen = pickle.loads(pickle.dumps(loaded))
     chosen._loaded = loaded._loaded
-    chosen.columns = columns or {}
+    chosen.layouts = Layouts(columns=columns or {})
     one = chosen(row)
     assert one["geofilter_status"] == "scored", one
     several = chosen({name: [value, value] for name, value in row.items()})
@@ -284,7 +284,7 @@ ROWS = st.lists(
 )
 
 
-def read(layout: Layout, row: Any) -> object:
+def read(layout: Layouts, row: Any) -> object:
     try:
         return layout.samples(row)
     except Unscorable as unscorable:
@@ -295,7 +295,7 @@ def read(layout: Layout, row: Any) -> object:
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_a_row_reads_the_same_from_arrow_as_from_json(rows: list[dict[str, Any]]) -> None:
-    layout = detect_layout("", [["messages", "tools"]])
+    layout = Layouts()
     plain = [{"messages": None, "tools": None} | row for row in rows]
     seen: list[Any] = []
 
@@ -314,14 +314,14 @@ def test_objects_of_mixed_types_read_the_same_from_every_file_and_stream(tmp_pat
 
     rows = [row({"a": 1}), row({"a": "x", "b": [1, "y"]}), row({"c": {"d": 2}})]
     Path(tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    layout = detect_layout("", [["messages"]])
+    layout = Layouts()
     wanted = [layout.samples(one) for one in rows]
     arrow = Dataset.from_json(str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path / "cache"))
     arrow.to_parquet(tmp_path / "rows.parquet")
     arrow.save_to_disk(tmp_path / "saved")
     for name in ("rows.jsonl", "rows.parquet", "saved"):
         file = package.open_rows(tmp_path / name)
-        assert [file.layout.samples(one.record) for one in file] == wanted, name
+        assert [file.layouts.samples(one.record) for one in file] == wanted, name
     for source in (arrow, arrow.to_iterable_dataset()):
         seen: list[Any] = []
 
@@ -390,7 +390,7 @@ def test_what_was_not_scored_or_has_no_threshold_says_what_to_do(loaded: GeoFilt
         ({"unscored": "ask"}, "is not one of keep, drop"),
         ({"threshold": float("nan")}, "threshold"),
         ({"max_length": 0}, "1 or more"),
-        ({"layout": "chat"}, "choose from messages"),
+        ({"layout": "chat"}, "choose from openai-preference"),
         ({"columns": {"answers": "x"}}, "no column of any layout"),
     ],
 )

@@ -37,7 +37,7 @@ def test_tokens_are_those_that_scoring_would_see(setting: Settings, data: Path) 
     model = loading.load(setting.model, sae=setting.sae, device="cpu")
     encoder, rows = Encoder(model.tokenizer, max_length=20), open_rows(data)
     encoded = [
-        encoder.encode(rows.layout.samples(row.record)[0])
+        encoder.encode(rows.layouts.samples(row.record)[0])
         for row in rows
         if row.record is not None and row.record["response"]
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs.provenance import describe_data
@@ -47,22 +48,21 @@ ALIKE = {
 def test_a_reference_with_the_columns_of_the_data_is_read_as_the_data(case: str, here) -> None:
     record, how = ALIKE[case]
     data, reference = opened(write("d.jsonl", record), write("r.jsonl", record, record), **how)
-    assert reference.layout == data.layout
-    assert data.layout.problem is None
+    assert reference.layouts == data.layouts
 
 
 def test_the_first_row_alone_does_not_decide(here) -> None:
     record, how = ALIKE["two layouts in one file"]
     odd = write("r.jsonl", {"messages": TURNS}, record)
     data, reference = opened(write("d.jsonl", record), odd, **how)
-    assert reference.layout == data.layout
+    assert reference.layouts == data.layouts
 
 
 def test_a_reference_without_a_renamed_column_is_read_in_its_own_layout(here) -> None:
     how = {"columns": {"prompt": "ask", "response": "reply"}}
     data = write("d.jsonl", {"ask": "a", "reply": "b"})
     _, reference = opened(data, write("r.jsonl", {"prompt": "c", "response": "d"}), **how)
-    assert reference.layout.columns == {"prompt": "prompt", "response": "response"}
+    assert reference.layouts == Layouts()
 
 
 def test_a_reference_that_fits_nothing_says_which_column_it_lacks(here) -> None:

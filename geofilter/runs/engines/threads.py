@@ -53,7 +53,7 @@ def check_rows(rows: "RowFile", encoder: "Encoder", *, progress: Progress = no_p
     wrong with which value, and what to do.
     """
     for row in rows:
-        for _, problem in encode_row(row, rows.layout, encoder):
+        for _, problem in encode_row(row, rows.layouts, encoder):
             if problem is not None:
                 raise DataError(
                     f"{escape(row.where, limit=200)}: {problem.status}: "
@@ -93,7 +93,7 @@ def score_file(
     """
     check = partial(check_rows, rows, encoder, progress=progress) if on_error == "stop" else None
     plan = TablePlan(manifest, check, restart, part_rows, progress=progress)
-    worker = Worker(rows.layout, encoder, scorer, batch_tokens=batch_tokens)
+    worker = Worker(rows.layouts, encoder, scorer, batch_tokens=batch_tokens)
     return make_table(rows, ThreadEngine(worker), out, plan)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from geofilter.data.layouts import Layout
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
 from geofilter.errors import TableError
@@ -91,12 +91,12 @@ class Coded(NamedTuple):
     problem: Problem | None
 
 
-def encode_row(row: "Row", layout: Layout, encoder: SampleEncoder) -> list[Coded]:
+def encode_row(row: "Row", layouts: Layouts, encoder: SampleEncoder) -> list[Coded]:
     """The sides of a row, encoded, or the problem of each; the row's own side first."""
     if row.problem is not None or row.record is None:
         return [Coded(None, row.problem or Problem("unreadable", "the row holds no record"))]
     try:
-        samples = layout.samples(row.record)
+        samples = layouts.samples(row.record)
     except Unscorable as unscorable:
         return [Coded(None, unscorable.problem)]
     sides: list[Coded] = []
@@ -133,13 +133,13 @@ class Worker:
 
     def __init__(
         self,
-        layout: Layout,
+        layouts: Layouts,
         encoder: SampleEncoder,
         scorer: Scorer | TwoSteps,
         *,
         batch_tokens: int = 16384,
     ) -> None:
-        self._layout = layout
+        self._layouts = layouts
         self._encoder = encoder
         self._scorer = scorer
         self._batch_tokens = batch_tokens
@@ -149,7 +149,7 @@ class Worker:
         return [self._entry(row) for row in rows]
 
     def _entry(self, row: "Row") -> _Entry:
-        coded = encode_row(row, self._layout, self._encoder)
+        coded = encode_row(row, self._layouts, self._encoder)
         return _Entry(
             row.index,
             row.row_hash,

@@ -122,7 +122,7 @@ def _read_tokens(
 
 def _only_sample(rows: RowFile, row: Row) -> Sample:
     assert row.record is not None  # it has a score
-    first, *others = rows.layout.samples(row.record)
+    first, *others = rows.layouts.samples(row.record)
     if others:
         raise DataError(
             f"{row.where}: has a chosen and a rejected response; tokens are masked where one "

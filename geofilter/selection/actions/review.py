@@ -93,7 +93,7 @@ def _texts(rows: RowFile, row: Row) -> tuple[str, str]:
     if row.record is None:
         return "", (row.raw or b"").decode("utf-8", "backslashreplace")
     try:
-        sample = rows.layout.samples(row.record)[0]
+        sample = rows.layouts.samples(row.record)[0]
     except Unscorable:
         return "", json.dumps(row.record, ensure_ascii=False, default=str)
     if sample.text is not None:

@@ -66,7 +66,7 @@ def test_work_that_cannot_be_sent_is_an_error_of_the_job() -> None:
 
 
 def test_however_slow_submit_is_a_failure_sets_its_job_once(rows: RowFile, tmp_path: Path) -> None:
-    engine = ProcessEngine(Make(rows.layout, tmp_path, start_error=ModelError("no model")), 1)
+    engine = ProcessEngine(Make(rows.layouts, tmp_path, start_error=ModelError("no model")), 1)
 
     def slow(frame: FrameType, event: str, _: Any) -> Any:
         """Before it decides anything, `submit` waits until its job has failed, or a while."""

@@ -51,10 +51,10 @@ def test_two_workers_make_the_same_table_though_one_is_killed(
     rows: RowFile, tmp_path: Path
 ) -> None:
     out = tmp_path / "s.parquet"
-    found = lines(rows, RayEngine(Make(rows.layout, tmp_path, deaths=1), 2), out)
+    found = lines(rows, RayEngine(Make(rows.layouts, tmp_path, deaths=1), 2), out)
     assert len(list(tmp_path.glob("death-*"))) == 1
     assert len(list(tmp_path.glob("worker-*"))) >= 2
-    expected = ThreadEngine(Make(rows.layout, tmp_path)(0))
+    expected = ThreadEngine(Make(rows.layouts, tmp_path)(0))
     assert found == lines(rows, expected, tmp_path / "expected.parquet")
 
 
@@ -63,13 +63,13 @@ def test_an_error_ends_the_run_and_what_is_done_is_kept_and_gone_on_from(
     rows: RowFile, tmp_path: Path
 ) -> None:
     out = tmp_path / "s.parquet"
-    failing = Make(rows.layout, tmp_path, deaths=1, error=ModelError("what is wrong; what to do"))
+    failing = Make(rows.layouts, tmp_path, deaths=1, error=ModelError("what is wrong; what to do"))
     with pytest.raises(ModelError, match=r"^what is wrong; what to do$"):
         lines(rows, RayEngine(failing, 2), out)
     kept = list((tmp_path / "s.parquet.parts").glob("part-*"))
     assert kept
-    expected = ThreadEngine(Make(rows.layout, tmp_path)(0))
-    found = lines(rows, RayEngine(Make(rows.layout, tmp_path), 2), out)
+    expected = ThreadEngine(Make(rows.layouts, tmp_path)(0))
+    found = lines(rows, RayEngine(Make(rows.layouts, tmp_path), 2), out)
     assert found == lines(rows, expected, tmp_path / "expected.parquet")
 
 
@@ -78,14 +78,14 @@ def test_rows_that_kill_every_worker_are_given_up_in_one_line(
     rows: RowFile, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"^workers died at rows \d+ to \d+, 3 times; .*memory"):
-        lines(rows, RayEngine(Make(rows.layout, tmp_path, deaths=99), 2), tmp_path / "s.parquet")
+        lines(rows, RayEngine(Make(rows.layouts, tmp_path, deaths=99), 2), tmp_path / "s.parquet")
     assert list((tmp_path / "s.parquet.parts").glob("part-*"))
 
 
 @pytest.mark.usefixtures("cluster")
 def test_what_warnings_a_program_shows_is_not_changed(rows: RowFile, tmp_path: Path) -> None:
     before = list(warnings.filters)
-    lines(rows, RayEngine(Make(rows.layout, tmp_path), 1), tmp_path / "s.parquet")
+    lines(rows, RayEngine(Make(rows.layouts, tmp_path), 1), tmp_path / "s.parquet")
     assert warnings.filters == before
 
 
@@ -94,4 +94,4 @@ def test_without_ray_the_line_says_what_to_type(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'geofilter\[ray\]'"):
-        RayEngine(Make(rows.layout, tmp_path), 2)
+        RayEngine(Make(rows.layouts, tmp_path), 2)

@@ -142,7 +142,7 @@ def test_mask_takes_as_many_tokens_as_drop_and_changes_nothing_else(work, geofil
     rows = open_rows("m.jsonl")
     masked = dropped = 0
     for row in rows:
-        encoded = encoder.encode(rows.layout.samples(row.record)[0])
+        encoded = encoder.encode(rows.layouts.samples(row.record)[0])
         mask = read_row_loss(row.record).mask_of(encoded.ids)
         assert not (mask & ~encoded.response).any()
         masked += mask.sum()
