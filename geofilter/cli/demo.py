@@ -142,7 +142,7 @@ def _area(area: "Interval") -> str:
 
 def _show_rows(rows: "Sequence[LabelledRow]") -> None:
     for row in rows:
-        click.echo(f"  {row.score:+.4f}  row {row.row}, {escape(row.group)}")
+        click.echo(f"  {row.score:+.4f}  line {row.row + 1}, {escape(row.group)}")
         click.echo(f"      Q: {escape(row.question, limit=90)}")
         click.echo(f"      A: {escape(row.answer, limit=120)}")
 

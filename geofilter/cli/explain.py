@@ -38,7 +38,7 @@ _TEXT_SHOWN = 1200
 def command(data: str, scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
     """Show which tokens of one row activate which features, near which toxic features.
 
-    The model, SAE and pack are those that made TABLE. Rows count from 0; `train.jsonl:17`
+    The model, SAE and pack are those that made TABLE. N counts from 0; `train.jsonl:17`
     in a message is the line, which counts from 1, so without blank lines it is row 16.
 
     \b
@@ -74,7 +74,7 @@ def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:
         print_json({"where": row.where, **asdict(line), "tokens": []})
         return
     click.echo(
-        f"row {line.row} ({escape(row.where, limit=None)}) has no score: {line.status}; "
+        f"{escape(row.where, limit=None)} (--row {line.row}) has no score: {line.status}; "
         f"{escape(line.reason, limit=None)}"
     )
 
@@ -98,12 +98,12 @@ def _print_head(row: "Row", line: "ScoreRow", table: "ScoreTable", run: "Run") -
     n_scored = table.scores.count()
     side = ", the chosen side" if line.rejected_score is not None else ""
     click.echo(
-        f"row {line.row} ({escape(row.where, limit=None)}){side}: score {line.score:.4g} by "
+        f"{escape(row.where, limit=None)} (--row {line.row}){side}: score {line.score:.4g} by "
         f"{run.settings.scorer}, rank {line.rank} of {n_scored:,} (1 = nearest to harm), "
         f"{line.n_tokens} response tokens"
     )
     if line.reason:
-        click.echo(escape(line.reason, limit=200))
+        click.echo(escape(line.reason, limit=None))
     if line.nearest_feature is not None:
         label = _label_of(run, line.nearest_feature)
         click.echo(

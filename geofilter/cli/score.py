@@ -287,8 +287,8 @@ def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:
         example = summary.unscored.get(status)
         if example is not None:
             click.echo(
-                f"  {count:,} unscored, {status}; "
-                f"row {example.row}: {escape(example.reason, limit=200)}"
+                f"  {count:,} unscored, {status}; the first is row {example.row + 1:,} "
+                f"(--row {example.row}): {escape(example.reason, limit=None)}"
             )
         elif status != "scored":
             click.echo(f"  {count:,} {status}: scored on the window's tokens only")

@@ -32,8 +32,8 @@ _TITLE_OF_ANY = re.compile(r"# geofilter lock (\d{1,9})\b")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _STATUS = re.compile(r"[a-z_]{1,40}")
 _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ")
-# A line holds a hash, a number and a reason of at most 500 characters.
-_LONGEST = 8192  # characters
+# A line holds a hash, a number and a reason of at most 1,000 characters, some of them escaped.
+_LONGEST = 16384  # characters
 
 
 class Entry(NamedTuple):

@@ -85,12 +85,12 @@ def _body(contents: Contents, row: int) -> Html:
 
 
 def _facts(line: ScoreRow) -> Html:
-    words = [f"row {line.row:,} (counted from 0)"]
+    words = [f"--row {line.row} of explain"]
     if line.score is not None:
         words.append(f"{line.n_tokens:,} response tokens")
     if line.rejected_score is not None:
         words.append(f"the rejected side scores {number(line.rejected_score, 4)}")
-    return join(note(" · ".join(words)), note(text(line.reason, 300)) if line.reason else None)
+    return join(note(" · ".join(words)), note(text(line.reason)) if line.reason else None)
 
 
 def _conversation(row: RowText, marked: Html | None) -> Html:

@@ -195,7 +195,7 @@ def _check_saved(saved: SavedFeatures) -> None:
         for side in row.sides:
             if side.problem is not None and side.problem.status not in MODEL_UNSCORED:
                 raise DataError(
-                    f"row {row.index} of {escape(saved.source, limit=200)}: "
-                    f"{side.problem.status}: {escape(side.problem.reason, limit=300)}; "
+                    f"row {row.index + 1} of {escape(saved.source, limit=200)}: "
+                    f"{side.problem.status}: {escape(side.problem.reason, limit=None)}; "
                     "keep such rows unscored with --on-error keep"
                 )

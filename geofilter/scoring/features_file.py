@@ -229,7 +229,7 @@ class SavedFeatures:
                 if record.row == index and record.side is not None and sides:
                     sides.append(record.side)
                     if len(sides) > _MOST_SIDES:
-                        raise ValueError(f"row {index} has more than {_MOST_SIDES} sides")
+                        raise ValueError(f"row {index + 1} has more than {_MOST_SIDES} sides")
                     continue
                 if index >= 0:
                     yield SavedRow(index, row_hash, tuple(sides))

@@ -287,7 +287,7 @@ class ScoreTable:
         """The line of row `index`, counted from 0. Raises `TableError` out of range."""
         if not 0 <= index < len(self):
             raise TableError(
-                f"row {index}: {escape(str(self.path), limit=200)} has rows 0 to {len(self) - 1}"
+                f"row {index}: {escape(str(self.path), limit=200)} has rows 0 to {len(self) - 1}, for --row counts from 0"
                 if len(self)
                 else f"row {index}: {escape(str(self.path), limit=200)} has no rows"
             )

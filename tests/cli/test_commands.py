@@ -138,8 +138,8 @@ def test_rows_that_cannot_be_scored_are_kept_with_their_reason_when_asked(work, 
     done = geofilter(f"score data.jsonl {TINY} --pack my.pack --on-error keep -o s.parquet")
     assert done.code == 0
     assert score_column("s.parquet")[-2:] == [None, None]
-    assert f"1 unscored, empty; row {ROWS}:" in done.out
-    assert f"1 unscored, unreadable; row {ROWS + 1}:" in done.out
+    assert f"1 unscored, empty; the first is row {ROWS + 1} (--row {ROWS}): " in done.out
+    assert f"1 unscored, unreadable; the first is row {ROWS + 2} (--row {ROWS + 1}): " in done.out
 
 
 def test_text_that_the_model_does_not_know_is_warned_of_on_stderr(work, geofilter):
@@ -322,7 +322,7 @@ def test_explain_divides_the_score_among_the_tokens(work, geofilter):
 
 def test_explain_shows_row_tokens_features_and_labels(work, geofilter):
     done = geofilter(f"explain data.jsonl {SCORED} --row 5")
-    assert done.out.startswith("row 5 (data.jsonl:6): score ")
+    assert done.out.startswith("data.jsonl:6 (--row 5): score ")
     response = json.loads(Path("data.jsonl").read_text().splitlines()[5])["response"]
     assert response in done.out.replace("[", "").replace("]", "")
     assert "near toxic" in done.out
@@ -333,7 +333,7 @@ def test_explain_says_why_a_row_has_no_score(work, geofilter):
     geofilter(f"score data.jsonl {TINY} --pack my.pack --on-error keep -o s.parquet")
     done = geofilter(f"explain data.jsonl --scores s.parquet --row {ROWS}")
     assert done.code == 0
-    assert f"row {ROWS} (data.jsonl:{ROWS + 1}) has no score: unreadable" in done.out
+    assert f"data.jsonl:{ROWS + 1} (--row {ROWS}) has no score: unreadable" in done.out
     assert "\x1b" not in done.out
     as_json = geofilter(f"explain data.jsonl --scores s.parquet --row {ROWS} --json")
     assert json.loads(as_json.out)["score"] is None

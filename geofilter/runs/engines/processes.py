@@ -22,7 +22,7 @@ class ProcessEngine(WorkerPool):
         self.at_once = 2 * workers + 1
 
     def submit(self, rows: Sequence[Any], report: RowsDone) -> "Future[list[Answer]]":
-        return self.do(rows, f"at rows {rows[0].index} to {rows[-1].index}")
+        return self.do(rows, f"at rows {rows[0].index + 1} to {rows[-1].index + 1}")
 
 
 @dataclass(frozen=True)

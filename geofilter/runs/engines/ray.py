@@ -103,7 +103,7 @@ class RayEngine:
         with self._counting:
             place = min(range(len(self._actors)), key=lambda place: self._jobs[place])
             self._jobs[place] += 1
-        where = f"rows {rows[0].index} to {rows[-1].index}"
+        where = f"rows {rows[0].index + 1} to {rows[-1].index + 1}"
         answers: Future[list[Answer]] = Future()
 
         def give(done: "Future[Any]") -> None:

@@ -57,7 +57,7 @@ def check_rows(rows: "RowFile", encoder: "Encoder", *, progress: Progress = no_p
             if problem is not None:
                 raise DataError(
                     f"{escape(row.where, limit=200)}: {problem.status}: "
-                    f"{escape(problem.reason, limit=300)}; "
+                    f"{escape(problem.reason, limit=None)}; "
                     "repair it, or keep such rows unscored with --on-error keep"
                 )
         if (row.index + 1) % 1000 == 0:

@@ -234,7 +234,7 @@ def _lines(
 def _required(row: SavedRow) -> tuple[Side, ...]:
     if not row.sides:
         raise TableError(
-            f"row {row.index} of the saved features is a copy of no row before it; "
+            f"row {row.index + 1} of the saved features is a copy of no row before it; "
             "save the features again"
         )
     return row.sides
@@ -268,7 +268,8 @@ def make_line(
     results = [_finite(result) for result in results]
     side, result = sides[0], results[0]
     other = results[1] if len(results) > 1 else None
-    reason = escape("; ".join(_reasons(sides, results)), limit=500) or None
+    # Reasons are short, for each value in them is; what is left to cut is a template's own words.
+    reason = escape("; ".join(_reasons(sides, results)), limit=1000) or None
     rejected = None if other is None or isinstance(other, Problem) else _number(other.score)
     unknown = _number(side.unknown_share)
     if isinstance(result, Problem):
