@@ -286,11 +286,10 @@ class ScoreTable:
     def row(self, index: int) -> ScoreRow:
         """The line of row `index`, counted from 0. Raises `TableError` out of range."""
         if not 0 <= index < len(self):
-            raise TableError(
-                f"row {index}: {escape(str(self.path), limit=200)} has rows 0 to {len(self) - 1}, for --row counts from 0"
-                if len(self)
-                else f"row {index}: {escape(str(self.path), limit=200)} has no rows"
+            there = (
+                f"rows 0 to {len(self) - 1}, for --row counts from 0" if len(self) else "no rows"
             )
+            raise TableError(f"row {index}: {escape(str(self.path), limit=200)} has {there}")
         try:
             with open_parquet(self.path) as file:
                 for group in range(file.num_row_groups):
