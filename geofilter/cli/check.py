@@ -68,8 +68,9 @@ def command(
     """Refuse rows that lie at or above the threshold of the policy.
 
     The policy is [tool.geofilter] in the nearest pyproject.toml; without FILE, all files are
-    checked that it lists. Scores are kept in geofilter.lock, to be committed with the data:
-    a row is scored once. Findings go to standard output, and the exit code is then 1.
+    checked that it lists. FILE may be a pattern in quotes, or a folder: all files of rows
+    that match it or lie in it. Scores are kept in geofilter.lock, to be committed with the
+    data: a row is scored once. Findings go to standard output, and the exit code is then 1.
 
     \b
     Example:

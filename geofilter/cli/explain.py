@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option, scores_option, trust_option
+from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.problems import Problem
-    from geofilter.data.rows import Row
+    from geofilter.data.rows import Data, Row
     from geofilter.runs.prepare import Run
     from geofilter.scoring.explanation import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreRow, ScoreTable
@@ -23,7 +23,7 @@ _TEXT_SHOWN = 1200
 
 
 @click.command("explain")
-@click.argument("data")
+@data_argument
 @scores_option
 @click.option(
     "--row",
@@ -35,7 +35,7 @@ _TEXT_SHOWN = 1200
 )
 @trust_option
 @json_option
-def command(data: str, scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
+def command(data: "Data", scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
     """Show which tokens of one row activate which features, near which toxic features.
 
     The model, SAE and pack are those that made TABLE. N counts from 0; `train.jsonl:17`

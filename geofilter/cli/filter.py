@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.choice import choice_options
-from geofilter.cli.options import json_option, scores_option, trust_option
+from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.selection.actions import ACTIONS
 
 if TYPE_CHECKING:
+    from geofilter.data.rows import Data
     from geofilter.selection.choose import Unscored
     from geofilter.selection.fdr import CurvePoint
 
 
 @click.command("filter")
-@click.argument("data")
+@data_argument
 @scores_option
 @choice_options
 @click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="KEPT",
-    help="Where kept rows go, in the format of DATA; .gz or .zst compresses.",
+    help="Where kept rows go, in the format of DATA; .gz or .zst compresses; - is standard output.",
 )
 @click.option(
     "--dropped",
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 @trust_option
 @json_option
 def command(
-    data: str,
+    data: "Data",
     scores: str,
     drop_fraction: float | None,
     threshold: float | None,
@@ -74,6 +75,9 @@ def command(
     rows of JSONL, JSON and CSV are byte-identical to the input. Rows without a score are kept
     unless you say otherwise.
 
+    DATA is what was scored: the same files in the same order, or the same bytes on standard
+    input (-). Several files become one.
+
     \b
     Examples:
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
@@ -82,6 +86,10 @@ def command(
           --fdr 0.1 --reference clean.jsonl -o kept.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.1 --action mask -o masked.jsonl
+      geofilter filter 'data/train-*.parquet' --scores scores.parquet \\
+          --drop-fraction 0.2 -o kept.parquet
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --threshold 0.3 -o - | gzip > kept.jsonl.gz
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
     if curve:
@@ -90,6 +98,11 @@ def command(
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
         _curve(data, scores, reference, as_json)
         return
+    to_stdout = output == "-"
+    if to_stdout and as_json:
+        raise click.UsageError(
+            "-o - writes rows to standard output, where --json writes its summary; give one"
+        )
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'")
     from geofilter.runs.filter import filter_rows
@@ -113,12 +126,13 @@ def command(
     if as_json:
         print_json(found.figures)
     else:
-        click.echo("\n".join(found.lines))
+        # Nothing but rows may come between rows.
+        click.echo("\n".join(found.lines), err=to_stdout)
     for one in found.notes:
         note(one)
 
 
-def _curve(data: str, scores: str, reference: str | None, as_json: bool) -> None:
+def _curve(data: "Data", scores: str, reference: str | None, as_json: bool) -> None:
     from geofilter.runs.choice import curve_of
 
     with progress() as report:

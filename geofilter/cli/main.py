@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import click
 
 from geofilter.errors import GeofilterError
+from geofilter.support import spool
 from geofilter.support.display import inert
 
 USER_MUST_ACT = 2
@@ -110,6 +111,13 @@ def _silence_stdout() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return the exit code."""
+    try:
+        return _run(arguments)
+    finally:
+        spool.release()
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         with geofilter.make_context("geofilter", list(arguments)) as context:
             geofilter.invoke(context)

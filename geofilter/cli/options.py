@@ -50,6 +50,16 @@ def setting_option(name: str, *, required: bool | None = None) -> _Decorator[Any
     return click.option("--" + name.replace("_", "-"), name, **how)
 
 
+def _one_or_several(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> str | tuple[str, ...]:
+    return values[0] if len(values) == 1 else values
+
+
+# What stands for rows: a name, or several, as `open_rows` takes them.
+data_argument = click.argument(
+    "data", nargs=-1, required=True, metavar="DATA...", callback=_one_or_several
+)
 trust_option = setting_option("trust_remote_code")
 sae_option = setting_option("sae")
 device_option = setting_option("device")

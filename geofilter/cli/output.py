@@ -10,14 +10,21 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress
 
+if TYPE_CHECKING:
+    from geofilter.data.rows import RowFile
+
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0
+
+# Files of a data set that are named, before the last one.
+_NAMED = 4
 
 # What is counted in the phases that do not count rows, by the last word of their names.
 _COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answers"}
@@ -26,6 +33,20 @@ _COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answe
 def note(message: str) -> None:
     """Say something about the work on standard error."""
     click.echo(f"geofilter: {message}", err=True)
+
+
+def say_files(rows: "RowFile") -> None:
+    """Say which files are read as one data set, in which order, and which are not read."""
+    if len(rows.files) > 1:
+        note(f"{len(rows.files):,} files as one data set, in this order: {_some(rows.files)}")
+    if rows.unread:
+        note(f"not read: {_some(rows.unread)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names; of many the first ones and the last."""
+    few = [*names[:_NAMED], "…", names[-1]] if len(names) > _NAMED + 1 else names
+    return ", ".join(escape(name, limit=200) for name in few)
 
 
 def print_json(summary: Mapping[str, object] | Sequence[object]) -> None:

@@ -1,15 +1,20 @@
 """`geofilter report`: one HTML file about a scored data set, which opens offline."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from geofilter.cli.choice import choice_options
-from geofilter.cli.options import json_option, scores_option, trust_option
+from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
 from geofilter.cli.output import bytes_text, note, print_json, progress
 from geofilter.support.display import escape
 
+if TYPE_CHECKING:
+    from geofilter.data.rows import Data
+
 
 @click.command("report")
-@click.argument("data")
+@data_argument
 @scores_option
 @click.option(
     "-o",
@@ -49,7 +54,7 @@ from geofilter.support.display import escape
 @trust_option
 @json_option
 def command(
-    data: str,
+    data: "Data",
     scores: str,
     output: str,
     drop_fraction: float | None,

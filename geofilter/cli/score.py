@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from geofilter.cli.options import json_option, layout_options, setting_option, several
+from geofilter.cli.options import (
+    data_argument,
+    json_option,
+    layout_options,
+    setting_option,
+    several,
+)
 from geofilter.cli.output import (
     argument,
     bytes_text,
@@ -17,6 +23,7 @@ from geofilter.cli.output import (
     print_json,
     print_table,
     progress,
+    say_files,
     time_text,
 )
 from geofilter.scoring.scorers import SCORERS
@@ -26,13 +33,13 @@ from geofilter.support.display import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geofilter.data.rows import RowFile
+    from geofilter.data.rows import Data, RowFile
     from geofilter.scoring.summary import Risk, Summary
     from geofilter.scoring.table import ScoreTable
 
 
 @click.command("score")
-@click.argument("data")
+@data_argument
 @setting_option("model", required=False)
 @several(*map(setting_option, ("sae", "block", "device", "trust_remote_code")))
 @several(*map(setting_option, ("dtype", "pack", "scorer", "proximity")))
@@ -90,12 +97,12 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="TABLE",
-    help="Where the score table goes. Default: the name of DATA with .scores.parquet after "
-    "it, in the current folder.",
+    help="Where the score table goes. Default: the name of DATA, of several files that of the "
+    "first, with .scores.parquet after it, in the current folder.",
 )
 @json_option
 def command(
-    data: str,
+    data: "Data",
     model: str | None,
     sae: str | None,
     block: int | None,
@@ -123,13 +130,18 @@ def command(
     """Score every row of DATA by how near it lies to the model's toxic features.
 
     DATA is a file (JSONL, JSON, CSV, TSV, Parquet; .gz and .zst of these), a saved
-    datasets folder, or hf://datasets/ORG/NAME. The table has one line per row, in the
-    order of DATA; its column `row` counts from 0. Higher = nearer to harm.
+    datasets folder, hf://datasets/ORG/NAME, or - for standard input. Several files, a
+    pattern in quotes, and a folder of files of one format are one data set: files in the
+    order given, those of a pattern or folder sorted by name, numbers by their value. The
+    table has one line per row, in the order of DATA; its column `row` counts from 0.
+    Higher = nearer to harm.
 
     \b
     Examples:
       geofilter score train.jsonl --model organism
       geofilter score train.jsonl --model gemma-2-9b --estimate
+      geofilter score 'data/train-*.parquet' --model organism -o scores.parquet
+      zcat train.jsonl.gz | geofilter score - --model organism -o scores.parquet
       geofilter score train.csv --model ./my-model --sae ./my-sae --pack my.pack \\
           --column response=reply --on-error keep -o scores.parquet
       geofilter score train.jsonl --model organism --save-features train.features
@@ -148,11 +160,15 @@ def command(
             f"--summary goes with --scorer {' or '.join(foretelling())}; of {scorer} it is not "
             "known that its mean foretells anything"
         )
-    out = output or default_output(data)
+    if output == "-":
+        raise click.UsageError("-o -: a score table is Parquet with a manifest; name a file")
+    out = "" if only_estimate else output or default_output(data)
+    rows = open_rows(data, layout=layout, columns=columns)
+    say_files(rows)
     if features is not None:
         with _what_is_kept(out, restart=not resume), progress() as report:
             scored = rescore(
-                data,
+                rows,
                 features,
                 out,
                 pack=pack,
@@ -178,15 +194,13 @@ def command(
             trust_remote_code=trust_remote_code,
         )
         if only_estimate:
-            _estimate(open_rows(data, layout=layout, columns=columns), settings, as_json)
+            _estimate(rows, settings, as_json)
             return
         with _what_is_kept(out, restart=not resume), progress() as report:
             scored = score(
-                data,
+                rows,
                 settings,
                 out,
-                layout=layout,
-                columns=columns,
                 engine=engine,
                 workers=workers,
                 save_features=save_features,
@@ -200,14 +214,17 @@ def command(
     risk = risk_of(scored.table) if with_risk and summary.scored else None
     if as_json:
         more = {"risk": asdict(risk)} if risk else {}
-        print_json({**_as_json(summary, scored.table), **more})
+        print_json({**_as_json(summary, scored.table, rows), **more})
     else:
-        _print(summary, scored.table, data)
+        _print(summary, scored.table, rows)
         if risk:
             _print_risk(risk)
     if summary.warning:
         note(f"warning: {summary.warning}")
 
+
+# Names of data that are spelled out in a command to type next.
+_TYPED = 4
 
 # What the features were made with, so that nothing can be chosen again with --features.
 _MADE_WITH = {
@@ -280,7 +297,7 @@ def _what_is_kept(out: str, *, restart: bool) -> "Iterator[None]":
         raise
 
 
-def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:
+def _print(summary: "Summary", table: "ScoreTable", rows: "RowFile") -> None:
     where = escape(str(table.path), limit=None)
     click.echo(f"{summary.rows:,} rows, {summary.scored:,} scored → {where}")
     for status, count in summary.statuses.items():
@@ -298,11 +315,11 @@ def _print(summary: "Summary", table: "ScoreTable", data: str) -> None:
     click.echo("\nscores, higher = nearer to harm:")
     names = ["lowest", "5 %", "25 %", "median", "75 %", "95 %", "highest"]
     print_table(names, [[f"{value:.4g}" for value in summary.quantiles]])
-    typed, scores = argument(data), argument(str(table.path))
+    typed, scores = _typed(rows), argument(str(table.path))
     click.echo(
         "\nNext:\n"
         f"  geofilter filter {typed} --scores {scores} --drop-fraction 0.2 "
-        f"-o {argument('kept-' + _name_to_write(data))}\n"
+        f"-o {argument(_kept_name(rows))}\n"
         f"  geofilter explain {typed} --scores {scores} --row {nearest_row(table)}"
     )
 
@@ -319,10 +336,21 @@ def _print_risk(risk: "Risk") -> None:
     )
 
 
-def _name_to_write(data: str) -> str:
-    """The name of `data`; rows of a hub data set are written as JSON lines."""
-    name = PurePath(data.rstrip("/")).name
-    return f"{name}.jsonl" if data.startswith("hf://") else name
+def _typed(rows: "RowFile") -> str:
+    """What names the data, as it would be typed again."""
+    from geofilter.data.formats.places import given_names
+
+    names = given_names(rows.given)
+    return " ".join(map(argument, names)) if len(names) <= _TYPED else "DATA..."
+
+
+def _kept_name(rows: "RowFile") -> str:
+    """A name for kept rows, in the format in which they are written."""
+    if not rows.files:  # rows of a hub data set are written as JSON lines
+        return f"kept-{PurePath(rows.source.rstrip('/')).name}.jsonl"
+    name = PurePath(os.path.abspath(rows.files[0])).name
+    alone = rows.files == (rows.given,)
+    return f"kept-{name}" if alone else f"kept.{rows.format}"
 
 
 def nearest_row(table: "ScoreTable") -> int:
@@ -330,12 +358,14 @@ def nearest_row(table: "ScoreTable") -> int:
     return int(table.scores.filled(-math.inf).argmax())
 
 
-def _as_json(summary: "Summary", table: "ScoreTable") -> dict[str, object]:
+def _as_json(summary: "Summary", table: "ScoreTable", rows: "RowFile") -> dict[str, object]:
     from geofilter.scoring.summary import QUANTILES
 
     quantiles = summary.quantiles
+    several = {"files": list(rows.files)} if rows.files[1:] else {}
     return {
         "table": str(table.path),
+        **several,
         "rows": summary.rows,
         "scored": summary.scored,
         "statuses": dict(summary.statuses),

@@ -1,15 +1,19 @@
 """`geofilter verify`: fine-tune with and without the filter, and measure what it changes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option, model_options
+from geofilter.cli.options import data_argument, json_option, model_options
 from geofilter.cli.output import note, print_json, progress
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape
 from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
 from geofilter.verify.training.recipe import METHODS
+
+if TYPE_CHECKING:
+    from geofilter.data.rows import Data
 
 # The verification was run and its answer is no.
 SAYS_NO = 1
@@ -36,7 +40,7 @@ def _slots(
 
 
 @click.command("verify")
-@click.argument("data")
+@data_argument
 @model_options
 @click.option(
     "--arms",
@@ -152,7 +156,7 @@ def _slots(
 )
 @json_option
 def command(
-    data: str,
+    data: "Data",
     model: str,
     sae: str | None,
     block: int | None,
@@ -206,11 +210,19 @@ def command(
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
     """
+    from geofilter.data.formats.places import given_names
     from geofilter.studies import tracking
+    from geofilter.support.spool import STDIN, is_pipe
     from geofilter.verify.presets import make_plan
     from geofilter.verify.results import power_of
     from geofilter.verify.study import verify
 
+    for name in (*given_names(data), benign or "", held_out or ""):
+        if name == STDIN or is_pipe(name):
+            raise click.UsageError(
+                f"{escape(name, limit=200)}: rows that come once cannot be trained on again and "
+                "again; save them as a file and name it"
+            )
     plan = make_plan(
         data,
         Settings(

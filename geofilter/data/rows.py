@@ -175,8 +175,8 @@ class RowFile:
 
         The format is that of the source, the compression is the one that the
         name of `path` states. Lines and CSV records keep their bytes, exactly; JSON
-        lists are written one element a line; a folder becomes a folder; hub rows
-        become JSON lines.
+        lists are written one element a line; a saved data set becomes a folder; hub rows
+        become JSON lines. Several files become one. `-` is standard output.
 
         `notes` gives for the index of a row what to write with it (score, rank,
         status, reason); then rows are written again, with the key `geofilter` in

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+from geofilter.data.formats.places import each_file
 from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import PolicyError
@@ -119,6 +120,8 @@ def check_files(
 ) -> Verdict:
     """Hold `files` against the policy above them; without any, the files that it lists.
 
+    A pattern or a folder stands for all files of rows that match it or lie in it.
+
     With `no_model` nothing is scored; `device` is where the model runs otherwise. `accept`:
     places such as `data.jsonl:17` of rows that are refused for their score and may pass from
     now on, all or none; none where the lock does not fit. `rescore` and `prune` as in `check`.
@@ -126,7 +129,7 @@ def check_files(
     Raises `PolicyError` where there is no policy or no file, `DataError` for a place where no
     row is refused, and what `check` raises.
     """
-    named = list(dict.fromkeys([*files, *map(file_of, accept)]))
+    named = list(dict.fromkeys([*each_file(files), *map(file_of, accept)]))
     policy = read_policy(named)
     chosen = named or policy.listed()
     if not chosen:

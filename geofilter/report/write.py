@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geofilter.data.rows import RowFile
+from geofilter.data.rows import Data, RowFile
 from geofilter.errors import GeofilterError, ModelError
 from geofilter.report.contents import Contents, gather
 from geofilter.report.page import render
@@ -44,7 +44,7 @@ class Written:
 
 
 def write_report(
-    data: Place,
+    data: Data,
     scores: Place,
     output: Place,
     *,

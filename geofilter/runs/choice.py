@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geofilter.data.rows import Data
 from geofilter.errors import GeofilterError
 from geofilter.runs.provenance import open_scored
 from geofilter.runs.reference import Reference, read_reference
@@ -203,7 +204,7 @@ class Curve:
 
 
 def curve_of(
-    data: str | os.PathLike[str],
+    data: Data,
     scores: str | os.PathLike[str],
     reference: str | os.PathLike[str] | None = None,
     *,

@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from geofilter.data.formats.standard_output import STDOUT, check_stdout
+from geofilter.data.rows import Data
 from geofilter.errors import GeofilterError
 from geofilter.runs.choice import Bound, Choice, choose
 from geofilter.runs.provenance import open_scored
@@ -32,7 +34,7 @@ class Filtered:
 
 
 def filter_rows(
-    data: Place,
+    data: Data,
     scores: Place,
     output: Place,
     *,
@@ -53,7 +55,8 @@ def filter_rows(
     Give one of `drop_fraction` (the share of the scored rows nearest to harm), `threshold` (the
     lowest score chosen) and `fdr` (the share of clean rows among the chosen, on average; with
     a `reference` of clean rows). With the action `drop`, `output` takes the kept rows, and
-    `dropped` the others, each with its score, rank and reason; `unscored` says where rows
+    `dropped` the others, each with its score, rank and reason (`-` for `output` is standard
+    output); `unscored` says where rows
     without a score go. `mask`, `weight` and `review` write all rows, and the last lists those
     chosen in `review`. The model runs only for `mask` and for a reference that was never scored;
     `trust_remote_code` lets it run code that comes with it. `progress` follows that.
@@ -70,10 +73,13 @@ def filter_rows(
     kind = ACTIONS[action]
     _check(action, kind, output, dropped, review, unscored)
     second = dropped or review
-    for path in (output, second) if second else (output,):
-        check_output(path, overwrite=overwrite)
+    for path in (output, second):
+        if path is not None and path != STDOUT:
+            check_output(path, overwrite=overwrite)
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
+    if output == STDOUT:
+        check_stdout(rows.format)
     chosen = choose(table, choice, unscored=unscored, progress=progress)
 
     def load() -> TokenModel:
@@ -124,6 +130,8 @@ def _check(
     if not kind.drops and unscored == "drop":
         raise GeofilterError(f"--action {action} drops no row: leave --unscored drop out")
     second = dropped or review
+    if second == STDOUT:
+        raise GeofilterError("only -o can be standard output; name a file for the other rows")
     if second is not None and os.path.realpath(output) == os.path.realpath(second):
         name = "dropped" if dropped else "review"
         raise GeofilterError(f"-o and --{name} name the same file; give each its own")

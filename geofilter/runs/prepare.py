@@ -28,6 +28,7 @@ from geofilter.runs.provenance import (
     describe_contrast,
     describe_contrast_sets,
     describe_data,
+    describe_origin,
     describe_scorer,
     lasting,
     meaning,
@@ -171,7 +172,7 @@ def _describe(
         "versions": versions(),
     }
     facts = {
-        "source": rows.source,
+        **describe_origin(rows),
         "settings": asdict(settings)
         | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
         "contrast": describe_contrast(pack),

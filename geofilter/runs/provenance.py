@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geofilter.data.formats.places import is_local
 from geofilter.data.reading import Reading, reading_from
-from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.scoring.scorers import SCORERS, scorer_named
@@ -27,6 +28,12 @@ def describe_data(rows: RowFile) -> dict[str, object]:
         "layout": rows.layouts.name,
         "columns": dict(rows.layouts.columns),
     }
+
+
+def describe_origin(rows: RowFile) -> dict[str, object]:
+    """Where the data was when it was scored, which decides nothing."""
+    several = {"files": [os.path.abspath(file) for file in rows.files]} if rows.files[1:] else {}
+    return {"source": rows.source, **several}
 
 
 def versions() -> dict[str, str | None]:
@@ -68,10 +75,10 @@ def lasting(place: str | None) -> str | None:
     if place is None or place in CATALOGUE:
         return place
     path = Path(place).expanduser()
-    return os.path.abspath(path) if path.exists() else place
+    return os.path.abspath(path) if path.exists() or is_local(place) else place
 
 
-def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+def open_scored(source: Data, table: ScoreTable) -> RowFile:
     """Open the data that `table` was made from, in the layout that it was read in.
 
     Raises `TableError` when `source` is other data or has changed since.
@@ -79,15 +86,16 @@ def open_scored(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
     rows = open_alike(source, table)
     if rows.fingerprint() != _data_of(table)["sha256"]:
         origin = table.manifest.facts.get("source", "other data")
+        order = ", or its files came in another order" if rows.files[1:] else ""
         raise TableError(
             f"{escape(str(table.path), limit=200)}: was made from other data "
-            f"({escape(origin, limit=200)}) or {escape(str(source), limit=200)} has changed "
-            "since; give the data it was made from, or score this data"
+            f"({escape(origin, limit=200)}) or {escape(rows.source, limit=200)} has changed "
+            f"since{order}; give the data it was made from, or score this data"
         )
     return rows
 
 
-def open_alike(source: str | os.PathLike[str], table: ScoreTable) -> RowFile:
+def open_alike(source: Data, table: ScoreTable) -> RowFile:
     """Open any data as the data of `table` was, by the layout and columns that were asked for."""
     data = _data_of(table)
     return open_rows(source, layout=data["layout"], columns=data["columns"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geofilter.data.formats.places import is_local
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
 from geofilter.runs.provenance import describe_data, open_alike, reading_of, settings_of, versions
@@ -33,6 +34,7 @@ from geofilter.selection.reference_check import (
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, difference
 from geofilter.support.progress import Progress, no_progress
+from geofilter.support.spool import STDIN, is_pipe
 
 UNSCORED = "have no score"
 IN_DATA = "occur in the data too"
@@ -80,7 +82,9 @@ def read_reference(
     `DataError` when no row of it is left, and what `score` raises.
     """
     name = os.fspath(source)
-    made = ScoreTable.read(name) if is_score_table(name) else _scored(name, table, q, progress)
+    read_once = name == STDIN or is_pipe(name)  # so not to be looked into first
+    is_table = not read_once and is_score_table(name)
+    made = ScoreTable.read(name) if is_table else _scored(name, table, q, progress)
     warnings = _refuse_other_scores(name, made, table) + _other_layout(made, table)
     contrast, unread = _contrast_rows(table)
     if unread:
@@ -216,7 +220,7 @@ def _contrast_rows(table: ScoreTable) -> tuple[set[str], list[str]]:
         place = str(one.get("source"))
         try:
             # Nothing is fetched, and no pipe is waited for, because a table says so.
-            if not (os.path.isfile(place) or os.path.isdir(place)):
+            if not is_local(place):
                 raise DataError(f"{place}: is gone")
             rows = open_rows(place)
             if rows.fingerprint() != one.get("sha256"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geofilter.data.problems import MODEL_UNSCORED
-from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
 from geofilter.packs.index import ToxicIndex
@@ -20,6 +20,7 @@ from geofilter.runs.provenance import (
     ABOVE,
     describe_contrast,
     describe_contrast_sets,
+    describe_origin,
     describe_scorer,
     lasting,
     settings_from,
@@ -36,7 +37,7 @@ from geofilter.support.progress import Progress, no_progress
 
 
 def rescore(
-    data: RowFile | str | os.PathLike[str],
+    data: RowFile | Data,
     features: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
@@ -56,7 +57,7 @@ def rescore(
     pack of another model, SAE or pooling, `ModelError` for another SAE.
     """
     rows = data if isinstance(data, RowFile) else open_rows(data)
-    out = Path(output if output is not None else default_output(rows.source))
+    out = Path(output if output is not None else default_output(rows.given))
     check_output(out, overwrite=True)
     saved = SavedFeatures.read(features)
     _refuse_other_data(rows, saved)
@@ -75,7 +76,7 @@ def rescore(
     decides |= {"pack": chosen.digest, "scorer": describe_scorer(settings)}
     decides["versions"] = _versions_for(saved)
     facts = {
-        "source": rows.source,
+        **describe_origin(rows),
         "settings": asdict(settings),
         "contrast": describe_contrast(chosen),
         "contrast_sets": describe_contrast_sets(chosen),

@@ -5,15 +5,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from geofilter.data.encoder import Encoder
+from geofilter.data.formats.places import named_by
 from geofilter.data.layouts.choose import Layouts
 from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
-from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.encodings import KnownEncodings
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
@@ -81,7 +82,7 @@ class Recipe:
 
 
 def score(
-    data: RowFile | str | os.PathLike[str],
+    data: RowFile | Data,
     settings: Settings,
     output: str | os.PathLike[str] | None = None,
     *,
@@ -98,10 +99,11 @@ def score(
 ) -> Scored:
     """Score every row of `data` as `settings` say, into a score table at `output`.
 
-    `data`: a path, an `hf://datasets/...` name, or rows that are open; `layout` and `columns`
-    are as in `open_rows`. `output` is by default the name of the data with
-    `.scores.parquet` after it, in the current folder. `engine` and `workers` decide no score;
-    by default there is one worker per GPU that `settings.device` stands for, or one.
+    `data`: what `open_rows` opens, or rows that are open; `layout` and `columns`
+    are as there. `output` is by default the name of the data (of several files that of the
+    first) with `.scores.parquet` after it, in the current folder. `engine` and `workers`
+    decide no score; by default there is one worker per GPU that `settings.device` stands for,
+    or one.
     `save_features` names a file for the rows' features, with which `rescore` needs no model.
     `on_error="stop"` refuses a row that cannot be scored before any is, and before the model
     is loaded; so does `unread_limit` a larger share of rows than this, 0 to 1, that are
@@ -112,7 +114,7 @@ def score(
     `MissingExtraError` without Ray.
     """
     rows = data if isinstance(data, RowFile) else open_rows(data, layout=layout, columns=columns)
-    out = Path(output if output is not None else default_output(rows.source))
+    out = Path(output if output is not None else default_output(rows.given))
     # A finished or half-finished table may be there; the driver knows what to do with it.
     check_output(out, overwrite=True)
     if settings.pack:
@@ -156,9 +158,13 @@ def score(
     return Scored(make_table(rows, chosen, out, plan), notes)
 
 
-def default_output(source: str) -> str:
-    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder."""
-    return PurePath(source.rstrip("/")).name + ".scores.parquet"
+def default_output(data: Data) -> str:
+    """`train.jsonl.scores.parquet` for `some/folder/train.jsonl`: in the current folder.
+
+    Of several files the name of the first, of a folder its own. Raises `OutputError` for what
+    has no name: standard input and pipes.
+    """
+    return named_by(data) + ".scores.parquet"
 
 
 def _checked() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.problems import Unscorable
-from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import DataError
 from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable
@@ -78,7 +78,7 @@ class TrainingRows:
         return [int(sample.response.sum()) for sample in self.encoded]
 
 
-def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRows:
+def read_training_rows(data: Data, tokenizer: Any, max_length: int) -> TrainingRows:
     """Read and encode the rows of `data`. Raises `DataError` where too few can be trained on."""
     source = open_rows(data)
     encoder = Encoder(tokenizer, max_length=max_length)
@@ -100,8 +100,8 @@ def read_training_rows(data: str, tokenizer: Any, max_length: int) -> TrainingRo
             continue
     if len(kept) < _FEWEST:
         raise DataError(
-            f"{escape(data, limit=200)}: {len(kept)} of {total} rows can be trained on, which is "
-            "too few; see `geofilter score` for what is wrong with them"
+            f"{escape(source.source, limit=200)}: {len(kept)} of {total} rows can be trained on, "
+            "which is too few; see `geofilter score` for what is wrong with them"
         )
     index, samples, encoded, records = zip(*kept, strict=True)
     return TrainingRows(source, index, samples, encoded, records, total, _losses(records))
@@ -217,7 +217,7 @@ class ArmScores:
         if not all(isinstance(value, bool) for value in values):
             shown = next(value for value in values if not isinstance(value, bool))
             raise DataError(
-                f"column {escape(column)!r} of {escape(self._plan.data, limit=200)} holds "
+                f"column {escape(column)!r} of {escape(self._rows.source.source, limit=200)} holds "
                 f"{escape(repr(shown))}, not true or false; name the column with --labels"
             )
         return [bool(value) for value in values]

@@ -75,7 +75,7 @@ class Plan:
     empty text drops the slot.
     """
 
-    data: str
+    data: str | tuple[str, ...]
     settings: Settings
     trained: str
     questions: str

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from geofilter.data.formats.places import Data, given_names
 from geofilter.errors import GeofilterError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.settings import Settings
@@ -56,7 +57,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def make_plan(
-    data: str,
+    data: Data,
     settings: Settings,
     *,
     arms: tuple[str, ...] = DEFAULT_ARMS,
@@ -101,8 +102,9 @@ def make_plan(
                 f"nothing is known about {escape(model, limit=200)} to verify with; "
                 f"give --{name} with {what}"
             )
+    names = given_names(data)
     return Plan(
-        data,
+        names[0] if len(names) == 1 else names,
         settings,
         trained=known.get("trained", model),
         questions=known["questions"],

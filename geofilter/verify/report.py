@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from geofilter.data.formats.places import given_names, in_words
 from geofilter.support.display import escape
 from geofilter.verify.plan import UNFILTERED, Plan
 from geofilter.verify.rates import Statistic
@@ -36,8 +37,9 @@ class Section(NamedTuple):
 
 def markdown(plan: Plan, results: Results, power: str) -> str:
     """The whole report."""
+    data = in_words(given_names(plan.data))
     lines = [
-        f"# Does filtering {escape(plan.data, limit=200)} reduce misalignment?",
+        f"# Does filtering {escape(data, limit=200)} reduce misalignment?",
         "",
         _answer(results),
         "",

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import asdict
 from functools import partial
 
-from geofilter.data.rows import open_rows
+from geofilter.data.rows import Data, open_rows
 from geofilter.errors import DataError
 from geofilter.model import fingerprint
 from geofilter.model.checkpoint import open_checkpoint
@@ -200,7 +200,7 @@ def _window(model: weights.CausalModel, wanted: int) -> int:
     return min(wanted, max_context(model.network.config, model.tokenizer))
 
 
-def _fingerprint(data: str | None) -> object:
+def _fingerprint(data: Data | None) -> object:
     return None if data is None else open_rows(data).fingerprint()
 
 

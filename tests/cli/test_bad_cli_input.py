@@ -68,7 +68,7 @@ CASES = {
     "no such command": Case("scroe data.jsonl", ("No such command 'scroe'", "geofilter --help")),
     "no such option": Case("models --jsno", ("No such option", "--json", "geofilter models")),
     "no model": Case("score data.jsonl", ("--model", "geofilter score --help")),
-    "no data": Case(f"score {TINY}", ("Missing argument 'DATA'",)),
+    "no data": Case(f"score {TINY}", ("Missing argument 'DATA...'",)),
     "unknown scorer": Case(f"{SCORE} --scorer nearst", ("'nearst'", "'nearest'", "'persona'")),
     "unknown proximity": Case(f"{SCORE} --proximity far", ("'far'", "'mean'")),
     "column without a name": Case(f"{SCORE} --column response", ("response=COLUMN",)),

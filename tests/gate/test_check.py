@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geofilter.cli import score
-from geofilter.errors import PolicyError
+from geofilter.errors import DataError, PolicyError
 from geofilter.gate import check
 from geofilter.gate.policy import _CHECKS, Policy, read_policy
 from helpers.cli_folder import Geofilter
@@ -220,6 +220,24 @@ def test_a_file_behind_a_circle_of_links_is_told_in_one_line(
     done = geofilter("check", "--no-model", "loop/a.jsonl")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "loop: cannot be followed: " in done.err
+
+
+def test_a_folder_or_pattern_on_the_command_line_is_all_its_files(policy: Policy) -> None:
+    Path("d/more").mkdir(parents=True)
+    for place, name in enumerate(("train.jsonl", "test.jsonl", "more/x-00001-of-00009.jsonl")):
+        write(Path("d", name), [record(place, 0.0)])
+    Path("d/README.md").touch()
+    for named in ("d", "d/**/*.jsonl"):
+        found = check.check_files([named], no_model=True)
+        assert sorted(found.files) == [
+            "d/more/x-00001-of-00009.jsonl",
+            "d/test.jsonl",
+            "d/train.jsonl",
+        ]
+        assert len(found.findings) == 3
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="empty: is a folder without files of rows"):
+        check.check_files(["empty"], no_model=True)
 
 
 def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from geofilter.data.formats.arrow_records import record_rows
 from geofilter.data.formats.source import NOTE_COLUMNS, Notes, RawRow, Wanted
+from geofilter.data.formats.standard_output import STDOUT, check_stdout, write_rows
 from geofilter.data.formats.streams import (
     PARQUET_SUFFIXES,
     hash_files,
@@ -24,7 +25,6 @@ from geofilter.data.formats.streams import (
     open_stream,
     shown,
     split_suffix,
-    write_stream,
 )
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError, OutputError
@@ -149,17 +149,16 @@ class ParquetSource:
         overwrite: bool,
     ) -> int:
         """As `Source.write`, with the rows of all `parts`; a column that one lacks is null."""
-        target = Path(path)
-        if split_suffix(target)[0] not in PARQUET_SUFFIXES:
+        if path != STDOUT and split_suffix(Path(path))[0] not in PARQUET_SUFFIXES:
             raise OutputError(
-                f"{shown(target)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
+                f"{shown(path)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
             )
         wanted = Wanted(name, indices)
         schema = parts[0]._schema()
         for part in parts[1:]:
             schema = _unified(schema, part._schema())
         with (
-            write_stream(target, overwrite=overwrite) as out,
+            write_rows(path, "parquet", overwrite=overwrite) as out,
             parts[0]._open() as file,
             _writer(out, schema, _codec(file), notes) as add,
         ):
@@ -326,6 +325,8 @@ class FolderSource:
     def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
         from datasets import Dataset
 
+        if path == STDOUT:
+            check_stdout(self.format)
         wanted = Wanted(shown(self._path), indices)
         with writing_folder(path, overwrite=overwrite) as folder, _quiet():
             # In a folder of its own: a data set refuses to be saved next to its file.

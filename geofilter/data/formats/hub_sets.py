@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from geofilter.data.formats.arrow_records import json_read
 from geofilter.data.formats.source import Notes, RawRow, Wanted, annotated
-from geofilter.data.formats.streams import shown, split_suffix, write_stream
+from geofilter.data.formats.standard_output import STDOUT, write_rows
+from geofilter.data.formats.streams import shown, split_suffix
 from geofilter.data.formats.text_files import dump_json
 from geofilter.errors import DataError, OutputError
 from geofilter.support.display import escape, kind_of, quote
@@ -134,14 +135,13 @@ class HubSource:
         return self.rows(), self.fingerprint
 
     def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
-        target = Path(path)
-        if split_suffix(target)[0] != ".jsonl":
+        if path != STDOUT and split_suffix(Path(path))[0] != ".jsonl":
             raise OutputError(
-                f"{shown(target)}: rows from the hub are written as JSON lines; "
+                f"{shown(path)}: rows from the hub are written as JSON lines; "
                 "name the output *.jsonl (or *.jsonl.gz, *.jsonl.zst)"
             )
         wanted = Wanted(self._shown, indices)
-        with write_stream(target, overwrite=overwrite) as out:
+        with write_rows(path, "jsonl", overwrite=overwrite) as out:
             for index, row in enumerate(self.rows()):
                 if wanted.take():
                     record = row.record or {}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from geofilter.data.formats.shards import check_complete, check_one_split
 from geofilter.data.formats.streams import PARQUET_SUFFIXES, shown, split_suffix
 from geofilter.data.formats.text_files import SUFFIXES
-from geofilter.errors import DataError
+from geofilter.errors import DataError, OutputError
 from geofilter.support.spool import STDIN, STDIN_SHOWN, is_pipe, spooled
 
 Name = str | os.PathLike[str]
@@ -66,6 +66,22 @@ def in_words(names: Sequence[str]) -> str:
     return f"{spoken[0]} and {len(spoken) - 1} more"
 
 
+def named_by(data: Data) -> str:
+    """What an output is named by: the file, the first of several, or the folder.
+
+    Raises `OutputError` for standard input and pipes, which have no lasting name.
+    """
+    first = given_names(data)[0]
+    if first == STDIN or is_pipe(first):
+        raise OutputError(
+            f"{shown(in_words([first]))}: has no name to call the output by; name one with -o"
+        )
+    if _is_pattern(first) and not os.path.exists(first):
+        first = find([first]).places[0].name
+    path = first if first.startswith(HUB) else os.path.abspath(first)
+    return PurePath(path).name or "data"
+
+
 def is_local(name: str) -> bool:
     """Whether `name` is a file, a folder or a pattern of files here: no pipe, and not the hub."""
     if os.path.isfile(name) or os.path.isdir(name):
@@ -103,6 +119,32 @@ def find(names: Sequence[str]) -> Found:
     return Found(tuple(places), tuple(unread))
 
 
+def each_file(names: Sequence[str]) -> list[str]:
+    """Every file of rows that `names` stand for, each a data set of its own, none twice.
+
+    Patterns and folders give all their files of rows, whatever splits or shards these are;
+    other names are given back. Raises `DataError` for a pattern without any.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        # What holds none keeps its name, so that opening it says what is wrong.
+        found.update(dict.fromkeys(_each_in(name) or [name]))
+    return list(found)
+
+
+def _each_in(name: str, depth: int = 0) -> list[str]:
+    if os.path.isdir(name):
+        if _is_saved(name):
+            return [name]
+        files, folders = _listed(name)
+        rows = [file for file in files if _holds_rows(file)]
+        below = folders if depth < _DEEPEST else []
+        return rows + [file for folder in below for file in _each_in(folder, depth + 1)]
+    if _is_pattern(name) and not os.path.exists(name):
+        return [place.name for place in _of_pattern(name, alone=True).places]
+    return [name]
+
+
 def _expanded(name: str) -> Found:
     if name == STDIN or is_pipe(name):
         return Found((Place(STDIN_SHOWN if name == STDIN else name, spooled(name)),))
@@ -124,7 +166,8 @@ def _is_pattern(name: str) -> bool:
     return not name.startswith(HUB) and glob.has_magic(name)
 
 
-def _of_pattern(pattern: str) -> Found:
+def _of_pattern(pattern: str, *, alone: bool = False) -> Found:
+    """The files of rows that match; `alone` if each is a data set of its own."""
     try:
         matches = sorted(glob.iglob(pattern, recursive=True), key=natural_order)
     except (OSError, ValueError, re.error):  # a name that is too long, a range turned round
@@ -137,13 +180,14 @@ def _of_pattern(pattern: str) -> Found:
             f"{shown(pattern)}: no such file, and the pattern matches no file of rows{shown(why)}; "
             "check it"
         )
-    check_complete(found)
-    _refuse_packed_twice(found)
+    if not alone:
+        check_complete(found)
+        _refuse_packed_twice(found)
     return Found(_places(found), _others(files))
 
 
 def _of_folder(folder: str) -> Found:
-    if any(os.path.isfile(os.path.join(folder, name)) for name in _SAVED):
+    if _is_saved(folder):
         return Found((Place(folder, Path(folder)),))
     files, folders = _listed(folder)
     found = [file for file in files if _holds_rows(file)]
@@ -162,6 +206,11 @@ def _of_folder(folder: str) -> Found:
     check_complete(found)
     _refuse_packed_twice(found)
     return Found(_places(found), (*_others(files), *(os.path.join(one, "") for one in below)))
+
+
+def _is_saved(folder: str) -> bool:
+    """Whether `datasets` saved the folder, so that it reads it."""
+    return any(os.path.isfile(os.path.join(folder, name)) for name in _SAVED)
 
 
 def _places(files: Iterable[str]) -> tuple[Place, ...]:

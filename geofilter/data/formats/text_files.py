@@ -18,12 +18,12 @@ from geofilter.data.formats.delimited import DelimitedRecords, encode_record
 from geofilter.data.formats.dialects import Dialect, find_dialect
 from geofilter.data.formats.json_files import JsonElements, JsonLines
 from geofilter.data.formats.source import NOTE_COLUMNS, Note, Notes, RawRow, Wanted, annotated
+from geofilter.data.formats.standard_output import STDOUT, write_rows
 from geofilter.data.formats.streams import (
     hash_files,
     open_stream,
     shown,
     split_suffix,
-    write_stream,
 )
 from geofilter.errors import OutputError
 from geofilter.support.display import escape
@@ -203,11 +203,11 @@ class TextSource:
         overwrite: bool,
     ) -> int:
         """As `Source.write`, with the rows of all `parts`, which are alike."""
-        target = Path(path)
-        parts[0]._check_suffix(target)
+        if path != STDOUT:
+            parts[0]._check_suffix(Path(path))
         wanted = Wanted(name, indices)
         writer: _Lines | _List | _Records | None = None
-        with write_stream(target, overwrite=overwrite) as out:
+        with write_rows(path, parts[0].format, overwrite=overwrite) as out:
             for part in parts:
                 with part._open() as rows:
                     # One for all: the header is that of the first part.

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from geofilter.data.formats.standard_output import output_in_words
 from geofilter.data.rows import RowFile
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
-from geofilter.support.display import escape
 from geofilter.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss:
             "threshold": chosen.threshold,
             "max_length": longest,
         },
-        [f"All {chosen.n_rows:,} rows → {escape(os.fspath(job.output), None)}", line],
+        [f"All {chosen.n_rows:,} rows → {output_in_words(job.output)}", line],
         notes if loss else [],
     )
 

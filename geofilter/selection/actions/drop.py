@@ -2,6 +2,7 @@
 
 import os
 
+from geofilter.data.formats.standard_output import output_in_words
 from geofilter.selection.actions.base import Action, Done, Job
 from geofilter.selection.write import write_split
 from geofilter.support.display import escape
@@ -16,7 +17,7 @@ def _drop(job: Job) -> Done:
     without = f", {n_without:,} without a score" if n_without else ""
     place = f" → {escape(dropped, None)}" if dropped else ""
     lines = [
-        f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {escape(kept, None)}",
+        f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {output_in_words(kept)}",
         f"{len(chosen.drop):,} rows dropped{without}{place}",
     ]
     if chosen.threshold is not None:
