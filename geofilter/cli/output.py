@@ -39,8 +39,8 @@ def say_files(rows: "RowFile") -> None:
     """Say which files are read as one data set, in which order, and which are not read."""
     if len(rows.files) > 1:
         note(f"{len(rows.files):,} files as one data set, in this order: {_some(rows.files)}")
-    if rows.unread:
-        note(f"not read: {_some(rows.unread)}")
+    if rows.unread_files:
+        note(f"not read: {_some(rows.unread_files)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -92,7 +92,7 @@ class RowFile:
     """A data set that can be iterated again and again, each time from the source.
 
     `source`: its name, for messages. `given`: what opens it again. `files`: where it lies, in
-    the order of its rows; none on the hub. `unread`: files of its folder that are not read.
+    the order of its rows; none on the hub. `unread_files`: those of its folder that are not read.
     `format`: jsonl, json, csv, tsv, parquet,
     datasets or hub. `layouts`: how each record becomes samples; when its
     `problem` is set, no record of the file can be scored.
@@ -106,11 +106,11 @@ class RowFile:
         *,
         given: Data | None = None,
         files: Sequence[str] = (),
-        unread: Sequence[str] = (),
+        unread_files: Sequence[str] = (),
     ) -> None:
         self.source = source
         self.given = source if given is None else given
-        self.files, self.unread = tuple(files), tuple(unread)
+        self.files, self.unread_files = tuple(files), tuple(unread_files)
         self.format = reader.format
         self.layouts = layouts
         self._reader = reader
@@ -297,5 +297,5 @@ def open_rows(
         _layouts(shown(opened.name), opened.source, layout, dict(columns or {})),
         given=source,
         files=opened.files,
-        unread=opened.unread,
+        unread_files=opened.unread,
     )

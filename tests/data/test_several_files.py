@@ -179,7 +179,7 @@ def test_a_folder_as_the_hub_has_it_is_read_where_its_rows_are(tmp_path: Path) -
     (tmp_path / "set" / ".gitattributes").write_text("*.parquet filter=lfs")
     rows = open_rows("set")
     assert rows.files == ("set/data/train-00000-of-00001.jsonl",)
-    assert rows.unread == ("set/data/notes.doc",)
+    assert rows.unread_files == ("set/data/notes.doc",)
 
 
 REFUSED = {
