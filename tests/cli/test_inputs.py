@@ -55,7 +55,7 @@ def test_shards_score_as_the_file_they_were_cut_from_and_filter_gives_its_bytes_
     assert geofilter(f"filter parts/*.jsonl {table} --threshold 9 -o kept.jsonl").code == 0
     assert Path("kept.jsonl").read_bytes() == shards.removesuffix(b"\n")
     explained = geofilter(f"explain {' '.join(files)} {table} --row 15")
-    assert explained.out.startswith("row 15 (parts/train-00001-of-00003.jsonl:1): score")
+    assert explained.out.startswith("parts/train-00001-of-00003.jsonl:1 (--row 15): score")
     assert geofilter(f"report parts {table} --no-model -o r.html").code == 0
     wrong = geofilter(f"filter {' '.join(files[::-1])} {table} --threshold 9 -o no.jsonl")
     assert (wrong.code, "or its files came in another order" in wrong.err) == (2, True)
