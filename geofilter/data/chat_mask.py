@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geofilter.data.conversation import Conversation
 from geofilter.data.problems import malformed
-from geofilter.data.template import Conversation, Span
+from geofilter.data.template import Span
 from geofilter.data.window import Mask, Window, WindowCutter
 
 
@@ -38,21 +39,43 @@ class ChatMask:
     def response(self, answers: Sequence[int]) -> tuple[Mask, list[Span] | None]:
         """The response tokens, and the characters of the turns' own text among them.
 
-        `answers`: the places of the assistant turns after the prompt. The characters are
-        None where a turn's own text cannot be found. Raises `Unscorable` (malformed).
+        `answers`: the places of the assistant turns after the prompt that are trained. The
+        characters are None where a turn's own text cannot be found. Raises `Unscorable`
+        (malformed).
         """
         places: Sequence[int] = answers
         response = self._after_prompt(answers)
         if response is not None and not self.last_turn:
             # All that follows the prompt is under the loss, whatever its role.
-            places = range(self.prompt_turns - self.chat.folded, len(self.chat.turns))
+            turns = self.chat.turns
+            first = self.prompt_turns - self.chat.folded
+            places = [place for place in range(first, len(turns)) if turns[place].trained]
         if response is None and self.chat.full.generated is not None:
             response = between_markers(self.window, self._markers(answers))
             if not response.any():
                 response = None  # TRL refuses to train on such a row
         if response is None:
             return self._assistant_turns(answers)
-        return response, self._own_spans(places)
+        return response & ~overlapping(self.window, self._untrained()), self._own_spans(places)
+
+    def _untrained(self) -> list[Span]:
+        """The characters of the turns of which the row itself says that no loss falls on them."""
+        if all(turn.trained for turn in self.chat.turns):
+            return []
+        spans: dict[bool, list[Span]] = {True: [], False: []}
+        for place, turn in enumerate(self.chat.turns):
+            trained = self.chat.trained(place) if turn.role == "assistant" else None
+            spans[turn.trained] += trained or self.chat.own(place) or ()
+        # What the template marks may begin before the header's end: with the turn goes all of it.
+        marked = self.chat.full.generated or ()
+        return [
+            *spans[False],
+            *(
+                span
+                for span in marked
+                if _meets(span, spans[False]) and not _meets(span, spans[True])
+            ),
+        ]
 
     def _after_prompt(self, answers: Sequence[int]) -> Mask | None:
         """The mask of a row with a prompt; None where the turns have to be found one by one."""
@@ -65,7 +88,9 @@ class ChatMask:
             if answers[-1] != len(self.chat.turns) - 1:
                 return None
             count = answers[-1]
-        prompt = self.chat.prompt(count) if count else None
+        if not count:
+            return None
+        prompt = self.chat.prompt(count, needed=not self.last_turn)
         if prompt is None:
             return None
         return after_prompt(self.cutter, self.window, prompt, special=self.special)
@@ -81,33 +106,40 @@ class ChatMask:
 
     def _own_spans(self, places: Sequence[int]) -> list[Span] | None:
         """The turns' own characters in the window; None where a turn cannot be found."""
-        spans = []
+        spans: list[Span] = []
         for place in places:
-            span = self.chat.own(place) or self.chat.trained(place, None)
-            if span is None:
+            own = self.chat.own(place)
+            if own is None:
+                own = self.chat.trained(place)
+            if own is None:
                 return None
-            if span.start >= self.window.end:
+            spans += own
+            if own and own[0].start >= self.window.end:
                 break
-            spans.append(span)
         return spans
 
     def _assistant_turns(self, answers: Sequence[int]) -> tuple[Mask, list[Span]]:
         trained: list[Span] = []
         owned: list[Span] = []
         for place in answers:
-            own = self.chat.own(place)
-            span = self.chat.trained(place, own)
-            if span is None:
+            own, spans = self.chat.own(place), self.chat.trained(place)
+            if spans is None and own is None:
                 raise malformed(
                     f"the chat template rewrites turn {place + self.chat.folded + 1}, so that its "
                     "tokens cannot be separated from the template's; give a template with "
                     "generation markers"
                 )
-            if span.start >= self.window.end:
+            if spans is None:
+                spans = own  # the template writes the turn in part, or not at all
+            if spans and spans[0].start >= self.window.end:
                 break
-            trained.append(span)
-            owned.append(own or span)
+            trained += spans or ()
+            owned += (spans or ()) if own is None else own
         return overlapping(self.window, trained), owned
+
+
+def _meets(span: Span, others: Sequence[Span]) -> bool:
+    return any(span.start < other.end and other.start < span.end for other in others)
 
 
 def after_prompt(cutter: WindowCutter, window: Window, prompt: str, *, special: bool) -> Mask:

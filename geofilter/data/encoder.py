@@ -16,9 +16,10 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from geofilter.data.chat_mask import ChatMask, after_prompt, overlapping
+from geofilter.data.conversation import Conversation
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
-from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Span, Template
+from geofilter.data.template import ChatTemplate, PlainTemplate, Span, Template
 from geofilter.data.window import Mask, Window, WindowCutter
 
 __all__ = ["Encoded", "Encoder"]
@@ -87,7 +88,12 @@ class Encoder:
             raise Unscorable(Problem("no_response", "no turn is the assistant's"))
         if sample.plain:
             return self._encode_plain(sample)
-        return self._encode_chat(sample, answers[-1:] if self.last_turn else answers)
+        answers = answers[-1:] if self.last_turn else answers
+        answers = [place for place in answers if sample.turns[place].trained]
+        if not answers:
+            reason = "the row leaves each of the assistant's turns out of training"
+            raise Unscorable(Problem("no_response", f"{reason} (a weight of 0, or the like)"))
+        return self._encode_chat(sample, answers)
 
     def _encode_plain(self, sample: Sample) -> Encoded:
         prompt = "".join(turn.content for turn in sample.turns[: sample.prompt_turns])
@@ -123,7 +129,9 @@ class Encoder:
         while True:
             # The turn that reaches past the last character is kept, and one in any case.
             kept = min(count, int(np.searchsorted(sizes, characters)) + 1, len(sizes))
-            chat = Conversation(self._template, sample.turns[:kept], sample.tools)
+            chat = Conversation(
+                self._template, sample.turns[:kept], sample.tools, sample.template_kwargs
+            )
             window = self._cutter.cut(chat.full.text, special=special)
             if kept == len(sizes):
                 return chat, window

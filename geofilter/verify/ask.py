@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from geofilter.data.conversation import Conversation
 from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Turn
-from geofilter.data.template import ChatTemplate, Conversation, PlainTemplate, Template
+from geofilter.data.template import ChatTemplate, PlainTemplate, Template
 from geofilter.errors import ModelError
 from geofilter.support.display import quote
 from geofilter.verify.plan import Sampling
@@ -105,7 +106,9 @@ def _end_ids(network: Any, tokenizer: Any) -> list[int]:
     found = {end for end in [*ends, tokenizer.eos_token_id] if end is not None}
     chat = Conversation(_template(tokenizer), (Turn("user", "so"), Turn("assistant", "so")), None)
     own = chat.own(1)
-    after = tokenizer(chat.full.text[own.end :], add_special_tokens=False).input_ids if own else []
+    after = (
+        tokenizer(chat.full.text[own[-1].end :], add_special_tokens=False).input_ids if own else []
+    )
     return sorted(found | set(after[:1]).intersection(tokenizer.added_tokens_decoder))
 
 
