@@ -21,7 +21,7 @@ def unheard(reading: "Reading") -> None:
 
 
 # Statuses of rows of which nothing was understood. Of others it is known what they hold.
-_NOT_UNDERSTOOD = frozenset({"unreadable", "malformed"})
+NOT_UNDERSTOOD = frozenset({"unreadable", "malformed"})
 # A larger share of such rows stops a run before any work.
 UNREAD_LIMIT = 0.1
 _COLUMNS = 12  # that are named
@@ -129,7 +129,7 @@ class Tally:
             samples = layout.samples(record, seen)
         except Unscorable as error:
             self._count(error.problem, where)
-            if error.problem.status not in _NOT_UNDERSTOOD:
+            if error.problem.status not in NOT_UNDERSTOOD:
                 self._use(layout.name, record, seen)
             raise
         self._use(layout.name, record, seen)
@@ -147,7 +147,7 @@ class Tally:
         self._count(problem, where)
 
     def _count(self, problem: Problem, where: str) -> None:
-        if problem.status in _NOT_UNDERSTOOD:
+        if problem.status in NOT_UNDERSTOOD:
             self._problems[problem.status] += 1
             self._first = self._first or f"{where}: {problem.reason}"
 

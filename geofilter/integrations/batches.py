@@ -123,17 +123,24 @@ def is_batch(
     return not any(all(isinstance(value, Mapping) for value in values) for values in others)
 
 
-def rows_of(given: Columns, read: Collection[str], batched: bool) -> list[Row]:
+def rows_of(
+    given: Columns, read: Collection[str], batched: bool, indices: object = None
+) -> list[Row]:
     """The rows, with the values of the columns in `read`; those of all others are None.
 
-    A row whose text is not UTF-8, or whose values are nested too deep, has a problem.
+    A row whose text is not UTF-8, or whose values are nested too deep, has a problem. Its place
+    is that in the data set where `indices` say it.
     """
     columns = {name: _values(given, name, batched) for name in read if name in given}
     count = _count(given) if batched else 1
     names = dict.fromkeys(given)
+    if isinstance(indices, list) and len(indices) == count:
+        places = [f"row {index + 1}" for index in indices]
+    else:
+        places = [f"row {place + 1} of the batch" for place in range(count)]
     return [
-        _row(place, names | {name: values[place] for name, values in columns.items()})
-        for place in range(count)
+        _row(place, where, names | {name: values[place] for name, values in columns.items()})
+        for place, where in enumerate(places)
     ]
 
 
@@ -225,7 +232,7 @@ class _TooDeep(Exception):
     pass
 
 
-def _row(place: int, record: dict[str, Any]) -> Row:
+def _row(place: int, where: str, record: dict[str, Any]) -> Row:
     problem = next((value for value in record.values() if isinstance(value, Problem)), None)
     plain: dict[str, object] | None = None
     if problem is None:
@@ -234,7 +241,7 @@ def _row(place: int, record: dict[str, Any]) -> Row:
         except _TooDeep:
             problem = Problem("unreadable", f"nested deeper than {MAX_DEPTH} levels")
     # The hash of a row is not needed here, and hashing takes time.
-    return Row(place, f"row {place + 1} of the batch", None, plain, problem, _digest="")
+    return Row(place, where, None, plain, problem, _digest="")
 
 
 def _plain(value: Any, depth: int) -> Any:

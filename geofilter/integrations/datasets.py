@@ -7,6 +7,7 @@ pickled, and therefore hashed by `datasets`, names everything that decides a sco
 the same call in another process is found in the cache and no other call is.
 """
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -22,6 +23,9 @@ import torch
 from geofilter.data.in_memory import data_set_of, name_of
 from geofilter.data.layouts import AROUND, TALKS
 from geofilter.data.layouts.choose import Layouts, check_columns
+from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.reading import NOT_UNDERSTOOD, UNREAD_LIMIT, Tally
+from geofilter.data.rows import Row
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import (
     check_batch,
@@ -48,7 +52,9 @@ if TYPE_CHECKING:
 # The columns of the score table that are added, with their types there.
 _FIELDS = ("score", "status", "reason", "n_tokens", "nearest_feature", "nearest_similarity")
 COLUMNS: Mapping[str, pa.DataType] = {f"geofilter_{f}": SCHEMA.field(f).type for f in _FIELDS}
-SCORE = "geofilter_score"
+SCORE, STATUS, REASON = "geofilter_score", "geofilter_status", "geofilter_reason"
+# Of fewer rows a share says little.
+FEWEST_ROWS = 20
 
 
 class _Loaded(NamedTuple):
@@ -61,15 +67,17 @@ class GeoFilter:
     """Adds a model's scores to a data set: `ds.map(geofilter, batched=True)`.
 
     `settings`: what makes the scores, or the model alone. `layout` and `columns` as in
-    `open_rows`; without them the names of the columns decide. `threshold`: rows that score
-    this much or more are not kept by `keep`; without it, rows can only be scored. `unscored`
-    says what `keep` does with rows that have no score.
+    `open_rows`; without them each row is read by the columns that it fills. `threshold`: rows
+    that score this much or more are not kept by `keep`; without it, rows can only be scored.
+    `unscored` says what `keep` does with rows that have no score. `unread_limit`: a larger share
+    of rows than this, 0 to 1, that cannot be read stops a batch of 20 rows or more, which else
+    would be passed on without a look at them.
 
     Six columns are added, or replaced where they exist with their types: `geofilter_score`
     (float32, higher = nearer to harm, None where the row is unscored), `geofilter_status`,
     `geofilter_reason`, `geofilter_n_tokens`, `geofilter_nearest_feature` and
-    `geofilter_nearest_similarity`, as in the score table. A row that cannot be scored never
-    raises.
+    `geofilter_nearest_similarity`, as in the score table. A single row that cannot be scored
+    never raises.
 
     Raises `GeofilterError` for settings that cannot be right. The model is loaded with the
     first row, and its own pack made then if it has none yet: `ModelError`, `PackError` and
@@ -84,6 +92,7 @@ class GeoFilter:
         unscored: Unscored = "keep",
         layout: str | None = None,
         columns: Mapping[str, str] | None = None,
+        unread_limit: float = UNREAD_LIMIT,
     ) -> None:
         if not isinstance(settings, Settings):
             settings = Settings(os.fspath(settings))
@@ -95,10 +104,15 @@ class GeoFilter:
             )
         if threshold is not None and math.isnan(threshold):
             raise GeofilterError("threshold nan: is not a number; give a score, such as 0.4")
+        if not 0 <= unread_limit <= 1:
+            raise GeofilterError(
+                f"unread_limit {unread_limit:g}: is no share; give a number from 0 to 1"
+            )
         self.settings = settings
         self.layouts = Layouts(layout, dict(columns or {}))
         self.threshold = threshold
         self.unscored: Unscored = unscored
+        self.unread_limit = unread_limit
         # What the scores are filed under; None until `datasets` or a first row asks.
         self._identity: Identity | None = None
         self._loaded: _Loaded | None = None
@@ -133,8 +147,9 @@ class GeoFilter:
         `indices`, as `map(..., with_indices=True)` gives them: a number for a row, several for
         a batch. Without them a plain dictionary, such as a stream's, is recognised by its values;
         see `is_batch`. Raises `DataError` where `filter` calls it, for rows in a format that
-        is not a mapping or that comes row by row, and for a column whose type the scores would
-        be cast to. What is returned has no truth, so that no filter takes it for an answer.
+        is not a mapping or that comes row by row, for a column whose type the scores would be
+        cast to, and for a batch of which too much cannot be read. What is returned has no truth,
+        so that no filter takes it for an answer.
         """
         refuse_filter()
         if more or not _by_column(rows):
@@ -148,7 +163,9 @@ class GeoFilter:
             check_batch(rows, COLUMNS)
         else:
             check_row(rows, read_from)
-        read = rows_of(rows, read_from, batched)
+        read = rows_of(rows, read_from | self.layouts.deciding_among(rows), batched, indices)
+        if len(read) >= FEWEST_ROWS:
+            self._refuse_unread(read)
         parts = self._model()
         worker = Worker(self.layouts, parts.encoder, parts.scorer)
         answers = worker.score(worker.encode(read), lambda _: None)
@@ -157,6 +174,23 @@ class GeoFilter:
             for field, (name, kind) in zip(_FIELDS, COLUMNS.items(), strict=True)
         }
         return columns_from(values, rows, batched)
+
+    def _refuse_unread(self, rows: Sequence[Row]) -> None:
+        tally = Tally(self.layouts)
+        for row in rows:
+            if row.record is None:
+                tally.unreadable(row.problem or Problem("unreadable", "no record"), row.where)
+                continue
+            with contextlib.suppress(Unscorable):
+                tally.samples(row.record, row.where)
+        found = tally.reading()
+        if found.unread > self.unread_limit * found.rows:
+            raise DataError(
+                f"{found.unread:,} of {found.rows:,} rows of a batch "
+                f"({found.unread / found.rows:.1%}) cannot be read, more than "
+                f"unread_limit={self.unread_limit:g} allows; repair or remove them, state layout= "
+                f"or columns=, or allow more. The first: {found.first_unread}"
+            )
 
     def _model(self) -> Loaded:
         """The model and all that scores with it, loaded once in each process.
@@ -207,7 +241,8 @@ class GeoFilter:
     def scores(scored: "Dataset") -> Column:
         """Scores of a data set that was scored, float32, masked where unscored: (rows,).
 
-        For `drop_fraction`, `threshold` and `fdr`, whose `keep` goes to `Dataset.select`.
+        For `drop_fraction`, `threshold` and `fdr`, whose `keep` goes to `Dataset.select`. Warns
+        where so many rows could not be read that a batch of them would have been refused.
         Raises `DataError` for a data set without scores, for several splits at once, for a
         stream, which has no ranks, and for what is no data set.
         """
@@ -231,6 +266,7 @@ class GeoFilter:
             return _masked([])
         if SCORE not in scored.column_names:
             raise _not_scored(scored.column_names)
+        _warn_of_unread(scored)
         return _masked(scored.with_format("arrow")[:][SCORE].to_pylist())
 
     @staticmethod
@@ -275,6 +311,26 @@ def _not_scored(names: Sequence[str]) -> DataError:
     return DataError(
         f"no column {SCORE!r} among {', '.join(map(quote, names[:12])) or 'no columns'}; "
         "score the data set first, with ds.map(geofilter, batched=True)"
+    )
+
+
+def _warn_of_unread(scored: "Dataset") -> None:
+    """Such rows have no score, so that nothing that is chosen by scores drops them."""
+    names = [name for name in (STATUS, REASON) if name in scored.column_names]
+    if STATUS not in names:
+        return
+    columns = scored.select_columns(names).with_format("arrow")[:]
+    statuses = columns[STATUS].to_pylist()
+    unread = [row for row, status in enumerate(statuses) if status in NOT_UNDERSTOOD]
+    if len(statuses) < FEWEST_ROWS or len(unread) <= UNREAD_LIMIT * len(statuses):
+        return
+    first = unread[0]
+    why = f": {escape(columns[REASON][first].as_py(), limit=None)}" if REASON in names else ""
+    warnings.warn(
+        f"{len(unread):,} of {len(statuses):,} rows ({len(unread) / len(statuses):.1%}) could not "
+        "be read and have no score, so that no choice by score drops them. The first: row "
+        f"{first + 1}{why}",
+        stacklevel=3,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from geofilter import GeoFilter, Settings
 
-_OWN = ("threshold", "unscored", "layout", "columns")
+_OWN = ("threshold", "unscored", "layout", "columns", "unread_limit")
 
 
 def make(**options: Any) -> GeoFilter:

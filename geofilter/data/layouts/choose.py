@@ -96,6 +96,10 @@ class Layouts:
         roles = ROLES if self.name is None else _roles(self.name)
         return frozenset(self.columns.get(role, role) for role in roles).intersection(names)
 
+    def deciding_among(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the columns `names` that say how another is read, where they are filled."""
+        return frozenset() if self.name is not None else (_ANSWERS | _ASKS).intersection(names)
+
     def of(self, record: Record) -> Layout:
         """The layout of one row."""
         if self.problem is not None:
