@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -127,6 +128,37 @@ def test_csv_files_are_written_under_one_header(tmp_path: Path) -> None:
         open_rows(["a.csv", "b.csv"])
 
 
+def test_empty_files_are_parts_without_rows(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        c_S_0__csv=b"",
+        c_S_1__csv=b"question,answer\na,1\n",
+        c_S_2__csv=b"",
+        c_S_3__csv=b"question,answer\nb,2\n",
+        l_S_0__jsonl=b"",
+        l_S_1__jsonl=question("a"),
+        e_S_0__csv=b"",
+        e_S_1__csv=b"",
+    )
+    assert asked(open_rows("c")) == ["a", "b"]
+    assert open_rows("c").write("kept.csv", [0, 1]) == 2
+    assert Path("kept.csv").read_bytes() == b"question,answer\na,1\nb,2\n"
+    assert asked(open_rows("l")) == ["a"]
+    assert open_rows("e").write("empty.csv", []) == 0
+
+
+def test_json_files_of_lines_may_hold_one_line_or_none(tmp_path: Path) -> None:
+    make(tmp_path, a__json=question("a") + question("b"), b__json=question("c"), c__json=b"\n")
+    for names in (["a.json", "b.json", "c.json"], ["c.json", "b.json", "a.json"]):
+        assert open_rows(names).format == "jsonl"
+        assert open_rows(names).check() == 3
+    # Of objects alone each is a file of JSON.
+    assert open_rows(["b.json", "c.json"]).format == "json"
+    make(tmp_path, d__json=b'[{"question": "a", "answer": "1"}]')
+    with pytest.raises(DataError, match=r"d\.json: is json, and a\.json is jsonl"):
+        open_rows(["a.json", "d.json"])
+
+
 def test_json_lists_are_written_as_one_list(tmp_path: Path) -> None:
     make(
         tmp_path,
@@ -175,6 +207,7 @@ def test_a_folder_as_the_hub_has_it_is_read_where_its_rows_are(tmp_path: Path) -
         data_S_train_D_00000_D_of_D_00001__jsonl=question("a"),
         data_S_train__scores__parquet=b"a score table of ours",
         data_S_notes__doc=b"not rows",
+        data_S_train__scores__parquet__parts_S_part__parquet=b"of a table of ours",
     )
     (tmp_path / "set" / ".gitattributes").write_text("*.parquet filter=lfs")
     rows = open_rows("set")
@@ -274,6 +307,7 @@ REFUSED = {
         r"hf://datasets/a/b: is on the hub; name it alone",
     ),
     "no name": ({}, [], r"no file of rows is named"),
+    "an empty name": ({"a__jsonl": b""}, "", r"no file of rows is named"),
     "an empty folder": ({"d_S_README__md": b""}, "d", r"d: is a folder without files of rows"),
 }
 
@@ -298,6 +332,33 @@ def test_a_pattern_says_which_split_is_meant(tmp_path: Path) -> None:
     # One shard alone may be meant.
     assert asked(open_rows("d/train-00001-of-00002.jsonl")) == ["b"]
     assert asked(open_rows("d/t*.jsonl")) == ["c", "a", "b"]
+
+
+def test_a_score_table_is_not_taken_for_rows(tmp_path: Path) -> None:
+    table = pa.table({"row": [0]}).replace_schema_metadata({"geofilter.score_table": "1"})
+    (tmp_path / "d").mkdir()
+    pq.write_table(table, "d/mine.parquet")
+    make(tmp_path, d_S_a__parquet=parquet(question=["a"], answer=["1"]))
+    for name in ("d/mine.parquet", "d"):
+        with pytest.raises(DataError, match=r"d/mine\.parquet: is a table of geofilter's"):
+            open_rows(name)
+
+
+def test_a_pattern_in_quotes_may_begin_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path, d_S_a__jsonl=question("a"))
+    assert asked(open_rows("~/d/*.jsonl")) == ["a"]
+
+
+def test_the_pattern_that_is_advised_matches_what_it_is_advised_for(tmp_path: Path) -> None:
+    for name in ("train-a", "train-b", "test-a"):
+        make(tmp_path, **{f"odd [1]_S_{name}__jsonl": question(name)})
+    with pytest.raises(DataError, match="splits test, train") as caught:
+        open_rows("odd [1]")
+    advised = str(caught.value).partition("as in ")[2].strip("'")
+    assert asked(open_rows(advised)) == ["train-a", "train-b"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
@@ -338,6 +399,9 @@ IS_LOCAL: dict[str, tuple[Callable[[], object], bool]] = {
     "?.jsonl": (lambda: Path("a.jsonl").touch(), True),
     ".": (lambda: None, True),
     "b*": (lambda: None, False),
+    # It might be a search through the whole disk.
+    "**/*.jsonl": (lambda: Path("a.jsonl").touch(), False),
+    "x" * 300 + "*": (lambda: None, False),
     "pipe": (lambda: os.mkfifo("pipe"), False),
     "hf://datasets/a/*": (lambda: None, False),
 }

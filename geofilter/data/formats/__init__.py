@@ -64,7 +64,7 @@ def _kind(path: Path) -> str:
     known = ", ".join([*SUFFIXES, *PARQUET_SUFFIXES])
     raise DataError(
         f"{shown(path)}: the format is not known by the name or the first bytes; "
-        f"name the file *SUFFIX with one of {known}"
+        f"save it as *SUFFIX with one of {known}"
     )
 
 
@@ -103,6 +103,8 @@ def open_source(data: Data, known: Collection[str]) -> Opened:
         if str(place.path) == place.name:
             return Opened(whole, (place.name,), (), _open_one(place.path, known))
     parts = [Part(place.name, place.path, _open_part(place, known)) for place in found.places]
+    if len({part.source.format for part in parts}) > 1:
+        parts = [_as_lines(part, known) for part in parts]
     files = tuple(str(place.path) for place in found.places)
     return Opened(whole, files, found.unread, SeveralSource(whole, parts))
 
@@ -113,6 +115,17 @@ def _open_part(place: Place, known: Collection[str]) -> Shard:
     if not isinstance(source, Shard):
         raise DataError(f"{shown(place.name)}: is a saved data set; name it alone")
     return source
+
+
+def _as_lines(part: Part, known: Collection[str]) -> Part:
+    """A `.json` file of no or one line as JSON lines: by itself nobody can tell what it is."""
+    if part.source.format != "json":
+        return part
+    with open_stream(part.path) as stream:
+        skip_bom(stream)
+        head = skip_space(stream)
+        one = not head or (head[:1] == b"{" and _skip_object(stream) and not skip_space(stream))
+    return part._replace(source=TextSource(part.path, "jsonl", known)) if one else part
 
 
 def _open_one(path: Path, known: Collection[str]) -> Source:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _BATCH = 512  # rows turned into Python objects at once
+# What begins the keys under which score tables and features describe themselves.
+_OURS = b"geofilter."
 _GROUP_BYTES = 64 * 2**20  # of Arrow data, for one row group of an output
 _NOTE_TYPES = {
     name: {"geofilter_score": pa.float64(), "geofilter_weight": pa.float64()}.get(name, pa.string())
@@ -84,8 +86,11 @@ class ParquetSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._open():
-            pass  # a damaged file is refused at once, not at its first row
+        with self._open() as file:  # a damaged file is refused at once, not at its first row
+            if any(key.startswith(_OURS) for key in file.schema_arrow.metadata or ()):
+                raise DataError(
+                    f"{shown(path)}: is a table of geofilter's, not rows; name the data it is of"
+                )
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:

@@ -5,6 +5,7 @@ standard input, or a pipe. Files of a pattern or folder come sorted by name, num
 by their value; files that are named one by one stay in their order.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -24,12 +25,13 @@ Name = str | os.PathLike[str]
 Data = Name | Sequence[Name]
 
 HUB = "hf://"
-# Score tables of ours, which lie next to the data that they are of.
+# Score tables of ours, which lie next to the data that they are of, and parts of unfinished ones.
 _OWN = ".scores.parquet"
+_OWN_PARTS = ".parquet.parts"
 # What the hub and `datasets` keep next to rows, in suffixes that rows have.
 _NO_ROWS = frozenset({"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"})
 _SAVED = ("dataset_dict.json", "state.json")
-_DEEPEST = 3  # folders below the one that is named in which rows are looked for
+_DEEPEST = 2  # folders below the one that is named in which rows are looked for
 _LISTED = 3
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -50,10 +52,9 @@ class Found(NamedTuple):
 
 def given_names(data: Data) -> tuple[str, ...]:
     """The names in `data`, one or several. Raises `DataError` where there is none."""
-    if isinstance(data, str | os.PathLike):
-        return (os.fspath(data),)
-    names = tuple(os.fspath(name) for name in data)
-    if not names:
+    several = (data,) if isinstance(data, str | os.PathLike) else data
+    names = tuple(map(os.fspath, several))
+    if not all(names) or not names:
         raise DataError("no file of rows is named; name one or more")
     return names
 
@@ -83,10 +84,18 @@ def named_by(data: Data) -> str:
 
 
 def is_local(name: str) -> bool:
-    """Whether `name` is a file, a folder or a pattern of files here: no pipe, and not the hub."""
+    """Whether `name` is a file, a folder or a pattern of files here: no pipe, and not the hub.
+
+    Quick whatever the name is: a pattern of folders, which may be a search through the whole
+    disk, is not followed.
+    """
     if os.path.isfile(name) or os.path.isdir(name):
         return True
-    return _is_pattern(name) and any(map(os.path.isfile, glob.iglob(name, recursive=True)))
+    if not _is_pattern(name) or glob.has_magic(os.path.dirname(name)):
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        return any(map(os.path.isfile, glob.iglob(name)))
+    return False
 
 
 def natural_order(path: str) -> list[list[tuple[str, int]]]:
@@ -169,7 +178,9 @@ def _is_pattern(name: str) -> bool:
 def _of_pattern(pattern: str, *, alone: bool = False) -> Found:
     """The files of rows that match; `alone` if each is a data set of its own."""
     try:
-        matches = sorted(glob.iglob(pattern, recursive=True), key=natural_order)
+        # The shell leaves a ~ in quotes to us as well.
+        found_by = glob.iglob(os.path.expanduser(pattern), recursive=True)
+        matches = sorted(found_by, key=natural_order)
     except (OSError, ValueError, re.error):  # a name that is too long, a range turned round
         matches = []
     files = [match for match in matches if os.path.isfile(match)]
@@ -226,7 +237,7 @@ def _listed(folder: str) -> tuple[list[str], list[str]]:
         raise DataError(f"{shown(folder)}: cannot be opened: {error.strerror}") from error
     paths = sorted((os.path.join(folder, name) for name in names), key=natural_order)
     return [path for path in paths if os.path.isfile(path)], [
-        path for path in paths if os.path.isdir(path)
+        path for path in paths if os.path.isdir(path) and not path.endswith(_OWN_PARTS)
     ]
 
 

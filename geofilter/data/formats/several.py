@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from geofilter.data.formats.source import Notes, RawRow, Source
 from geofilter.data.formats.streams import shown
@@ -17,15 +17,15 @@ from geofilter.errors import DataError
 
 @runtime_checkable
 class Shard(Source, Protocol):
-    """A source that may be one part of a data set."""
+    """A source that may be one part of a data set, among others of its kind."""
 
-    def unlike(self, first: Self) -> str | None:
+    def unlike(self, first: Any) -> str | None:
         """Why it cannot follow `first` in one file, or None where it can."""
         ...
 
     @staticmethod
     def write_several(
-        parts: Sequence[Source],
+        parts: Sequence[Any],
         name: str,
         path: str,
         indices: Iterable[int],
@@ -62,6 +62,9 @@ class SeveralSource:
                     f"{shown(part.name)}: is {part.source.format}, and {shown(first.name)} is "
                     f"{self.format}; name files of one format, or convert them"
                 )
+        # An empty CSV file has not even a header, and no rows that could need one.
+        first, *others = [part for part in parts if part.source.columns() != []] or [first]
+        for part in others:
             if why := part.source.unlike(first.source):
                 raise DataError(
                     f"{shown(part.name)}: {why} {shown(first.name)}; make them alike, or name "
@@ -86,13 +89,13 @@ class SeveralSource:
 
     def columns(self) -> list[str] | None:
         """Those of the first part, then what further parts add."""
-        first = self._parts[0].source.columns()
-        if first is None:
+        found = self._parts[0].source.columns()
+        if found is None:
             return None
         for part in self._parts[1:]:
             names = part.source.columns() or []
-            first += [name for name in names if name not in first]
-        return first
+            found += [name for name in names if name not in found] if found else names
+        return found
 
     def fingerprint(self) -> str:
         """A hash of the contents in their order; of one part its own. No name matters."""

@@ -1,5 +1,6 @@
 """What the names of a data set's files say: which shard of how many, and of which split."""
 
+import glob
 import os
 import re
 from collections import defaultdict
@@ -113,7 +114,7 @@ def _pattern(files: Sequence[str]) -> str:
     shard = _shard(files[0])
     start = f"{shard.stem}-" if shard else _common_start(files).rstrip("0123456789")
     ends = {os.path.splitext(file)[1] for file in files}
-    return f"'{start}*{ends.pop() if len(ends) == 1 else ''}'"
+    return f"'{glob.escape(start)}*{ends.pop() if len(ends) == 1 else ''}'"
 
 
 def _common_start(names: Sequence[str]) -> str:

@@ -147,6 +147,11 @@ class _Records:
         pass
 
 
+def _is_empty(rows: Pass) -> bool:
+    """Whether a CSV file holds nothing, not even a header."""
+    return isinstance(rows, DelimitedRecords) and not rows.names
+
+
 class TextSource:
     """A text file of rows. `known`: the column names that tell a CSV header.
 
@@ -210,9 +215,11 @@ class TextSource:
         with write_rows(path, parts[0].format, overwrite=overwrite) as out:
             for part in parts:
                 with part._open() as rows:
-                    # One for all: the header is that of the first part.
-                    writer = writer or part._writer(out, rows, notes)
-                    part._copy(rows, writer, wanted, notes)
+                    # One for all: the header is that of the first part that has any.
+                    if writer is None and (part is parts[-1] or not _is_empty(rows)):
+                        writer = part._writer(out, rows, notes)
+                    if writer is not None:
+                        part._copy(rows, writer, wanted, notes)
             taken = wanted.finish()
             assert writer is not None  # there is at least one part
             writer.finish()
