@@ -53,7 +53,7 @@ class Found(NamedTuple):
 def given_names(data: Data) -> tuple[str, ...]:
     """The names in `data`, one or several. Raises `DataError` where there is none."""
     several = (data,) if isinstance(data, str | os.PathLike) else data
-    names = tuple(map(os.fspath, several))
+    names = tuple(os.fspath(name) for name in several)
     if not all(names) or not names:
         raise DataError("no file of rows is named; name one or more")
     return names
