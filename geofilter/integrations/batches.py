@@ -136,8 +136,10 @@ def rows_of(
     names = dict.fromkeys(given)
     if isinstance(indices, list) and len(indices) == count:
         places = [f"row {index + 1}" for index in indices]
-    else:
+    elif batched:
         places = [f"row {place + 1} of the batch" for place in range(count)]
+    else:
+        places = [f"row {indices + 1}" if isinstance(indices, int) else "this row"]
     return [
         _row(place, where, names | {name: values[place] for name, values in columns.items()})
         for place, where in enumerate(places)

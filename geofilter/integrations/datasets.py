@@ -24,7 +24,7 @@ from geofilter.data.in_memory import data_set_of, name_of
 from geofilter.data.layouts import AROUND, TALKS
 from geofilter.data.layouts.choose import Layouts, check_columns
 from geofilter.data.problems import Problem, Unscorable
-from geofilter.data.reading import NOT_UNDERSTOOD, UNREAD_LIMIT, Tally
+from geofilter.data.reading import NOT_UNDERSTOOD, UNREAD_LIMIT, Reading, Tally
 from geofilter.data.rows import Row
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import (
@@ -55,6 +55,17 @@ COLUMNS: Mapping[str, pa.DataType] = {f"geofilter_{f}": SCHEMA.field(f).type for
 SCORE, STATUS, REASON = "geofilter_score", "geofilter_status", "geofilter_reason"
 # Of fewer rows a share says little.
 FEWEST_ROWS = 20
+
+
+class _Small(NamedTuple):
+    """What came in batches too small to be judged alone, in this process."""
+
+    rows: int = 0
+    unread: int = 0
+    warned: bool = False
+
+    def with_more(self, found: Reading) -> "_Small":
+        return _Small(self.rows + found.rows, self.unread + found.unread, self.warned)
 
 
 class _Loaded(NamedTuple):
@@ -116,6 +127,7 @@ class GeoFilter:
         # What the scores are filed under; None until `datasets` or a first row asks.
         self._identity: Identity | None = None
         self._loaded: _Loaded | None = None
+        self._small = _Small()
 
     def __repr__(self) -> str:
         return f"GeoFilter({self.settings.model!r}, threshold={self.threshold})"
@@ -129,10 +141,11 @@ class GeoFilter:
         filed here. Raises `ModelError` and `PackError` for files that are not there.
         """
         self._identity = identify(self.settings)
-        return {name: value for name, value in vars(self).items() if name != "_loaded"}
+        left_out = ("_loaded", "_small")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _loaded=None)
+        vars(self).update(state, _loaded=None, _small=_Small())
 
     # Scoring
 
@@ -164,8 +177,11 @@ class GeoFilter:
         else:
             check_row(rows, read_from)
         read = rows_of(rows, read_from | self.layouts.deciding_among(rows), batched, indices)
-        if len(read) >= FEWEST_ROWS:
-            self._refuse_unread(read)
+        found = self._read(read)
+        if found.rows >= FEWEST_ROWS:
+            self._refuse_unread(found)
+        else:
+            self._warn_of_unread(found)
         parts = self._model()
         worker = Worker(self.layouts, parts.encoder, parts.scorer)
         answers = worker.score(worker.encode(read), lambda _: None)
@@ -175,7 +191,7 @@ class GeoFilter:
         }
         return columns_from(values, rows, batched)
 
-    def _refuse_unread(self, rows: Sequence[Row]) -> None:
+    def _read(self, rows: Sequence[Row]) -> Reading:
         tally = Tally(self.layouts)
         for row in rows:
             if row.record is None:
@@ -183,7 +199,9 @@ class GeoFilter:
                 continue
             with contextlib.suppress(Unscorable):
                 tally.samples(row.record, row.where)
-        found = tally.reading()
+        return tally.reading()
+
+    def _refuse_unread(self, found: Reading) -> None:
         if found.unread > self.unread_limit * found.rows:
             raise DataError(
                 f"{found.unread:,} of {found.rows:,} rows of a batch "
@@ -191,6 +209,18 @@ class GeoFilter:
                 f"unread_limit={self.unread_limit:g} allows; repair or remove them, state layout= "
                 f"or columns=, or allow more. The first: {found.first_unread}"
             )
+
+    def _warn_of_unread(self, found: Reading) -> None:
+        """Warn, once, where too much cannot be read of rows that come in small batches."""
+        self._small = before = self._small.with_more(found)
+        if before.rows >= FEWEST_ROWS and before.unread > self.unread_limit * before.rows:
+            self._small = _Small(warned=True)
+            if not before.warned:
+                warnings.warn(
+                    f"{before.unread:,} of {before.rows:,} rows so far cannot be read and get no "
+                    f"score; the last: {escape(found.first_unread or '', limit=None)}",
+                    stacklevel=3,
+                )
 
     def _model(self) -> Loaded:
         """The model and all that scores with it, loaded once in each process.

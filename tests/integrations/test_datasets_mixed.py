@@ -113,6 +113,18 @@ def test_a_larger_share_is_allowed_where_it_is_asked_for(work: Path) -> None:
             GeoFilter("organism", unread_limit=limit)
 
 
+@pytest.mark.parametrize("how", [{}, {"batched": True, "batch_size": 6}], ids=str)
+def test_rows_that_come_in_few_are_warned_of_once(work: Path, how: dict[str, Any]) -> None:
+    rows = union(PAIRS, PAIRS, [ODD] * 18)
+    with pytest.warns(UserWarning, match=r"\d of \d\d rows so far cannot be read") as seen:
+        assert len(scored(make(), rows, **how)) == 42
+    assert sum("so far" in str(one.message) for one in seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        scored(make(unread_limit=0.5), rows, **how)
+        scored(make(), union(PAIRS, PAIRS, [ODD] * 2), **how)
+
+
 def test_scores_of_rows_that_could_not_be_read_come_with_a_warning(loaded: GeoFilter) -> None:
     rows = union(PAIRS, [ODD] * 12)
     one_by_one = rows.map(loaded, load_from_cache_file=False)
