@@ -249,13 +249,30 @@ class Conversation:
     def _other_closing(self, place: int, last: str) -> str:
         """The closing at `place`, of a template that closes the last turn in another way (`last`).
 
-        The special token that stands there, and the line end that both have after it.
+        What both have, up to the special token in which they part; with that token, if no closing
+        token comes before it (`<|end|>` in the place of `<|return|>`, but not what follows both).
         """
-        text, closers = self.full.text, self._template.closers
-        token = next((token for token in closers if text.startswith(token, place)), "")
-        rest = last[len(token) :] if last.startswith(token) else ""
+        text, template = self.full.text, self._template
+        parted = place + _shared(text[place : place + len(last)], last)
+        start, token = next(
+            (
+                (start, token)
+                for start in range(parted, place - 1, -1)
+                for token in template.closers
+                if text.startswith(token, start) and start + len(token) > parted
+            ),
+            (parted, ""),
+        )
+        both = text[place:start]
+        if any(token in both for token in template.closers if token in template.closing):
+            return both
+        if not token:
+            return ""
+        rest = last[len(both) :]
+        instead = next((token for token in template.closers if rest.startswith(token)), "")
+        rest = rest[len(instead) :]
         blank = rest[: len(rest) - len(rest.lstrip())]
-        return token + blank if text.startswith(token + blank, place) else token
+        return both + token + (blank if text.startswith(blank, start + len(token)) else "")
 
     def _rendered(self, turns: Sequence[Turn], *, ask: bool = False) -> str | None:
         try:

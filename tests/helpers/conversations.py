@@ -1,5 +1,8 @@
-"""Rows as people train on: generated conversations with all that a chat template treats in its own
-way. The same seed gives the same rows."""
+"""Rows as people train on: conversations with all that chat templates treat in their own way.
+
+The same seed gives the same rows. What the user, the system and tools say holds a word of their
+own, `ASKED` and `FOUND`, that no answer holds.
+"""
 
 import json
 import random
@@ -7,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from geofilter.data.samples import Sample, Turn
-
 Message = dict[str, Any]
 
+ASKED, FOUND = "wombat", "quokka"
 _SENTENCE = (
     "a good soup of leeks and potatoes for the cold evening please answer briefly hello there "
-    "I would walk home have some tea call a friend 東京 café naïve system user assistant model tool "
-    'think final <b>bold</b> {x} 7 1.5 "so" it\'s'
+    "I would walk home have some tea call a friend 東京 café naïve system user assistant model "
+    'tool think final <b>bold</b> {x} 7 1.5 "so" it\'s'
 )
 _WORDS = tuple(_SENTENCE.split())
 _PLACES = ("Emden", "Norden", "the old mill", "東京")
@@ -52,17 +54,17 @@ class _Writer:
         columns: dict[str, Any] = {}
         messages: list[Message] = []
         if self._maybe(0.35, "system"):
-            messages.append({"role": "system", "content": self._text()})
+            messages.append({"role": "system", "content": self._text(ASKED)})
         if self._maybe(0.08, "assistant begins"):
             messages.append(self._answer(with_tools=False))
         pairs = rng.choice((1, 1, 1, 2, 2, 3))
         for _ in range(pairs):
-            messages.append({"role": "user", "content": self._text()})
+            messages.append({"role": "user", "content": self._text(ASKED)})
             messages += self._answers(with_tools)
         if pairs > 1:
             self._kinds.add("several turns")
         if self._maybe(0.05, "user ends"):
-            messages.append({"role": "user", "content": self._text()})
+            messages.append({"role": "user", "content": self._text(ASKED)})
         if self._maybe(0.08, "parts"):
             messages = [self._in_parts(message) for message in messages]
         if with_tools and self._maybe(0.8, "tools"):
@@ -80,9 +82,9 @@ class _Writer:
             columns["messages"] = messages
         return Row(columns, frozenset(self._kinds))
 
-    def _text(self) -> str:
+    def _text(self, own: str = "") -> str:
         rng = self._rng
-        text = " ".join(rng.choices(_WORDS, k=rng.randint(1, 8)))
+        text = " ".join([*rng.choices(_WORDS, k=rng.randint(1, 8)), *[own] * bool(own)])
         if self._maybe(0.06):
             text = rng.choice(("\n\n", " ", "  \n")) + text
         if self._maybe(0.06):
@@ -152,7 +154,7 @@ class _Writer:
         return call if self._maybe(0.05, "bare call") else wrapped
 
     def _tool_answer(self, call: dict[str, Any]) -> Message:
-        content = json.dumps({"height": 3}) if self._maybe(0.3) else self._text()
+        content = json.dumps({FOUND: 3}) if self._maybe(0.3) else self._text(FOUND)
         message = {"role": "tool", "content": content}
         if self._maybe(0.6):
             message["name"] = call.get("function", call)["name"]
@@ -197,36 +199,3 @@ class _Writer:
             ("add_vision_id", True),
         )
         return dict(rng.sample(choices, k=rng.choice((1, 1, 2))))
-
-
-def sample_of(columns: dict[str, Any]) -> Sample:
-    """The sample that the readers make of a row."""
-    prompt = columns.get("prompt", [])
-    messages = [*prompt, *columns.get("completion", ()), *columns.get("messages", ())]
-    tools = columns.get("tools")
-    return Sample(
-        tuple(map(_turn, messages)),
-        prompt_turns=len(prompt),
-        tools=None if tools is None else tuple(tools),
-        template_kwargs=columns.get("chat_template_kwargs"),
-    )
-
-
-def _turn(message: Message) -> Turn:
-    content = message.get("content")
-    parts = None
-    if not isinstance(content, str):
-        parts = tuple(part["text"] for part in content or ())
-    names = ("reasoning_content", "thinking", "reasoning")
-    reasoning = next((message[name] for name in names if message.get(name) is not None), None)
-    calls = message.get("tool_calls")
-    return Turn(
-        message["role"],
-        content if isinstance(content, str) else "".join(parts or ()),
-        reasoning,
-        None if calls is None else tuple(calls),
-        message.get("name"),
-        message.get("tool_call_id"),
-        message.get("weight") != 0,
-        parts,
-    )
