@@ -65,6 +65,8 @@ def command(
 ) -> None:
     """Choose the SAE features that are stronger in toxic than in benign responses.
 
+    FILE may also be a pattern in quotes, or a folder of files of one format.
+
     Features are chosen on one half of the rows; every figure that is printed comes from
     the other half. The pack belongs to this model and SAE only.
 

@@ -38,8 +38,9 @@ _TEXT_SHOWN = 1200
 def command(data: "Data", scores: str, number: int, trust_remote_code: bool, as_json: bool) -> None:
     """Show which tokens of one row activate which features, near which toxic features.
 
-    The model, SAE and pack are those that made TABLE. N counts from 0; `train.jsonl:17`
-    in a message is the line, which counts from 1, so without blank lines it is row 16.
+    DATA is what was scored: the same files in the same order. The model, SAE and pack are
+    those that made TABLE. N counts from 0; `train.jsonl:17` in a message is the line, which
+    counts from 1, so without blank lines it is row 16.
 
     \b
     Example:

@@ -85,6 +85,8 @@ def command(
 ) -> None:
     """Test whether features of inducing rows lie nearer to toxic features than others do.
 
+    FILE may also be a pattern in quotes, or a folder of files of one format.
+
     Features are the SAE latents most raised in the inducing rows, and those most raised in
     the benign ones. The toxic features come from --pack, from --toxic, or from the contrast
     sets that `geofilter score` takes by default.

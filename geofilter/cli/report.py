@@ -71,9 +71,10 @@ def command(
 ) -> None:
     """Write one HTML file about DATA and its scores: plots first, then rows, then limits.
 
-    It opens offline, holds no script and asks for nothing. Nothing is dropped: a choice is
-    shown, and `geofilter filter` makes it. Without a choice the tenth of the rows that is
-    nearest to harm is set apart.
+    DATA is what was scored: the same files in the same order. The page opens offline, holds
+    no script and asks for nothing. Nothing is dropped: a choice is shown, and `geofilter
+    filter` makes it. Without a choice the tenth of the rows that is nearest to harm is set
+    apart.
 
     \b
     Examples:

@@ -196,6 +196,8 @@ def command(
 ) -> None:
     """Fine-tune on DATA with and without the filter, ask, judge, and compare.
 
+    DATA is one or more files, patterns in quotes, or a folder, as for `geofilter score`.
+
     Every arm takes the same number of optimiser steps and response tokens. Answers and
     judgements are kept in DIR; what is finished is never run again, so that an
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the

@@ -1,7 +1,8 @@
 """Standard input and pipes, copied once to a temporary file that can be read again and again.
 
-One copy serves a whole process. It lies in a private folder below `$TMPDIR` and goes with
-`release`, at the latest when the interpreter ends.
+One copy serves a whole process. It lies below `$TMPDIR`, under no name where the system can
+read such a file (Linux), so that not even a kill leaves it there; elsewhere in a private folder
+that goes with `release`, at the latest when the interpreter ends.
 """
 
 import atexit
@@ -13,9 +14,10 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from geofilter.errors import DataError
 from geofilter.support.display import shown
@@ -26,7 +28,14 @@ _PATIENCE = 10.0  # seconds for somebody to begin writing into a named pipe
 _PAUSE = 0.05
 _PIECE = 2**20
 
-_held: dict[str, Path] = {}
+
+class _Copy(NamedTuple):
+    path: Path
+    handle: BinaryIO  # keeps a file without a name alive
+    folder: Path  # gone already, where it can be
+
+
+_held: dict[str, _Copy] = {}
 
 
 def is_pipe(name: str) -> bool:
@@ -47,14 +56,15 @@ def spooled(name: str) -> Path:
         name = STDIN
     if name not in _held:
         _held[name] = _copied(name)
-    return _held[name]
+    return _held[name].path
 
 
 def release() -> None:
     """Remove all copies."""
     while _held:
-        _, path = _held.popitem()
-        shutil.rmtree(path.parent, ignore_errors=True)
+        _, copy = _held.popitem()
+        copy.handle.close()
+        shutil.rmtree(copy.folder, ignore_errors=True)
 
 
 atexit.register(release)
@@ -67,32 +77,43 @@ def _is_stdin(name: str) -> bool:
         return False
 
 
-def _copied(name: str) -> Path:
+def _copied(name: str) -> _Copy:
     label = STDIN_SHOWN if name == STDIN else shown(name)
     pieces = _stdin_pieces() if name == STDIN else _pipe_pieces(name, label)
-    folder: Path | None = None
+    # Before the copy: where nothing comes, there is nothing to keep.
+    first = next(pieces, b"")
+    if not first:
+        raise DataError(f"{label}: is empty; write rows into it")
     try:
-        # The first piece first: where nothing comes, nothing is left lying about either.
-        first = next(pieces, b"")
-        if not first:
-            raise DataError(f"{label}: is empty; write rows into it")
         folder = Path(tempfile.mkdtemp(prefix="geofilter-"))
-        # Without a suffix, so that the first bytes say what it is.
-        path = folder / "rows"
-        with path.open("wb") as out:
-            out.write(first)
-            for piece in pieces:
-                out.write(piece)
-    except BaseException as error:
-        if folder is not None:
+        try:
+            return _written(folder, chain([first], pieces))
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise DataError(
-                f"{label}: cannot be copied to a temporary file: {error.strerror or error}; "
-                "set TMPDIR to a folder with room, or save the rows as a file and name it"
-            ) from error
+            raise
+    except OSError as error:
+        raise DataError(
+            f"{label}: cannot be copied to a temporary file: {error.strerror or error}; "
+            "set TMPDIR to a folder with room, or save the rows as a file and name it"
+        ) from error
+
+
+def _written(folder: Path, pieces: Iterable[bytes]) -> _Copy:
+    # Without a suffix, so that the first bytes say what it is.
+    path = folder / "rows"
+    handle = path.open("w+b")
+    try:
+        nameless = Path(f"/proc/{os.getpid()}/fd/{handle.fileno()}")
+        if nameless.exists():
+            shutil.rmtree(folder)
+            path = nameless
+        for piece in pieces:
+            handle.write(piece)
+        handle.flush()
+    except BaseException:
+        handle.close()
         raise
-    return path
+    return _Copy(path, handle, folder)
 
 
 def _stdin_pieces() -> Iterator[bytes]:

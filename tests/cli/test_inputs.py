@@ -169,6 +169,18 @@ def test_the_shell_s_pipes_lead_in_and_out(shards: bytes, tmp_path: Path) -> Non
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files need a name here")
+def test_not_even_a_kill_leaves_a_copy_of_standard_input(work: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    # The copy is begun with the first piece; standard input then stays open.
+    program = "import sys; from geofilter.data.rows import open_rows; open_rows('-')"
+    command = f'(yes | head -c 3000000; sleep 3) | {sys.executable} -c "{program}"'
+    done = run(f"{command} & sleep 2; kill -9 $!; wait", temporary)
+    assert b"Traceback" not in done.stderr
+    assert not list(temporary.iterdir())
+
+
 def test_a_reader_that_goes_away_ends_the_command_quietly(
     work: Path, geofilter: Geofilter, tmp_path: Path
 ) -> None:

@@ -87,10 +87,11 @@ class ParquetSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._open() as file:  # a damaged file is refused at once, not at its first row
-            if any(key.startswith(_OURS) for key in file.schema_arrow.metadata or ()):
-                raise DataError(
-                    f"{shown(path)}: is a table of geofilter's, not rows; name the data it is of"
-                )
+            self._schema: pa.Schema = file.schema_arrow
+        if any(key.startswith(_OURS) for key in self._schema.metadata or ()):
+            raise DataError(
+                f"{shown(path)}: is a table of geofilter's, not rows; name the data it is of"
+            )
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
@@ -132,8 +133,7 @@ class ParquetSource:
                 yield from record_rows(batch)
 
     def columns(self) -> list[str] | None:
-        with self._open() as file:
-            return list(file.schema_arrow.names)
+        return list(self._schema.names)
 
     def hashed_rows(self) -> tuple[Generator[RawRow, None, None], Callable[[], str]]:
         return self.rows(), self.fingerprint
@@ -159,9 +159,9 @@ class ParquetSource:
                 f"{shown(path)}: the rows are Parquet; name the output *{PARQUET_SUFFIXES[0]}"
             )
         wanted = Wanted(name, indices)
-        schema = parts[0]._schema()
+        schema = parts[0]._schema
         for part in parts[1:]:
-            schema = _unified(schema, part._schema())
+            schema = _unified(schema, part._schema)
         with (
             write_rows(path, "parquet", overwrite=overwrite) as out,
             parts[0]._open() as file,
@@ -181,13 +181,9 @@ class ParquetSource:
                         ) from error
             return wanted.finish()
 
-    def _schema(self) -> pa.Schema:
-        with self._open() as file:
-            return file.schema_arrow
-
     def unlike(self, first: "ParquetSource") -> str | None:
         """Why the columns do not go into one file with those of `first`."""
-        ours, theirs = self._schema(), first._schema()
+        ours, theirs = self._schema, first._schema
         if ours.equals(theirs):
             return None
         for schema in (ours, theirs):
