@@ -143,6 +143,11 @@ def _choose(asked: _Asked, filled: frozenset[str], present: frozenset[str]) -> L
         problem = _text_of_what(filled)
         if problem is not None:
             return Layout(UNKNOWN, {}, problem)
+    if asked.name is None and name in WITHOUT_RESPONSE:
+        (role,) = LAYOUTS[name].required
+        problem = _prompt_of_what(columns.get(role, role), filled)
+        if problem is not None:
+            return Layout(UNKNOWN, {}, problem)
     return Layout(name, {role: columns.get(role, role) for role in _roles(name)})
 
 
@@ -185,22 +190,44 @@ def _text_of_what(filled: frozenset[str]) -> Problem | None:
     )
 
 
+def _prompt_of_what(prompt: str, filled: frozenset[str]) -> Problem | None:
+    """A row of a prompt and of what may be its response, under a name that no layout has."""
+    answers = sorted((filled & (_ANSWERS | {"chosen"})) - {prompt})
+    if not answers:
+        return None
+    if len(answers) > 1:
+        found = " and ".join(map(quote, answers))
+        which = f"{found} may be the response; say which is, as in --column response=NAME"
+    else:
+        which = _pair(prompt, answers[0], filled)
+    return Problem("malformed", f"the columns fit no layout; {which}")
+
+
+def _pair(ask: str, answer: str, filled: Collection[str]) -> str:
+    """What to type if these are a prompt and its response, with what adds to the prompt."""
+    added = {"input", "context"}.intersection(filled) - {ask, answer}
+    role = "instruction" if added else "prompt"
+    others = sorted(set(filled) - {ask, answer, *added, *_roles("prompt-response")})
+    left = f" (not read then: {listing(others)})" if others else ""
+    return (
+        f"if {quote(ask)} is the prompt and {quote(answer)} the response: "
+        f"{_typed(**{role: ask, 'response': answer})}{left}"
+    )
+
+
 def _fits_none(record: Record) -> str:
     """Why a row fits no layout: first what to type, then what it holds, which may be long."""
     return f"the columns fit no layout; {_remedy(record)}; found {listing(record)}"
 
 
 def _remedy(record: Record) -> str:
-    talk = next((name for name, value in record.items() if _is_talk(value)), None)
-    if talk is not None:
-        return f"if {quote(talk)} is the conversation: {_typed(messages=talk)}"
     ask = _named(record, _ASKS)
     answer = _named(record, _ANSWERS)
     if ask is not None and answer is not None:
-        return (
-            f"if {quote(ask)} is the prompt and {quote(answer)} the response: "
-            f"{_typed(prompt=ask, response=answer)}"
-        )
+        return _pair(ask, answer, [name for name, value in record.items() if is_filled(value)])
+    talk = next((name for name, value in record.items() if _is_talk(value)), None)
+    if talk is not None:
+        return f"if {quote(talk)} is the conversation: {_typed(messages=talk)}"
     return "say which hold what, as in --column prompt=NAME --column response=NAME"
 
 
@@ -210,9 +237,11 @@ def _typed(**columns: str) -> str:
 
 
 def _named(record: Record, names: Collection[str]) -> str | None:
-    """The only text column that is called so, whatever its capitals."""
+    """The only column of text or turns that is called so, whatever its capitals."""
     found = [
-        name for name, value in record.items() if name.casefold() in names and _is_words(value)
+        name
+        for name, value in record.items()
+        if name.casefold() in names and (_is_words(value) or _is_talk(value))
     ]
     return found[0] if len(found) == 1 else None
 
