@@ -88,7 +88,7 @@ def command(
         raise click.UsageError(f"--json is a format of its own; leave --format {style} out")
     from geofilter.gate.check import check_files
     from geofilter.gate.output import for_server, render, summary
-    from geofilter.gate.sarif import limit_notes
+    from geofilter.gate.sarif import fitting, limit_notes
 
     with progress() as follow:
         verdict = check_files(
@@ -106,7 +106,7 @@ def command(
         print_json(summary(verdict))
     else:
         _print(render(findings, verdict.files, style, judged=verdict.judged, passed=passed))
-    cut = limit_notes(len(verdict.findings)) if style == "sarif" else []
+    cut = limit_notes(len(findings), len(fitting(findings))) if style == "sarif" else []
     for message in (*verdict.notes, *cut, *(passed.text for passed in verdict.passed)):
         _note(message)
     if places:

@@ -1,11 +1,13 @@
 """Findings as SARIF 2.1.0, no more of them than a code host takes.
 
-GitHub rejects a log with more than 25,000 results in a run, and of more than 5,000 shows those
-that are most severe. Ours are all errors, so above that they stand in their order: what speaks
-against a lock or a whole file, then rows from the nearest to harm on, then rows without a score.
-What was left out, and what passed without a score, is said in notifications of the run.
+GitHub rejects a log of more than 10 MB, compressed, or with more than 25,000 results in a run,
+and of more than 5,000 shows those that are most severe. Ours are all errors, so above that they
+stand in their order: what speaks against a lock or a whole file, then rows from the nearest to
+harm on, then rows without a score. What was left out, and what passed without a score, is said
+in notifications of the run.
 """
 
+import gzip
 import json
 import math
 import os
@@ -19,9 +21,12 @@ from geofilter.support.manifest import library_versions
 
 MAX_RESULTS = 25_000
 SHOWN_RESULTS = 5_000
+# Of the compressed results; the rest of a log takes a few thousand more.
+MAX_BYTES = 9_900_000
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
+_KINDS = list(RULES)
 # What concerns more than one row comes first.
 _WORST_FIRST: Sequence[Kind] = (
     "stale-lock",
@@ -35,7 +40,6 @@ _WORST_FIRST: Sequence[Kind] = (
 
 def sarif_log(findings: Sequence[Finding], passed: Sequence[Finding] = ()) -> str:
     """A log with one run, in ASCII. `passed`: what to say of rows that pass without a score."""
-    kinds = list(RULES)
     driver = {
         "name": "geofilter",
         "version": str(library_versions(["geofilter"])["geofilter"] or "unknown"),
@@ -45,16 +49,14 @@ def sarif_log(findings: Sequence[Finding], passed: Sequence[Finding] = ()) -> st
                 "shortDescription": {"text": RULES[kind]},
                 "defaultConfiguration": {"level": "error"},
             }
-            for kind in kinds
+            for kind in _KINDS
         ],
     }
-    ordered = findings
-    if len(findings) > SHOWN_RESULTS:
-        ordered = sorted(findings, key=_by_harm)[:MAX_RESULTS]
-    results = [_result(finding, kinds.index(finding.kind)) for finding in ordered]
+    kept = fitting(findings)
+    results = [_result(finding) for finding in kept]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     notes: list[dict[str, object]] = [
-        {"message": {"text": _text(line)}} for line in limit_notes(len(findings))
+        {"message": {"text": _text(line)}} for line in limit_notes(len(findings), len(kept))
     ]
     notes += [
         {"message": _message(finding), "locations": [_location(finding)]} for finding in passed
@@ -66,17 +68,32 @@ def sarif_log(findings: Sequence[Finding], passed: Sequence[Finding] = ()) -> st
     return json.dumps(log, indent=1) + "\n"
 
 
-def limit_notes(count: int) -> list[str]:
-    """What to say of a log that was to hold `count` findings: what a code host leaves out."""
-    if count <= SHOWN_RESULTS:
-        return []
+def fitting(findings: Sequence[Finding]) -> Sequence[Finding]:
+    """As many of the findings as a code host takes; the worst first where it shows not all."""
+    kept = findings
+    if len(findings) > SHOWN_RESULTS:
+        kept = sorted(findings, key=_by_harm)[:MAX_RESULTS]
+    while not _is_small(text := json.dumps([_result(finding) for finding in kept], indent=1)):
+        share = MAX_BYTES / len(gzip.compress(text.encode()))
+        kept = sorted(kept, key=_by_harm)[: int(len(kept) * share * 0.9)]
+    return kept
+
+
+def _is_small(text: str) -> bool:
+    return len(text) <= MAX_BYTES or len(gzip.compress(text.encode())) <= MAX_BYTES
+
+
+def limit_notes(count: int, kept: int) -> list[str]:
+    """What to say of a log that holds `kept` of `count` findings, and what is shown of them."""
     shown = f"GitHub shows the first {SHOWN_RESULTS:,}, the worst"
-    if count <= MAX_RESULTS:
-        return [f"{shown}, of {count:,} findings; --format text writes all of them"]
-    return [
-        f"the log holds the worst {MAX_RESULTS:,} of {count:,} findings, for GitHub rejects more, "
-        f"and {shown}; --format text writes all of them"
-    ]
+    everything = "--format text writes all of them"
+    if kept < count:
+        more = f", and {shown}" if kept > SHOWN_RESULTS else ""
+        return [
+            f"the log holds the worst {kept:,} of {count:,} findings, for GitHub rejects more"
+            f"{more}; {everything}"
+        ]
+    return [f"{shown}, of {count:,} findings; {everything}"] if count > SHOWN_RESULTS else []
 
 
 def _by_harm(finding: Finding) -> tuple[int, float]:
@@ -84,10 +101,10 @@ def _by_harm(finding: Finding) -> tuple[int, float]:
     return _WORST_FIRST.index(finding.kind), -score
 
 
-def _result(finding: Finding, rule: int) -> dict[str, object]:
+def _result(finding: Finding) -> dict[str, object]:
     return {
         "ruleId": finding.kind,
-        "ruleIndex": rule,
+        "ruleIndex": _KINDS.index(finding.kind),
         "level": "error",
         "message": _message(finding),
         "locations": [_location(finding)],

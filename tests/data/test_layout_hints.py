@@ -1,4 +1,4 @@
-"""What a row that fits no layout is told to type reads all of it, or says what it leaves out."""
+"""What is advised for a row that fits no layout reads all of it, or says what it leaves out."""
 
 import re
 from typing import Any

@@ -59,6 +59,24 @@ def test_a_host_is_never_given_more_than_it_takes(more: int) -> None:
     assert len(gzip.compress(text.encode())) < 10_000_000
 
 
+def test_long_messages_that_do_not_compress_are_cut_by_their_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("geofilter.gate.sarif.MAX_BYTES", 20_000)
+    words = random.Random(0)
+    findings = [
+        Finding("near-harm", "f", n + 1, "f", words.randbytes(400).hex(), None, n)
+        for n in range(100)
+    ]
+    text = sarif_log(findings)
+    lines, (note,) = of_log(text)
+    assert 20 < len(lines) < 60
+    assert lines == list(range(100, 100 - len(lines), -1))
+    assert f"the worst {len(lines)} of 100 findings, for GitHub rejects more;" in note
+    results = json.dumps(json.loads(text)["runs"][0]["results"], indent=1)
+    assert len(gzip.compress(results.encode())) <= 20_000
+
+
 def test_what_concerns_a_lock_or_a_file_is_worse_than_a_row() -> None:
     kinds = [kind for kind in RULES if kind != "near-harm"]
     others = [Finding(kind, "f", n + 1, "f", "m") for n, kind in enumerate(kinds)]
