@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.data.layouts import LAYOUTS
+from geofilter.data.layouts import LAYOUTS, choose
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.verify.judges import by_name
 from geofilter.verify.judges.base import Judgement
@@ -38,6 +38,7 @@ def test_a_new_model_is_an_entry_of_the_catalogue(work, monkeypatch, geofilter):
 def test_a_new_layout_is_a_line_of_the_table(work, monkeypatch, geofilter):
     shape = LAYOUTS["prompt-response"]._replace(required=("ask", "reply"))
     monkeypatch.setitem(LAYOUTS, "ask-reply", shape)
+    choose._choose.cache_clear()
     rows = [json.loads(line) for line in Path("data.jsonl").read_text().splitlines()]
     renamed = [json.dumps({"ask": row["prompt"], "reply": row["response"]}) for row in rows]
     Path("asked.jsonl").write_text("\n".join(renamed) + "\n")
@@ -45,7 +46,7 @@ def test_a_new_layout_is_a_line_of_the_table(work, monkeypatch, geofilter):
     other = geofilter(
         "score asked.jsonl --model model --sae sae --pack my.pack -o b.parquet --json"
     )
-    assert json.loads(other.out)["manifest"]["data"]["layout"] == "ask-reply"
+    assert json.loads(other.out)["reading"]["layouts"].keys() == {"ask-reply"}
     assert json.loads(other.out)["quantiles"] == json.loads(table.out)["quantiles"]
 
 
