@@ -106,6 +106,8 @@ def command(
         print_json(summary(verdict))
     else:
         _print(render(findings, verdict.files, style, judged=verdict.judged, passed=passed))
+    for file, reading in verdict.readings.items():
+        _note(f"{file}: {reading}")
     cut = limit_notes(len(findings), len(fitting(findings))) if style == "sarif" else []
     for message in (*verdict.notes, *cut, *(passed.text for passed in verdict.passed)):
         _note(message)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.options import json_option, model_options
-from geofilter.cli.output import argument, note, print_json, print_table, progress
+from geofilter.cli.output import argument, note, print_json, print_table, progress, say_read
 from geofilter.cli.pack import FIGURES, feature_record, figures
 from geofilter.support.display import escape, shown
 
@@ -117,6 +117,8 @@ def _as_given(**options: str | int | None) -> str:
 
 
 def _say_skipped(contrast: "Contrast") -> None:
+    if contrast.reading is not None:
+        say_read(contrast.source, contrast.reading)
     if contrast.skipped:
         counts = ", ".join(f"{n} {status}" for status, n in sorted(contrast.skipped.items()))
         note(f"{shown(contrast.source)}: rows that were not used: {counts}")
@@ -170,6 +172,10 @@ def _summary(found: "Discovery", output: str) -> dict[str, object]:
         "features": [feature_record(pack, k) for k in range(len(pack))],
         "left_out": sorted({trial.feature for trial in pack.trials} - set(pack.ids.tolist())),
         "report_rows": {"toxic": contrast.toxic_rows, "benign": contrast.benign_rows},
+        "reading": {
+            side: contrast.reading and contrast.reading.record()
+            for side, contrast in (("toxic", found.toxic), ("benign", found.benign))
+        },
         "skipped": {"toxic": found.toxic.skipped, "benign": found.benign.skipped},
         "persona_auroc": contrast.persona_auroc,
         "persona_auroc_interval": [contrast.persona_auroc_low, contrast.persona_auroc_high],

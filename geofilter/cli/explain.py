@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
-from geofilter.cli.output import note, print_json, print_table
+from geofilter.cli.output import note, print_json, print_table, say_read
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.problems import Problem
-    from geofilter.data.rows import Data, Row
+    from geofilter.data.reading import Reading
+    from geofilter.data.rows import Data, Row, RowFile
     from geofilter.runs.prepare import Run
     from geofilter.scoring.explanation import ExplainedToken, Explanation
     from geofilter.scoring.table import ScoreRow, ScoreTable
@@ -62,12 +63,22 @@ def command(data: "Data", scores: str, number: int, trust_remote_code: bool, as_
     run = prepare_again(rows, table, purpose="explained", trust_remote_code=trust_remote_code)
     explanation = explain_row(run, rows.layouts, row)
     if as_json:
-        print_json(_as_json(row, line, explanation))
+        print_json({**_as_json(row, line, explanation), "reading": _reading(rows, row).record()})
     else:
+        say_read(row.where, _reading(rows, row))
         _print_head(row, line, table, run)
         _print(explanation, line, run)
     if warning := warning_of(table):
         note(f"warning: {warning}")
+
+
+def _reading(rows: "RowFile", row: "Row") -> "Reading":
+    """How the one row was read."""
+    from geofilter.data.reading import Tally
+
+    tally = Tally(rows.layouts)
+    tally.add(row.record, row.where, row.problem)
+    return tally.reading()
 
 
 def _tell_unscored(row: "Row", line: "ScoreRow", as_json: bool) -> None:

@@ -6,7 +6,7 @@ import click
 
 from geofilter.cli.choice import choice_options
 from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
-from geofilter.cli.output import note, print_json, print_table, progress
+from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.selection.actions import ACTIONS
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def command(
     else:
         # Nothing but rows may come between rows.
         click.echo("\n".join(found.lines), err=to_stdout)
+    say_read(found.source, found.reading)
     for one in found.notes:
         note(one)
 

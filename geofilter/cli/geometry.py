@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.options import device_option, json_option, model_option, sae_option, trust_option
-from geofilter.cli.output import note, print_json, print_table, progress
+from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.settings import PROXIMITIES, Settings
 from geofilter.support.display import escape
 
@@ -118,6 +118,8 @@ def command(
             permutations=permutations,
             progress=report,
         )
+    for place, reading in found.readings.items():
+        say_read(place, reading)
     for line in found.notes:
         note(escape(line, limit=None))
     if as_json:

@@ -83,7 +83,7 @@ def _pairs(
     pairs: dict[str, str] = {}
     for value in values:
         own, equals, column = value.partition("=")
-        if not (own and equals and column):
+        if not (own and equals):
             raise click.BadParameter(f"{value!r} is not of the form response=COLUMN")
         if own in pairs:
             raise click.BadParameter(f"{own!r} is given twice")
@@ -91,12 +91,21 @@ def _pairs(
     return pairs
 
 
+unread_limit_option = click.option(
+    "--unread-limit",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Stop before any work when a larger share of the rows than this cannot be read.",
+)
+
 layout_options = several(
     click.option(
         "--layout",
         metavar="NAME",
-        help="How rows are laid out, such as messages or prompt-response. Default: found "
-        "from the columns.",
+        help="How rows are laid out, such as messages or prompt-response. Default: of each row "
+        "by the columns that it fills.",
     ),
     click.option(
         "--column",
@@ -104,7 +113,7 @@ layout_options = several(
         multiple=True,
         metavar="NAME=COLUMN",
         callback=_pairs,
-        help="Read COLUMN of the file as the layout's NAME, such as response=reply. May be "
-        "repeated.",
+        help="Read COLUMN of the file as the layout's NAME, such as response=reply; without "
+        "COLUMN, as in system=, that one is not read. May be repeated.",
     ),
 )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 from geofilter.support.progress import Progress
 
 if TYPE_CHECKING:
+    from geofilter.data.reading import Reading
     from geofilter.data.rows import RowFile
 
 # Seconds between plain progress lines where no terminal shows a bar.
@@ -41,6 +42,11 @@ def say_files(rows: "RowFile") -> None:
         note(f"{len(rows.files):,} files as one data set, in this order: {_some(rows.files)}")
     if rows.unread_files:
         note(f"not read: {_some(rows.unread_files)}")
+
+
+def say_read(source: str, reading: "Reading") -> None:
+    """Say by which layouts and columns the rows were read, and which columns were not."""
+    note(f"{shown(source)}: {reading}")
 
 
 def _some(names: Sequence[str]) -> str:

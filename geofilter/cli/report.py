@@ -6,7 +6,7 @@ import click
 
 from geofilter.cli.choice import choice_options
 from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
-from geofilter.cli.output import bytes_text, note, print_json, progress
+from geofilter.cli.output import bytes_text, note, print_json, progress, say_read
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -106,5 +106,6 @@ def command(
     else:
         n_rows = len(written.contents.table)
         click.echo(f"{n_rows:,} rows → {escape(output, None)} ({bytes_text(written.size)})")
+    say_read(written.contents.source, written.contents.reading)
     for one in written.notes:
         note(one)

@@ -4,6 +4,7 @@ import math
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from geofilter.cli.options import (
     layout_options,
     setting_option,
     several,
+    unread_limit_option,
 )
 from geofilter.cli.output import (
     argument,
@@ -24,6 +26,7 @@ from geofilter.cli.output import (
     print_table,
     progress,
     say_files,
+    say_read,
     time_text,
 )
 from geofilter.scoring.scorers import SCORERS
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="A row that cannot be scored: stop before any scoring, or keep it unscored.",
 )
+@unread_limit_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -117,6 +121,7 @@ def command(
     layout: str | None,
     columns: dict[str, str],
     on_error: Literal["stop", "keep"],
+    unread_limit: float,
     workers: int | None,
     engine: Literal["local", "ray"],
     save_features: str | None,
@@ -150,6 +155,7 @@ def command(
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
     from geofilter.data.rows import open_rows
+    from geofilter.runs.provenance import reading_of
     from geofilter.runs.rescore import rescore
     from geofilter.runs.score import default_output, score
     from geofilter.scoring.summary import foretelling, risk_of, summarise
@@ -179,6 +185,7 @@ def command(
                 restart=not resume,
                 progress=report,
             )
+        say_read(rows.source, reading_of(scored.table, rows))
     else:
         settings = Settings(
             model=model or "",
@@ -205,8 +212,10 @@ def command(
                 workers=workers,
                 save_features=save_features,
                 on_error=on_error,
+                unread_limit=unread_limit,
                 restart=not resume,
                 progress=report,
+                on_reading=partial(say_read, rows.source),
             )
     for line in scored.notes:
         note(escape(line, limit=None))
@@ -266,8 +275,11 @@ def _estimate(rows: "RowFile", settings: Settings, as_json: bool) -> None:
     with progress() as report:
         found = estimate(rows, settings, progress=report)
     if as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "reading": found.reading.record()})
         return
+    say_read(rows.source, found.reading)
+    if found.unscored:
+        note(f"not to be scored, first {found.unscored}")
     least, most = found.seconds
     print_table(
         ["what", "how much"],
@@ -372,5 +384,6 @@ def _as_json(summary: "Summary", table: "ScoreTable", rows: "RowFile") -> dict[s
         "unscored": {status: one._asdict() for status, one in summary.unscored.items()},
         "quantiles": quantiles and dict(zip(map(str, QUANTILES), quantiles, strict=True)),
         "warning": summary.warning,
+        "reading": table.manifest.facts.get("reading"),
         "manifest": {"hash": table.manifest.hash, **table.manifest.decides},
     }

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import data_argument, json_option, model_options
-from geofilter.cli.output import note, print_json, progress
+from geofilter.cli.options import data_argument, json_option, model_options, unread_limit_option
+from geofilter.cli.output import note, print_json, progress, say_read
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape
 from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
@@ -154,6 +154,7 @@ def _slots(
     metavar="DIR",
     help="Where everything goes; run again to go on.",
 )
+@unread_limit_option
 @json_option
 def command(
     data: "Data",
@@ -190,6 +191,7 @@ def command(
     track: int | None,
     track_answers: int,
     keep_weights: bool,
+    unread_limit: float,
     estimate: bool,
     output: str,
     as_json: bool,
@@ -213,6 +215,7 @@ def command(
           --seeds 3 -o study-gemma
     """
     from geofilter.data.formats.places import given_names
+    from geofilter.data.rows import open_rows
     from geofilter.studies import tracking
     from geofilter.support.spool import STDIN, is_pipe
     from geofilter.verify.presets import make_plan
@@ -263,6 +266,10 @@ def command(
         },
         sampling={"max_new_tokens": max_new_tokens, "batch": ask_batch},
     )
+    rows = open_rows(plan.data)
+    reading = rows.survey(check=False).reading
+    say_read(rows.source, reading)
+    reading.refuse_above(unread_limit, rows.source)
     if estimate:
         note(power_of(plan))
         _print_estimate(plan, as_json)
@@ -274,7 +281,7 @@ def command(
     for line in found.notes:
         note(line)
     if as_json:
-        print_json(found.results.as_record())
+        print_json({**found.results.as_record(), "reading": reading.record()})
     else:
         click.echo(found.text)
         click.echo(f"Written: {escape(str(Path(output, 'report.md')), limit=None)} and report.json")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,12 +76,15 @@ class Reading:
             "first_unread": self.first_unread,
         }
 
-    def refuse_above(self, limit: float, source: str) -> None:
-        """Raise `DataError` where a larger share than `limit` of the rows was not understood."""
+    def refuse_above(self, limit: float, source: str, option: str = "--unread-limit") -> None:
+        """Raise `DataError` where a larger share than `limit` of the rows was not understood.
+
+        `option`: what the user sets the limit with.
+        """
         if self.rows and self.unread / self.rows > limit:
             raise DataError(
                 f"{source}: {_rows(self.unread)} of {self.rows:,} ({self.unread / self.rows:.1%}) "
-                f"cannot be read, more than --unread-limit {limit:g} allows; repair them, or allow "
+                f"cannot be read, more than {option} {limit:g} allows; repair them, or allow "
                 f"more. The first: {self.first_unread}"
             )
 
@@ -140,6 +144,14 @@ class Tally:
         use.rows += 1
         use.seen |= seen
         use.filled.update(dict.fromkeys(filled(record)))
+
+    def add(self, record: Mapping[str, object] | None, where: str, problem: Problem | None) -> None:
+        """Count a row, whatever it is."""
+        if record is None:
+            self.unreadable(problem or Problem("unreadable", "no record"), where)
+            return
+        with suppress(Unscorable):
+            self.samples(record, where)
 
     def unreadable(self, problem: Problem, where: str) -> None:
         """Count a row that is no record."""

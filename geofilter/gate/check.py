@@ -14,6 +14,7 @@ from typing import Protocol
 
 from geofilter.data.formats.places import each_file
 from geofilter.data.layouts.choose import Layouts
+from geofilter.data.reading import Reading, Tally
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import PolicyError
 from geofilter.gate.accepted import add_accepted, file_of, read_accepted, refused_at
@@ -85,7 +86,8 @@ class Verdict:
     of each file where it does not. `n_accepted` rows would be refused for their score, but for
     the policy's accepted ones.
     `judged`: the rows were held against the policy. False where the lock did not fit:
-    then nothing is known of a row that has no finding. `notes`: those of the model.
+    then nothing is known of a row that has no finding. `readings`: file -> what was read of
+    it. `notes`: those of the model.
     """
 
     policy: Policy
@@ -99,6 +101,7 @@ class Verdict:
     n_unscored: int = 0
     passed: tuple[Finding, ...] = ()
     judged: bool = True
+    readings: Mapping[str, Reading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def without(self, accepted: Collection[str | None]) -> "Verdict":
@@ -191,6 +194,7 @@ class _Seen:
     missing: set[str] = field(default_factory=set)
     # Per file with rows that are not locked, or that have no score: the first and their number.
     first_missing: dict[str, tuple[Row, int]] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
     first_unscored: dict[str, tuple[Row, Entry, int]] = field(default_factory=dict)
 
     @property
@@ -219,6 +223,11 @@ class _Gate:
         if old is not None and not rescore and (against := objections(self.policy, old)):
             return self.unjudged(against)
         seen = self.judge({} if rescore or old is None else old.entries)
+        self.verdict = replace(self.verdict, readings=seen.readings)
+        if self.policy.unscored == "pass":
+            # Else each of those rows is a finding.
+            for file, reading in seen.readings.items():
+                reading.refuse_above(self.policy.unread_limit, escape(file, None), "unread-limit")
         if load is None or not seen.missing:
             changed = old is not None and prune and self.prune(old.header, seen.keys)
             return replace(self.judged(seen), lock_changed=changed)
@@ -248,8 +257,10 @@ class _Gate:
         seen = _Seen()
         refused = partial(refusal, self.policy, cut_of(self.policy))
         for source in self.sources:
+            tally = Tally(source.layouts)
             for row in source:
                 seen.n_rows += 1
+                tally.add(row.record, row.where, row.problem)
                 key = _key(row, source)
                 entry = known.get(key)
                 if entry is None:
@@ -263,6 +274,7 @@ class _Gate:
                     seen.first_unscored[source.source] = one, its, count + 1
                 if (finding := refused(source.source, row, key, entry)) is not None:
                     seen.findings.append(finding)
+            seen.readings[source.source] = tally.reading()
         return seen
 
     def prune(self, header: Header, keys: Collection[str]) -> bool:

@@ -52,6 +52,7 @@ def summary(verdict: Verdict) -> dict[str, object]:
         "scored_now": verdict.n_scored,
         "compared": verdict.n_audited,
         "unscored": verdict.n_unscored,
+        "reading": {file: one.record() for file, one in verdict.readings.items()},
         "accepted": verdict.n_accepted,
         "judged": verdict.judged,
         "lock_changed": verdict.lock_changed,

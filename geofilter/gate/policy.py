@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from geofilter.data.reading import UNREAD_LIMIT
 from geofilter.errors import PolicyError
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings, fits, wanted
@@ -42,6 +43,8 @@ class Policy:
     harm). `unscored`: whether a row without a score is refused. `files`: globs of the files
     that are checked when none is named. `lock`: the lock file. `accepted`: the file of rows
     that may score what they do. `layout`, `columns`: how rows are read, as in `rows.open_rows`.
+    `unread_limit`: the share of a file's rows that may be unreadable or malformed where
+    `unscored` lets such rows pass.
     """
 
     root: Path
@@ -53,6 +56,7 @@ class Policy:
     accepted: str = "geofilter.accepted"
     layout: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    unread_limit: float = UNREAD_LIMIT
 
     @property
     def path(self) -> Path:
@@ -288,6 +292,10 @@ def _is_columns(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and 0 <= value <= 1
+
+
 def _one_of(*names: str) -> tuple[str, Callable[[object], bool]]:
     return f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names
 
@@ -310,6 +318,7 @@ _CHECKS: dict[str, _Check] = _OF_SETTINGS | {
     "accepted": _PATH,
     "layout": ("the name of a layout", _is_text),
     "columns": ("a table such as {response = 'reply'}", _is_columns),
+    "unread-limit": ("a share of the rows, 0 to 1", _is_share),
 }
 _WHY = {
     "model": "it names the model that is about to be trained",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofilter.data.problems import Problem, Unscorable
-from geofilter.data.rows import Row, RowFile, open_rows
+from geofilter.data.reading import Reading, Tally
+from geofilter.data.rows import Row, open_rows
 from geofilter.errors import DataError
 from geofilter.support.display import shown
 
@@ -29,7 +30,8 @@ MINIMUM_ROWS = 20
 class Contrast:
     """One contrast set, encoded. `skipped` counts rows without a usable sample, by status.
 
-    `origin` says more about where the rows come from, in values that JSON can spell.
+    `origin` says more about where the rows come from, in values that JSON can spell. `reading`:
+    what was read of the file.
     """
 
     samples: Sequence["Encoded"]
@@ -37,6 +39,7 @@ class Contrast:
     sha256: str
     skipped: dict[str, int]
     origin: Mapping[str, object] = field(default_factory=dict)
+    reading: Reading | None = None
 
     def describe(self) -> dict[str, object]:
         """What a pack records about the set it was made from."""
@@ -55,14 +58,16 @@ def read_contrast(source: str, encoder: "Encoder") -> Contrast:
     Raises `DataError` when the file cannot be read or its rows hold two samples each.
     """
     rows = open_rows(source)
+    tally = Tally(rows.layouts)
     samples, skipped = [], Counter[str]()
     for row in rows:
-        found = _encoded(row, rows, encoder)
+        found = _encoded(row, tally, encoder)
         if isinstance(found, Problem):
             skipped[found.status] += 1
         else:
             samples.append(found)
-    return Contrast(samples, source, rows.fingerprint(), dict(skipped))
+    reading = tally.reading()
+    return Contrast(samples, source, rows.fingerprint(), dict(skipped), reading=reading)
 
 
 def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None, Contrast]:
@@ -72,35 +77,39 @@ def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None
     neither text nor a number are under None. Errors as in `read_contrast`.
     """
     rows = open_rows(source)
+    tally = Tally(rows.layouts)
     samples: dict[str | None, list[Encoded]] = {}
     skipped: dict[str | None, Counter[str]] = {}
     for row in rows:
         value = row.record.get(column) if row.record is not None else None
         group = str(value) if isinstance(value, (str, int, float)) else None
         samples.setdefault(group, [])
-        found = _encoded(row, rows, encoder)
+        found = _encoded(row, tally, encoder)
         if isinstance(found, Problem):
             skipped.setdefault(group, Counter())[found.status] += 1
         else:
             samples[group].append(found)
-    sha256 = rows.fingerprint()
+    sha256, reading = rows.fingerprint(), tally.reading()
     return {
         group: Contrast(
             of_it,
             source if group is None else f"{source} ({column}={group})",
             sha256,
             dict(skipped.get(group, {})),
+            reading=reading,
         )
         for group, of_it in samples.items()
     }
 
 
-def _encoded(row: Row, rows: RowFile, encoder: "Encoder") -> "Encoded | Problem":
+def _encoded(row: Row, tally: Tally, encoder: "Encoder") -> "Encoded | Problem":
     """The one sample of a row, or why it has none that can be used."""
     if row.problem is not None or row.record is None:
-        return row.problem or Problem("unreadable", "no record")
+        problem = row.problem or Problem("unreadable", "no record")
+        tally.unreadable(problem, row.where)
+        return problem
     try:
-        sample, *others = rows.layouts.samples(row.record)
+        sample, *others = tally.samples(row.record, row.where)
         if others:
             raise DataError(
                 f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "

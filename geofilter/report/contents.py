@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofilter.data.problems import Problem
+from geofilter.data.reading import Reading
 from geofilter.errors import PackError, TableError
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
@@ -44,7 +45,7 @@ class Contents:
     """What the page is made of.
 
     `why_no_tokens` says why no row is explained, `promise` what the choice of rows
-    guarantees and under what condition.
+    guarantees and under what condition. `reading`: what was read of all rows.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Contents:
     shown: numbers.Shown
     lines: Mapping[int, ScoreRow]
     read: row_texts.Read
+    reading: Reading
     explained: Mapping[int, Explanation | Problem]
     labels: Mapping[int, Sequence[str]]
     length: Range | None
@@ -78,6 +80,7 @@ def gather(
     explain: int = 0,
     why_no_tokens: str | None = None,
     promise: str | None = None,
+    reading: Reading | None = None,
 ) -> Contents:
     """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
 
@@ -108,6 +111,7 @@ def gather(
         shown=shown,
         lines=_lines(table, shown.all),
         read=read,
+        reading=reading or rows.survey(check=False).reading,
         explained=explained,
         labels=_labels(table, run),
         length=spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),

@@ -126,7 +126,7 @@ def run(contents: Contents) -> Html:
     rows: list[tuple[str, object]] = [
         ("data", contents.source),
         ("rows", f"{len(contents.table):,}"),
-        ("layout", _get(decides, "data", "layout")),
+        ("read", str(contents.reading)),
         ("model", _get(facts, "settings", "model")),
         ("block", _get(decides, "model", "block")),
         ("SAE", _get(facts, "settings", "sae") or "the model's own"),

@@ -11,7 +11,7 @@ from geofilter.errors import GeofilterError, ModelError
 from geofilter.report.contents import Contents, gather
 from geofilter.report.page import render
 from geofilter.runs.choice import Choice, choose
-from geofilter.runs.provenance import open_scored, settings_of
+from geofilter.runs.provenance import open_scored, reading_of, settings_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.support.atomic import check_output, writing
 from geofilter.support.display import escape
@@ -40,6 +40,7 @@ class Written:
             "dropped": int(choice.dropped.sum()) if choice.made else None,
             "explained": len(self.contents.explained),
             "bytes": self.size,
+            "reading": self.contents.reading.record(),
         }
 
 
@@ -98,6 +99,7 @@ def write_report(
         run=run,
         explain=explain,
         why_no_tokens=why,
+        reading=reading_of(table, rows),
         promise=" ".join(bound.in_words().split()) if bound else None,
     )
     if contents.warning:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from geofilter.data.reading import Reading
 from geofilter.data.rows import RowFile
 from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
@@ -36,7 +37,8 @@ class Estimate:
 
     `tokens` go through the model, `pooled_tokens` of them through the SAE; `longest` is
     the longest row's. `memory_bytes` holds weights, SAE and one batch. `seconds` is
-    (least, most) on `device`, loading and the making of a pack left out.
+    (least, most) on `device`, loading and the making of a pack left out. `reading`: what was
+    read of the rows. `unscored`: the place of the first row that has nothing to score, and why.
     """
 
     rows: int
@@ -48,6 +50,8 @@ class Estimate:
     flop: float
     seconds: tuple[float, float]
     device: str
+    reading: Reading
+    unscored: str | None
 
 
 class _Shape(NamedTuple):
@@ -77,9 +81,13 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     shape = _shape(config, outline.block, outline.d_sae)
 
     total = scored = tokens = pooled = longest = 0
+    unscored: str | None = None
     for row in rows:
         total += 1
-        sides = [side.encoded for side in encode_row(row, rows.layouts, encoder) if side.encoded]
+        coded = encode_row(row, rows.layouts, encoder)
+        sides = [side.encoded for side in coded if side.encoded]
+        if unscored is None and not sides and (problem := coded[0].problem) is not None:
+            unscored = f"{row.where}: {problem.status}: {problem.reason}"
         scored += bool(sides)
         for encoded in sides:
             tokens += len(encoded.ids)
@@ -109,6 +117,8 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
         flop=flop,
         seconds=(flop / speed / _FASTEST, flop / speed / _SLOWEST),
         device=str(chosen.device),
+        reading=rows.survey(check=False).reading,
+        unscored=unscored,
     )
 
 

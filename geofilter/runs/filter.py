@@ -4,10 +4,11 @@ import os
 from dataclasses import dataclass
 
 from geofilter.data.formats.standard_output import STDOUT, check_stdout
+from geofilter.data.reading import Reading
 from geofilter.data.rows import Data
 from geofilter.errors import GeofilterError
 from geofilter.runs.choice import Bound, Choice, choose
-from geofilter.runs.provenance import open_scored
+from geofilter.runs.provenance import open_scored, reading_of
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions import ACTIONS
@@ -23,7 +24,8 @@ Place = str | os.PathLike[str]
 class Filtered:
     """What was done: for programs, for people, and what else people should know.
 
-    `selection` holds the rows chosen; `bound` is what `fdr` promises of them.
+    `selection` holds the rows chosen; `bound` is what `fdr` promises of them; `reading` what
+    was read of the data, which is called `source`.
     """
 
     selection: Selection
@@ -31,6 +33,8 @@ class Filtered:
     figures: dict[str, object]
     lines: list[str]
     notes: list[str]
+    reading: Reading
+    source: str
 
 
 def filter_rows(
@@ -111,7 +115,9 @@ def filter_rows(
         notes = [*chosen.bound.notes, *notes]
     if warning := warning_of(table):
         notes.append(f"warning: {warning}")
-    return Filtered(chosen.selection, chosen.bound, figures, lines, notes)
+    reading = reading_of(table, rows)
+    figures["reading"] = reading.record()
+    return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
 
 
 def _check(

@@ -101,9 +101,10 @@ def open_alike(source: Data, table: ScoreTable) -> RowFile:
     return open_rows(source, layout=data["layout"], columns=data["columns"])
 
 
-def reading_of(table: ScoreTable) -> Reading | None:
-    """What was read of the data of `table`; None where an older version made it."""
-    return reading_from(table.manifest.facts.get("reading"))
+def reading_of(table: ScoreTable, rows: RowFile) -> Reading:
+    """What was read of `rows`, the data of `table`: as it says, or else read once more."""
+    recorded = reading_from(table.manifest.facts.get("reading"))
+    return rows.survey(check=False).reading if recorded is None else recorded
 
 
 def _data_of(table: ScoreTable) -> dict[str, Any]:

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from geofilter.data.formats.places import is_local
+from geofilter.data.reading import reading_from
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.errors import DataError, TableError
-from geofilter.runs.provenance import describe_data, open_alike, reading_of, settings_of, versions
+from geofilter.runs.provenance import describe_data, open_alike, settings_of, versions
 from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.selection.fdr import different, require_reference
 from geofilter.selection.reference_check import (
@@ -179,7 +180,7 @@ def _layout_in_words(table: ScoreTable) -> str:
     columns = data.get("columns")
     renamed = columns.items() if isinstance(columns, dict) else ()
     spelled = [f"{role}={column}" for role, column in renamed if role != column]
-    reading = reading_of(table)
+    reading = reading_from(table.manifest.facts.get("reading"))
     names = [str(data.get("layout"))] if reading is None else sorted(reading.layouts)
     return escape(", ".join([*names, *spelled]), limit=200)
 

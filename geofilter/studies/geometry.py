@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from geofilter.data.encoder import Encoder
+from geofilter.data.reading import Reading
 from geofilter.data.window import window_length
 from geofilter.errors import GeofilterError, MissingExtraError
 from geofilter.model import loading
@@ -40,11 +41,13 @@ PackOf = Callable[[LoadedModel], FeaturePack]
 class Geometry:
     """What was compared, and its record as JSON values.
 
-    `notes` are worth saying. `not_drawn` says what to install where the plots are missing.
+    `readings`: file -> what was read of it. `notes` are worth saying. `not_drawn` says what to
+    install where the plots are missing.
     """
 
     study: Study
     record: Mapping[str, object]
+    readings: Mapping[str, Reading]
     notes: tuple[str, ...]
     not_drawn: MissingExtraError | None
 
@@ -90,6 +93,10 @@ def geometry(
         permutations=permutations,
         progress=progress,
     )
+    # Each set of a file knows what was read of the whole file.
+    first = read.sets[0]
+    sides = {inducing: first.inducing.reading, benign: first.benign.reading}
+    readings = {place: one for place, one in sides.items() if one is not None}
     record = {
         "model": deepest.name,
         "revision": deepest.revision,
@@ -99,6 +106,7 @@ def geometry(
         "pack": settings.pack,
         "toxic": toxic,
         **_record(found, read),
+        "reading": {place: one.record() for place, one in readings.items()},
     }
     not_drawn = None
     with writing_folder(output) as folder:
@@ -108,7 +116,7 @@ def geometry(
             _draw(found, folder / "geometry")
         except MissingExtraError as error:
             not_drawn = error
-    return Geometry(found, record, tuple(_notes(deepest, read, packs)), not_drawn)
+    return Geometry(found, record, readings, tuple(_notes(deepest, read, packs)), not_drawn)
 
 
 def load(
