@@ -124,7 +124,7 @@ def command(
             progress=report,
         )
     if as_json:
-        print_json(found.figures)
+        print_json({**found.figures, "reading": found.reading.record()})
     else:
         # Nothing but rows may come between rows.
         click.echo("\n".join(found.lines), err=to_stdout)

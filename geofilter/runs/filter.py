@@ -116,7 +116,6 @@ def filter_rows(
     if warning := warning_of(table):
         notes.append(f"warning: {warning}")
     reading = reading_of(table, rows)
-    figures["reading"] = reading.record()
     return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
 
 

@@ -107,8 +107,8 @@ def score(
     `save_features` names a file for the rows' features, with which `rescore` needs no model.
     `on_error="stop"` refuses a row that cannot be scored before any is, and before the model
     is loaded; so does `unread_limit` a larger share of rows than this, 0 to 1, that are
-    unreadable or malformed. `on_reading` gets what was read, before any scoring. A run that was
-    interrupted goes on where it stopped, unless `restart`.
+    unreadable or malformed. `on_reading` gets what was read, once the model is loaded. A run
+    that was interrupted goes on where it stopped, unless `restart`.
 
     Raises `DataError`, `ModelError`, `PackError`, `TableError`, `OutputError`, and
     `MissingExtraError` without Ray.
@@ -128,9 +128,9 @@ def score(
         look=None if known is None else known.encode,
         progress=progress,
     )
-    on_reading(survey.reading)
     survey.reading.refuse_above(unread_limit, shown(rows.source))
     run = prepare(rows, settings, reading=survey.reading, progress=progress)
+    on_reading(survey.reading)
     features = None
     if save_features is not None:
         features = FeaturesFile(Path(save_features), _describe_features(run))

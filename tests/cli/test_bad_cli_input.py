@@ -328,5 +328,5 @@ def test_a_full_disk_leaves_no_table(work, geofilter, monkeypatch):
     before = files()
     done = geofilter(SCORE)
     assert done.code == cli.USER_MUST_ACT
-    assert done.err.count("\n") == 1
+    assert done.err.count("\n") == 2
     assert files() == before

@@ -141,7 +141,7 @@ def test_a_row_is_not_known_by_an_unreadable_one_that_spells_its_record(
     tmp_path: Path, unscored: str, unreadable_first: bool
 ) -> None:
     """Such bytes have the hash of the record, and would lend the row their lack of a score."""
-    policy = make_folder(tmp_path, f'unscored = "{unscored}"\n')
+    policy = make_folder(tmp_path, f'unscored = "{unscored}"\nunread-limit = 1\n')
     spelled = '{"prompt":"q","response":"a, b, answer 0.9"}'
     row = write(Path("row.jsonl"), [json.loads(spelled)])
     Path("bytes.csv").write_text(f"prompt,response\n{spelled}")

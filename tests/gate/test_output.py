@@ -88,7 +88,7 @@ def test_errors_and_notes_are_no_commands_either(
         assert_inert(text)
         assert_visible(text.replace("\n", ""))
         assert all(line.startswith("geofilter: ") for line in text.splitlines())
-    assert [text.count("\n") for text in told] == [3, 1, 1, 1, 1]
+    assert [text.count("\n") for text in told] == [4, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -103,7 +103,7 @@ def test_no_finding_is_lost_where_standard_output_lacks_a_character(
         capture_output=True,
         check=False,
     )
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 2)
     if style == "junit":
         (case,) = ET.fromstring(done.stdout).findall("./testsuite/testcase")
         assert case.get("classname") == file

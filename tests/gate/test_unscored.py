@@ -19,8 +19,12 @@ NOTHING_TO_SCORE: dict[str, tuple[list[object], str]] = {
 }
 
 
+# However many rows cannot be read.
+ALL_MAY = "unread-limit = 1\n"
+
+
 def locked_with(here: Path, rows: list[object], unscored: str) -> None:
-    policy = make_folder(here, f'unscored = "{unscored}"\nfiles = ["data.jsonl"]\n')
+    policy = make_folder(here, f'unscored = "{unscored}"\n{ALL_MAY}files = ["data.jsonl"]\n')
     check.check([write(Path("data.jsonl"), rows)], policy, load=StubScorer(policy).load)
 
 
@@ -66,6 +70,20 @@ def test_programs_get_what_people_read(here: Path, geofilter: Geofilter) -> None
         "scored_now": 0,
         "compared": 0,
         "unscored": 0,
+        "reading": {
+            "data.jsonl": {
+                "rows": 2,
+                "layouts": {
+                    "prompt-response": {
+                        "rows": 2,
+                        "read": ["prompt", "response"],
+                        "not_read": [],
+                    }
+                },
+                "unread": 0,
+                "first_unread": None,
+            }
+        },
         "accepted": 0,
         "judged": True,
         "lock_changed": False,
@@ -113,3 +131,23 @@ def test_a_pointer_in_place_of_the_rows_is_no_row(
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1
     assert f"{name}: is a pointer of Git LFS" in done.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([RESTRICTED] * 3, 2),
+        ([record(0, 0.1), *[RESTRICTED] * 9], 2),
+        ([*(record(i, 0.1) for i in range(9)), RESTRICTED], 0),
+        ([{"prompt": "q"}] * 3, 0),  # of these it is known what they hold
+    ],
+    ids=["all", "most", "a tenth", "prompts"],
+)
+def test_a_policy_that_lets_unscored_rows_pass_does_not_let_unread_files_pass(
+    here: Path, geofilter: Geofilter, rows: list[object], code: int
+) -> None:
+    locked_with(here, rows, "pass")
+    make_folder(here, 'unscored = "pass"\nfiles = ["data.jsonl"]\n')
+    done = geofilter("check --no-model")
+    assert done.code == code
+    assert ("cannot be read, more than unread-limit 0.1 allows" in done.err) == (code == 2)
