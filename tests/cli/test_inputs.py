@@ -138,6 +138,13 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert sorted(os.listdir()) == before
 
 
+def test_an_experiment_takes_several_files_as_one_data_set(
+    work: Path, geofilter: Geofilter
+) -> None:
+    done = geofilter("verify data.jsonl other.jsonl --model organism --estimate -o study --json")
+    assert (done.code, json.loads(done.out)["plan"]["data"]) == (0, ["data.jsonl", "other.jsonl"])
+
+
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     """A line of bash, in which `geofilter` is this one and temporary files lie in `folder`."""
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
