@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geofilter.data.layouts.cells import filled
-from geofilter.data.layouts.choose import Layouts
+from geofilter.data.layouts.choose import UNKNOWN, Layouts
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError
@@ -140,6 +140,8 @@ class Tally:
         return samples
 
     def _use(self, name: str, record: Mapping[str, object], seen: set[str]) -> None:
+        if name == UNKNOWN:
+            return
         use = self._uses.setdefault(name, _Use())
         use.rows += 1
         use.seen |= seen

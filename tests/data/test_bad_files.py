@@ -127,7 +127,9 @@ FILES: list[tuple[str, str, Callable[[], bytes], str]] = [
         corrupt_parquet,
         "no Parquet file, cut off, or dam",
     ),
-    ("unknown format", "a.yaml", lambda: b"- id: 1\n", "the format is not known by the name or"),
+    ("unknown format", "a.toml", lambda: b"id = 1\n", "the format is not known by the name or"),
+    ("questions", "a.yaml", lambda: b"- id: 1\n", "is YAML, which holds no rows; questions go to"),
+    ("a workbook", "a.xlsx", lambda: b"PK\x03\x04", "is a workbook; save the sheet as CSV"),
     ("no suffix, no format", "rows", lambda: b"", "the format is not known by the name or the fi"),
     (
         "header with bad quotes",

@@ -293,7 +293,7 @@ ROWS = [
         b"Name a river,The Rhine\nName a sea,The Baltic\n",
         "data.csv:1",
         "malformed",
-        "--column response=NAME; found 'column_1', 'column_2'",
+        "for one text; found 'column_1', 'column_2'",
     ),
     Bad(
         "unknown columns",

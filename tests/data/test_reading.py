@@ -95,3 +95,12 @@ def test_what_is_no_reading_is_none(record: object) -> None:
 def test_a_column_read_in_one_row_and_not_in_another_counts_as_read() -> None:
     use = LayoutUse(2, ("prompt",), ())
     assert "not read" not in str(Reading(2, {"prompt-only": use}))
+
+
+def test_rows_of_prompts_alone_are_understood_and_of_one_bare_column_nothing_is_read(
+    tmp_path: Path,
+) -> None:
+    prompts = reading(tmp_path, {"prompt": "Tea?"})
+    assert (prompts.unread, str(prompts)) == (0, "1 row read as prompt-only (prompt)")
+    bare = open_rows(write_rows(tmp_path / "bare.csv", b"Name a river\nName a sea, please\n"[:13]))
+    assert str(bare.survey(check=False).reading) == "nothing was read"

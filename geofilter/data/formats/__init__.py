@@ -33,6 +33,18 @@ from geofilter.errors import DataError
 __all__ = ["Data", "Opened", "open_source"]
 
 
+_QUESTIONS = "is YAML, which holds no rows; questions go to geofilter verify --questions"
+_WORKBOOK = "is a workbook; save the sheet as CSV"
+# What a file of no known format is, by its name, and what to do with it.
+_OTHERS = {
+    ".yaml": _QUESTIONS,
+    ".yml": _QUESTIONS,
+    ".xlsx": _WORKBOOK,
+    ".xls": _WORKBOOK,
+    ".arrow": "is a part of a saved data set; give the folder that save_to_disk wrote",
+}
+
+
 def _skip_object(stream: io.BufferedReader) -> bool:
     """Pass over a line; whether it is an object, or may be one that is too long to be read."""
     line = stream.readline(ROW_LIMIT + 1)
@@ -61,6 +73,8 @@ def _kind(path: Path) -> str:
         return "json"
     if head.startswith(b"PAR1"):
         return "parquet"
+    if suffix in _OTHERS:
+        raise DataError(f"{shown(path)}: {_OTHERS[suffix]}")
     known = ", ".join([*SUFFIXES, *PARQUET_SUFFIXES])
     raise DataError(
         f"{shown(path)}: the format is not known by the name or the first bytes; "

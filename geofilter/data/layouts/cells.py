@@ -11,6 +11,11 @@ from geofilter.support.display import kind_of, quote
 
 Record = Mapping[str, object]
 
+# What to do where nothing is known of the columns.
+NAME_THEM = (
+    "say which hold what, as in --column prompt=NAME --column response=NAME, "
+    "or --column text=NAME for one text"
+)
 # Columns that a trainer hands to the chat template along with the turns.
 FOR_TEMPLATE = ("tools", "chat_template_kwargs")
 # Gemini has a name of its own for the system turn, in two spellings.

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from geofilter.data.layouts import LAYOUTS, ROLES, WITHOUT_RESPONSE
-from geofilter.data.layouts.cells import Cells, Record, is_filled, listing
+from geofilter.data.layouts.cells import NAME_THEM, Cells, Record, is_filled, listing
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError
@@ -228,7 +228,7 @@ def _remedy(record: Record) -> str:
     talk = next((name for name, value in record.items() if _is_talk(value)), None)
     if talk is not None:
         return f"if {quote(talk)} is the conversation: {_typed(messages=talk)}"
-    return "say which hold what, as in --column prompt=NAME --column response=NAME"
+    return NAME_THEM
 
 
 def _typed(**columns: str) -> str:

@@ -1,7 +1,7 @@
 """Layouts without turns: one plain text, and a prompt that nothing answers."""
 
-from geofilter.data.layouts.cells import Cells, as_text, as_turns
-from geofilter.data.problems import Problem, Unscorable
+from geofilter.data.layouts.cells import NAME_THEM, Cells, as_text, as_turns
+from geofilter.data.problems import Problem, Unscorable, malformed
 from geofilter.data.samples import Sample
 from geofilter.support.display import quote
 
@@ -19,5 +19,12 @@ def read_prompt_only(cells: Cells) -> tuple[Sample, ...]:
     """Raises `Unscorable`: the row holds no response."""
     (role,) = cells.required
     column = cells.column(role)
-    as_turns(cells.need(role), column, "user")
+    value = cells.need(role)
+    try:
+        as_turns(value, column, "user")
+    except Unscorable as error:
+        raise malformed(
+            f"{quote(column)} holds no prompt ({error.problem.reason}), and no column a response; "
+            f"{NAME_THEM}"
+        ) from error
     raise Unscorable(Problem("no_response", f"only a prompt ({quote(column)}) and no response"))
