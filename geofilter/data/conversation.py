@@ -156,7 +156,7 @@ class Conversation:
         header = self._template.header
         # A template may refuse to ask for a response to nothing, or write only the header then.
         head = self.prompt(index) if index else None
-        head = None if head is None else without_frame(head)
+        head = None if head is None else self._without_frame(head)
         if head is None or not text.startswith(head):
             if not own:
                 return None
@@ -166,6 +166,14 @@ class Conversation:
             return len(head) + len(header)
         # A content may begin with the end of the header.
         return min(len(head), first)
+
+    def _without_frame(self, asked: str) -> str:
+        """What asks for the response, up to the end of the header."""
+        head, header = without_frame(asked), self._template.header
+        bare = head.rstrip()
+        if head != asked and bare.endswith(header.rstrip()):
+            return bare.removesuffix(header.rstrip()) + header
+        return head
 
     def _start_after_others(self, index: int, first: int) -> int:
         """The start where what comes before is written in another way when it is the last.
@@ -178,7 +186,12 @@ class Conversation:
         # A turn before that says nothing has a header too.
         find = text.find if before and before[-1] else text.rfind
         place = find(header, max(ends, default=0), first) if header else -1
-        return first if place < 0 else place + len(header)
+        if place >= 0:
+            return place + len(header)
+        before_it = self.trained(index - 1) if index and before[-1] else None
+        if before_it and self.turns[index - 1].role == "assistant" and before_it[-1].end <= first:
+            return before_it[-1].end  # one turn of the model, with one header
+        return first
 
     def _end(self, index: int) -> int | None:
         text = self.full.text
@@ -189,17 +202,19 @@ class Conversation:
             return own[-1].end + len(closing)
         alone = self._rendered(self.turns[: index + 1])
         if alone is not None and text.startswith(alone):
-            return len(alone) - len(_opening(alone, text))
+            return len(alone) - len(self._opening(alone))
         if not own:
             return None
         # The template writes the turn in another way when it is the last.
         end = own[-1].end
-        if alone is not None:
+        if alone is not None and _shared(alone, text) >= end:
+            closing = alone[end:]
+        elif alone is not None:
             said = self._until(index).own(index)
             closing = alone[said[-1].end :] if said else closing
         if not text.startswith(closing, end):
             closing = self._other_closing(end, closing)
-        return end + len(closing.removesuffix(_opening(closing, text)))
+        return end + len(closing.removesuffix(self._opening(closing)))
 
     def _until(self, index: int) -> "Conversation":
         turns = self.turns[: index + 1]
@@ -211,20 +226,22 @@ class Conversation:
         mark = next(absent_characters(private_characters([self.full.text])), None)
         if mark is None or self.own(index):
             return None
-        turns = [*self.turns[:index], replace(turn, content=mark, parts=None)]
-        try:
-            spoken = Conversation(
-                self._template, [*turns, *self.turns[index + 1 :]], self._tools, self._settings
-            )
-        except Unscorable:
-            return None
-        spans = spoken.trained(index) if spoken.own(index) else None
-        if not spans:
-            return None
-        text, start, end = self.full.text, spans[0].start, spans[-1].end
-        rest = spoken.full.text[end:]
-        same = text.startswith(spoken.full.text[:start]) and text.endswith(rest)
-        return [Span(start, len(text) - len(rest))] if same else None
+        text = self.full.text
+        for parts in (None, (mark,)):  # a template may take the one or the other
+            turns = [*self.turns[:index], replace(turn, content=mark, parts=parts)]
+            try:
+                spoken = Conversation(
+                    self._template, [*turns, *self.turns[index + 1 :]], self._tools, self._settings
+                )
+            except Unscorable:
+                continue
+            spans = spoken.trained(index) if spoken.own(index) else None
+            if not spans:
+                continue
+            start, rest = spans[0].start, spoken.full.text[spans[-1].end :]
+            if text.startswith(spoken.full.text[:start]) and text.endswith(rest):
+                return [Span(start, len(text) - len(rest))]
+        return None
 
     def _without_others(self, index: int, whole: Span) -> list[Span]:
         """The turn without what other turns say in it: a tool's answer, and its frame."""
@@ -245,6 +262,16 @@ class Conversation:
             end = min([whole.end, *after])
             spans = [piece for span in spans for piece in _cut(span, start, end)]
         return spans
+
+    def _opening(self, text: str) -> str:
+        """The token at the end of a text that opens what follows; empty where none does."""
+        for opener in _OPENER.finditer(text[-60:]):
+            closer = f"<{opener[1]}|>"
+            if text.endswith(opener[0]) and (
+                closer in self._template.closers or closer in self.full.text
+            ):
+                return opener[0]
+        return ""
 
     def _other_closing(self, place: int, last: str) -> str:
         """The closing at `place`, of a template that closes the last turn in another way (`last`).
@@ -285,14 +312,6 @@ def _cut(span: Span, start: int, end: int) -> list[Span]:
     """The span without the characters `start` to `end`."""
     pieces = (Span(span.start, min(span.end, start)), Span(max(span.start, end), span.end))
     return [piece for piece in pieces if piece.start < piece.end]
-
-
-def _opening(text: str, whole: str) -> str:
-    """The token at the end of a text that opens what follows in `whole`; empty where none does."""
-    opener = next(
-        (match for match in _OPENER.finditer(text[-60:]) if text.endswith(match[0])), None
-    )
-    return opener[0] if opener and f"<{opener[1]}|>" in whole else ""
 
 
 def _closers(gap: str) -> str:

@@ -100,9 +100,11 @@ class Marks:
             done, count = match.end(), count + 1
         if "".join([*kept, marked[done:]]) != text:
             return None
-        spans = {
-            place: _spans(segments, places, text) for place, segments in self._segments.items()
-        }
+        spans: dict[int, list[Span] | None] = {}
+        reached = 0  # the end of what the turns before say
+        for place in sorted(self._segments):
+            spans[place] = found = _spans(self._segments[place], places, text, reached)
+            reached = max([reached, *(span.end for span in found or ())])
         return Found(spans)
 
 
@@ -114,8 +116,9 @@ class Found:
 
 
 def _spans(
-    segments: Sequence[_Segment], places: dict[str, list[int]], text: str
+    segments: Sequence[_Segment], places: dict[str, list[int]], text: str, reached: int
 ) -> list[Span] | None:
+    """Where the segments of a turn stand; None if one has lost a mark."""
     spans: list[Span] = []
     last: tuple[_Segment, Span] | None = None
     for segment in segments:
@@ -124,8 +127,10 @@ def _spans(
             return None
         if not starts:
             continue
-        # A name may be written again, before the tool's answer: the first is the turn's.
-        span = Span(starts[0], ends[0])
+        # A name may be written again, in the header of a tool's answer: the turn's own is the first
+        # after what the turns before say.
+        first = next((place for place, start in enumerate(starts) if start >= reached), 0)
+        span = Span(starts[first], ends[first])
         if span.end < span.start:
             return None
         if last is not None and last[0].text is segment.text:

@@ -47,8 +47,9 @@ ALSO_UNDER_LOSS = {
     "muse_glimmer": ("<|start|>assistant",),
     "qwen2_5": ("\n",),
 }
-# The stock template writes a blank after each turn, which the training template leaves out.
-NOT_UNDER_LOSS = {"llava_next": (" ",)}
+# The training templates leave out a blank after each turn, and the end of the sequence where turns
+# that are not rendered follow the last one that is.
+NOT_UNDER_LOSS = {"llava_next": (" ",), "phi3": ("</s>",), "phi3_5": ("</s>",)}
 # The training template writes some conversations in another way than the stock one, which is what
 # other trainers see, and what the model is asked with; only the token ids can be compared then.
 WRITTEN_OTHERWISE = {
@@ -64,6 +65,8 @@ ODD = {
 
 # The template refuses a system turn. Other trainers put it before the first user's text.
 FOLDS_SYSTEM = {"gemma", "gemma_training"}
+# These read content parts and leave out a content that is one string; such rows are empty.
+NO_STRINGS = ("idefics3", "llava_next", "smolvlm")
 # A template of strings writes content parts as Python or JSON spells them; that is refused.
 SPELLED_PARTS = ("{'type': 'text'", '{"type": "text"')
 
@@ -144,6 +147,8 @@ class _Pair:
         if status == "no_response":
             return None if not answers else reason
         said = [text for message in answers for text in _texts(message) if text.strip()]
+        if status == "empty" and self.name.startswith(NO_STRINGS):
+            return None if any(isinstance(m["content"], str) for m in answers) else reason
         if status == "empty":
             # The template writes none of it.
             mask = self._mask(row, wanted)

@@ -27,7 +27,7 @@ def trl_template(name: str) -> PreTrainedTokenizerBase:
     """A tiny tokenizer with a template of TRL's and the special tokens that it writes."""
     template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
     special = re.findall(
-        r"<[|｜][^<>\s'\"]{1,40}?[|｜]>|<(?:start|end)_of_turn>|<turn\|>", template
+        r"<[|｜][^<>\s'\"]{1,40}?[|｜]>|<(?:start|end)_of_turn>|<[a-z_]+\|>", template
     )
     return tiny.bpe_tokenizer(
         template, special=sorted(set(special)), added=["<think>", "</think>"], adds_bos=False
