@@ -37,11 +37,12 @@ LONG_ENOUGH = 100_000
 # --- why a mask is not that of TRL's training template ----------------------------------------
 
 # With `assistant_only_loss` TRL takes a training template in the place of a stock one without
-# markers. These put loss on a header, or on the token that opens the next turn, as well: text of
-# the template, that is never pooled.
+# markers. These put loss on a header as well, on the token that opens the next turn, or on the
+# closing after a tool's answer: text of the template, that is never pooled.
 ALSO_UNDER_LOSS = {
     "deepseek_r1_distill": ("<｜Assistant｜>", "<｜tool▁outputs▁end｜>"),
     "deepseekv3": ("<｜Assistant｜>", "<｜tool▁outputs▁end｜>"),
+    "diffusion_gemma": ("<turn|>\n",),
     "glm4moe": ("<|user|>", "<|observation|>", "<|system|>"),
     "gptoss": ("<|start|>assistant",),
     "muse_glimmer": ("<|start|>assistant",),
