@@ -70,6 +70,70 @@ def test_json_text_in_a_column_is_read_as_strictly_as_a_row(tmp_path: Path) -> N
     ]
 
 
+TEXTS = pa.map_(pa.string(), pa.string())
+TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+CHAT = [{"role": "user", "content": "Is tea hot?"}, {"role": "assistant", "content": "Yes."}]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(TURN),
+        pa.list_(TEXTS),
+        pa.large_list(TEXTS),
+        pa.list_(TURN, 2),
+        pa.large_list(TURN),
+        pa.list_view(TURN),
+        pa.large_list_view(TEXTS),
+    ],
+    ids=str,
+)
+def test_a_chat_is_the_same_in_every_type_that_holds_it(kind: pa.DataType, tmp_path: Path) -> None:
+    is_map = kind.value_type == TEXTS
+    chat = pa.array([[list(turn.items()) if is_map else turn for turn in CHAT]] * 2, kind)
+    pq.write_table(pa.table({"messages": chat}), tmp_path / "data.parquet")
+    rows = open_rows(tmp_path / "data.parquet")
+    assert [row.record for row in rows] == [{"messages": CHAT}] * 2
+    assert rows.check() == 2
+    assert rows.write(tmp_path / "kept.parquet", [1]) == 1
+    assert pq.read_table(tmp_path / "kept.parquet").schema.field("messages").type == kind
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pa.array(["a", "b"], pa.large_string()),
+        pa.array(["a", "b"], pa.string_view()),
+        pa.array(["a", "b"]).dictionary_encode(),
+    ],
+    ids=lambda texts: str(texts.type),
+)
+def test_a_text_is_the_same_in_every_type_that_holds_it(texts: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": texts}), tmp_path / "data.parquet")
+    assert [row.record for row in open_rows(tmp_path / "data.parquet")] == [
+        {"text": "a"},
+        {"text": "b"},
+    ]
+
+
+def test_a_map_is_an_object_and_holds_no_key_twice(tmp_path: Path) -> None:
+    maps = pa.array([[("x", "1")], [("x", "1"), ("x", "2")]], TEXTS)
+    rows = open_rows(written(tmp_path / "data.parquet", more=maps))
+    assert next(iter(rows)).record == {"prompt": "a", "response": "1", "more": {"x": "1"}}
+    ((row, problem),) = problems(rows)
+    assert row.index == 1
+    assert problem == ("unreadable", "column 'more' holds a map with a key twice")
+
+
+def test_json_text_is_read_within_maps_and_views(tmp_path: Path) -> None:
+    texts = pa.array(['{"x": [1]}', "[2]"], pa.json_())
+    maps = pa.MapArray.from_arrays([0, 1, 2], ["a", "b"], texts)
+    views = pa.ListViewArray.from_arrays([0, 1], [1, 1], texts)
+    rows = open_rows(written(tmp_path / "data.parquet", maps=maps, views=views))
+    assert [(row.record or {})["maps"] for row in rows] == [{"a": {"x": [1]}}, {"b": [2]}]
+    assert [(row.record or {})["views"] for row in rows] == [[{"x": [1]}], [[2]]]
+
+
 def test_types_that_arrow_cannot_take_from_are_kept(tmp_path: Path) -> None:
     views = pa.array(["x", None], pa.string_view())
     rows = open_rows(written(tmp_path / "data.parquet", views=views, lists=[["a"], []]))

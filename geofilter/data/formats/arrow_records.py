@@ -16,6 +16,8 @@ NO_VALUE = (ArithmeticError, LookupError, ValueError, pa.ArrowException)
 
 def no_value(error: Exception, field: pa.Field) -> str:
     """Why a value of a column cannot be read, from what Arrow raised for it."""
+    if isinstance(error, KeyError) and "duplicate key" in str(error):
+        return f"column {quote(field.name)} holds a map with a key twice"
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: byte 0x{error.object[error.start]:02x}"
     return f"column {quote(field.name)} holds no {escape(str(field.type))} that can be read"
@@ -45,7 +47,10 @@ def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
     """
     if isinstance(kind, pa.JsonType):
         return _parsed
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_map(kind):
+        value_of = _json_decoder(kind.item_type)
+        return value_of and (lambda value: value and {k: value_of(v) for k, v in value.items()})
+    if hasattr(kind, "value_field"):  # lists of any kind, and views of them
         item = _json_decoder(kind.value_type)
         return item and (lambda values: None if values is None else [*map(item, values)])
     if pa.types.is_struct(kind):
@@ -66,9 +71,18 @@ def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], 
     return record and record | {name: decode(record[name]) for name, decode in decoders.items()}
 
 
+def _values(data: Any) -> list[Any]:
+    """The values of a batch or column; maps become dictionaries, or a `KeyError` for a key twice.
+
+    Spark writes maps where other writers have objects.
+    """
+    values: list[Any] = data.to_pylist(maps_as_pydicts="strict")
+    return values
+
+
 def _plain_rows(batch: Any) -> Iterator[RawRow]:
     try:
-        records = batch.to_pylist()
+        records = _values(batch)
     except NO_VALUE:
         yield from (_single_row(batch.slice(place, 1)) for place in range(batch.num_rows))
     else:
@@ -80,7 +94,7 @@ def _single_row(batch: Any) -> RawRow:
     record = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         try:
-            (record[field.name],) = column.to_pylist()
+            (record[field.name],) = _values(column)
         except NO_VALUE as error:
             return RawRow(None, no_value(error, field))
     return RawRow(record)
