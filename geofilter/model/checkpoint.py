@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from geofilter.errors import ModelError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.support import hub
-from geofilter.support.display import escape, shown
+from geofilter.support.display import escape, no_utf8, shown
 from geofilter.support.pointers import refuse_pointers
 
 CONFIG = "config.json"
@@ -145,6 +145,8 @@ def open_checkpoint(model: str) -> Checkpoint:
     revision = CATALOGUE[model].revision if model in CATALOGUE else None
     folder = Path(source).expanduser()
     if folder.is_dir():
+        if reason := no_utf8(folder):
+            raise ModelError(reason)
         refuse_pointers(folder, _READ, ModelError)
         if not (folder / CONFIG).is_file():
             raise ModelError(f"{shown(source)}: is no model: it holds no config.json")

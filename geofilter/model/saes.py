@@ -21,7 +21,7 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import tensor_names
 from geofilter.model.releases import releases
 from geofilter.support import hub
-from geofilter.support.display import escape, shown
+from geofilter.support.display import escape, no_utf8, shown
 from geofilter.support.pointers import refuse_pointers
 
 # Latents of these are non-negative and depend on one token's residual stream only.
@@ -292,6 +292,8 @@ def _release_and_id(source: str) -> tuple[str, str]:
 
 
 def _check_folder(folder: Path, name: str) -> None:
+    if reason := no_utf8(folder):
+        raise ModelError(reason)
     refuse_pointers(folder, (".json", ".safetensors"), ModelError)
     for part in ("cfg.json", "sae_weights.safetensors"):
         if not (folder / part).is_file():

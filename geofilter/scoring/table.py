@@ -8,6 +8,7 @@ tables, `selection` decides from them.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,9 +158,15 @@ def check_lines(batch: pa.Table | pa.RecordBatch, first_row: int) -> None:
         raise ValueError("a row without a score has no reason")
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """Open with the checksum of every page verified, and no memory beyond a row group."""
-    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    # As bytes: Arrow takes no name that is not UTF-8 as text.
+    with (
+        pa.OSFile(os.fsencode(path)) as source,
+        pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file,
+    ):
+        yield file
 
 
 def new_parquet(handle: Any, metadata: Mapping[bytes, bytes]) -> pq.ParquetWriter:

@@ -71,6 +71,15 @@ def shown(path: str | os.PathLike[str]) -> str:
     return escape(os.fspath(path), limit=200)
 
 
+def no_utf8(path: str | os.PathLike[str]) -> str | None:
+    """What to do about a name that is no UTF-8, which some libraries do not open."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return f"{shown(path)}: its name is not UTF-8, and cannot be opened; rename it"
+    return None
+
+
 def quote(value: object) -> str:
     """The value for a message: shortened, escaped, in quotes when it is text."""
     return f"'{escape(value, limit=60)}'" if isinstance(value, str) else escape(value, limit=60)

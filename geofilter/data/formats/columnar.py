@@ -29,7 +29,7 @@ from geofilter.data.formats.streams import (
 from geofilter.data.formats.strict_json import parse_object
 from geofilter.errors import DataError, OutputError
 from geofilter.support.atomic import writing_folder
-from geofilter.support.display import escape, quote
+from geofilter.support.display import escape, no_utf8, quote
 from geofilter.support.pointers import refuse_pointers
 
 if TYPE_CHECKING:
@@ -301,6 +301,8 @@ class FolderSource:
     def _load(self) -> "Dataset":
         from datasets import load_from_disk
 
+        if reason := no_utf8(self._path):
+            raise DataError(reason)
         try:
             return load_from_disk(str(self._path)).with_format("arrow")
         except Exception as error:  # whatever a damaged folder makes the library raise
@@ -328,6 +330,8 @@ class FolderSource:
 
         if path == STDOUT:
             check_stdout(self.format)
+        if reason := no_utf8(path):
+            raise OutputError(reason)
         wanted = Wanted(shown(self._path), indices)
         with writing_folder(path, overwrite=overwrite) as folder, _quiet():
             # In a folder of its own: a data set refuses to be saved next to its file.
