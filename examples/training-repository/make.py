@@ -46,7 +46,7 @@ def scores(rows: Sequence[LabelledRow]) -> np.ndarray:
     path = HERE / "scored.jsonl"
     write(path, rows)
     source = open_rows(path)
-    found = load_scorer(read_policy([path]), source).score(list(source), source.layout)
+    found = load_scorer(read_policy([path]), source).score(list(source), source.layouts)
     path.unlink()
     return np.array([entry.score for entry in found], dtype=np.float32)
 

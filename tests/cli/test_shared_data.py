@@ -47,7 +47,16 @@ def test_a_real_file_is_scored_row_by_row_with_a_reason_for_every_gap(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.chdir(tmp_path)
     done = geofilter(
-        "score", str(path), "--model", "organism", "--on-error", "keep", "-o", "s.parquet"
+        "score",
+        str(path),
+        "--model",
+        "organism",
+        "--on-error",
+        "keep",
+        "--unread-limit",
+        "1",
+        "-o",
+        "s.parquet",
     )
     assert done.code == 0, done.err
     lines = list(ScoreTable.read("s.parquet"))

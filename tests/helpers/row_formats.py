@@ -135,6 +135,12 @@ FORMATS: dict[str, Format] = {
         [U, "|", A],
         not_read=("label",),
     ),
+    "Open Orca": Format(
+        {"id": "a", "system_prompt": KIND, "question": ASK, "response": ANSWER},
+        "question-response",
+        [S, U, "|", A],
+        not_read=("id",),
+    ),
     "prompt and response": Format(
         {"system": KIND, "prompt": ASK, "response": ANSWER, "id": 4},
         "prompt-response",

@@ -37,9 +37,9 @@ class Shape(NamedTuple):
     read: Callable[[Cells], tuple[Sample, ...]]
 
 
-_SYSTEM = ("system", *FOR_TEMPLATE)
+_SYSTEM = ("system", "system_prompt", *FOR_TEMPLATE)
 _GEMINI = ("systemInstruction", "system_instruction", "system", *FOR_TEMPLATE)
-_EARLIER = ("system", "history", *FOR_TEMPLATE)
+_EARLIER = ("history", *_SYSTEM)
 
 # In the order of preference; the key is the name, the columns are also the
 # names that a mapping of columns may use.

@@ -18,8 +18,8 @@ NAME_THEM = (
 )
 # Columns that a trainer hands to the chat template along with the turns.
 FOR_TEMPLATE = ("tools", "chat_template_kwargs")
-# Gemini has a name of its own for the system turn, in two spellings.
-_SYSTEMS = ("system", "systemInstruction", "system_instruction")
+# What the system turn is called: Gemini has a name of its own, in two spellings.
+_SYSTEMS = ("system", "system_prompt", "systemInstruction", "system_instruction")
 
 
 @dataclass(slots=True)
