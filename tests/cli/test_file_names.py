@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from geofilter.cli.output import argument
 from geofilter.scoring.table import ScoreTable
 from helpers.cli_folder import Geofilter
 
@@ -55,6 +57,13 @@ def test_a_file_of_any_name_goes_through_every_command(
     for form in ("text", "github", "sarif", "junit"):
         run("check", data, "--no-model", "--format", form, code=1)
     run("check", "--no-model", "--accept", f"{data}:1", code=1)
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_name_in_a_command_can_be_typed(name: str) -> None:
+    typed = subprocess.run(["bash", "-c", f"printf %s {argument(name)}"], capture_output=True)
+    assert typed.stdout == os.fsencode(name)
+    assert argument(name).isprintable()
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "jsonl.gz", "json"])

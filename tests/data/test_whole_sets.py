@@ -14,6 +14,7 @@ from geofilter.data.formats import whole_sets
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError
 from helpers.cli_folder import Geofilter
+from helpers.row_formats import FORMATS
 
 ROWS = [{"question": "Is tea hot?", "answer": "Yes."}, {"question": "Is ice?", "answer": "No."}]
 ODD = [{"frage": "Ist Tee warm?", "antwort": "Ja."}]
@@ -89,6 +90,11 @@ def test_a_value_that_is_a_data_set_is_refused_with_the_way_to_its_rows(
 
 ROWS_ALONE: list[object] = [
     *ROWS,
+    # Maps are Arrow's; in JSON they are objects.
+    *(one.record for name, one in FORMATS.items() if name != "chat of maps"),
+    {"messages": {"role": ["user", "assistant"], "content": ["Hi", "Hello"]}},
+    {"prompt": CHAT[0], "response": CHAT[1]},
+    {"request": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}},
     {"messages": CHAT},
     {"messages": CHAT, "documents": [{"text": "Tea.", "context": "Cups.", "question": "?"}]},
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},

@@ -124,6 +124,8 @@ def _alike(columns: Mapping[str, Any], known: Collection[str]) -> bool:
     if all(map(_numbered, columns.values())):
         return True
     same = all(part.keys() == first.keys() for part in columns.values())
+    # A turn, or the turns of a chat in columns, is a value of a row.
+    same = same and len(columns) > 1 and not _TURN & first.keys()
     return same and _count(columns, known) > _count(first, known) == 0
 
 
@@ -132,7 +134,7 @@ def _keyed(value: Mapping[str, object], known: Collection[str]) -> str | None:
     rows = list(value.values())
     if not _objects(rows):
         return None
-    named = not _count(value, known) and all(_count(row, known) for row in rows)
+    named = len(rows) > 1 and not _count(value, known) and all(_count(row, known) for row in rows)
     if not (named or _numbered(value)):
         return None
     return (
