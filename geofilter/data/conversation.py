@@ -153,19 +153,24 @@ class Conversation:
         own = self.own(index)
         text = self.full.text
         first = own[0].start if own else len(text)
-        header = self._template.header
         # A template may refuse to ask for a response to nothing, or write only the header then.
         head = self.prompt(index) if index else None
         head = None if head is None else self._without_frame(head)
         if head is None or not text.startswith(head):
             if not own:
                 return None
-            return self._start_after_others(index, own[0].start)
-        if text.startswith(header, len(head)) and len(head) + len(header) <= first:
-            # Gemma 4 asks without a header after a tool's answer, but may write one.
-            return len(head) + len(header)
+            return self._start_after_others(index, own[0].start, head)
         # A content may begin with the end of the header.
-        return min(len(head), first)
+        return self._past_header(min(len(head), first), first)
+
+    def _past_header(self, place: int, first: int) -> int:
+        """`place`, or after a header there, which ends before `first`.
+
+        Gemma 4 asks without a header after a tool's answer, but may write one then.
+        """
+        header = self._template.header
+        end = place + len(header)
+        return end if end <= first and self.full.text.startswith(header, place) else place
 
     def _without_frame(self, asked: str) -> str:
         """What asks for the response, up to the end of the header."""
@@ -175,13 +180,20 @@ class Conversation:
             return bare.removesuffix(header.rstrip()) + header
         return head
 
-    def _start_after_others(self, index: int, first: int) -> int:
+    def _start_after_others(self, index: int, first: int, asked: str | None) -> int:
         """The start where what comes before is written in another way when it is the last.
 
-        Between what two turns say there is nothing but the template's own text.
+        `asked`: the turns before, with the header. Between what two turns say there is nothing but
+        the template's own text.
         """
         text, header = self.full.text, self._template.header
         before = [self.own(turn) or () for turn in range(index)]
+        if asked is not None and before[-1]:
+            said = self._until(index - 1).own(index - 1)
+            asks = asked[said[-1].end :] if said else ""
+            place = before[-1][-1].end
+            if asks and text.startswith(asks, place) and place + len(asks) <= first:
+                return self._past_header(place + len(asks), first)
         ends = [span.end for spans in before for span in spans if span.end <= first]
         # A turn before that says nothing has a header too.
         find = text.find if before and before[-1] else text.rfind

@@ -1,5 +1,6 @@
 """What of a turn is response and pooled where the template decides by what the turn holds."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -85,6 +86,29 @@ def test_a_turn_without_content_is_rendered_without_it() -> None:
     with pytest.raises(Unscorable, match="no attribute 'content'"):
         encode("phi3", Sample(turns))
     assert encode("phi3", Sample((*turns[:1], replace(turns[1], parts=None), *FOUR_TURNS)))
+
+
+def test_a_call_is_found_where_tools_stand_before_the_last_question() -> None:
+    # As Mistral's: what was asked last is written in another way as soon as more is said.
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.last %}"
+        "[TOOLS]{{ tools | tojson }}[/TOOLS]{% endif %}[INST]{{ m.content }}[/INST]"
+        "{% elif m.tool_calls %}[CALLS]{{ m.tool_calls | tojson }}{{ eos_token }}"
+        "{% elif m.role == 'tool' %}[RESULT]{{ m.content }}[/RESULT]"
+        "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    tokenizer = tiny.bpe_tokenizer(template)
+    made = call(room="attic")
+    turns = (
+        ASKED,
+        Turn("assistant", "", tool_calls=(made,)),
+        Turn("tool", "it boils"),
+        *FOUR_TURNS,
+    )
+    encoded = Encoder(tokenizer, max_length=LONG_ENOUGH).encode(Sample(turns, tools=(made,)))
+    response = text_of(tokenizer, encoded, encoded.response)
+    assert response.startswith(f"[CALLS]{json.dumps([made])}</s>A soup of leeks.</s>")
+    assert "boils" not in response
 
 
 # --- reasoning ------------------------------------------------------------------------------
