@@ -43,17 +43,18 @@ class Reading:
 
     `layouts`: name -> its use, in the order in which they occur. `unread`: rows that were not
     understood, because they are unreadable or malformed; `first_unread` says where the first
-    one stands and why.
+    one stands and why. `form`: how a CSV file is written, where that is unusual.
     """
 
     rows: int
     layouts: Mapping[str, LayoutUse]
     unread: int = 0
     first_unread: str | None = None
+    form: str = ""
 
     def __str__(self) -> str:
         """One line: the layouts, the columns read and not read, and what was not understood."""
-        parts = [_read_as(self.layouts, self.rows)]
+        parts = [_read_as(self.layouts, self.rows), self.form]
         missed = dict.fromkeys(name for use in self.layouts.values() for name in use.not_read)
         if missed:
             parts.append(f"not read: {_listing(missed)}")
@@ -74,6 +75,7 @@ class Reading:
             },
             "unread": self.unread,
             "first_unread": self.first_unread,
+            "form": self.form,
         }
 
     def refuse_above(self, limit: float, source: str, option: str = "--unread-limit") -> None:
@@ -96,7 +98,8 @@ def reading_from(record: object) -> Reading | None:
             case {"rows": int(rows), "layouts": dict(layouts), "unread": int(unread), **rest}:
                 first = rest.get("first_unread")
                 uses = {str(name): _use_from(use) for name, use in layouts.items()}
-                return Reading(rows, uses, unread, None if first is None else str(first))
+                form = str(rest.get("form", ""))
+                return Reading(rows, uses, unread, None if first is None else str(first), form)
     except (KeyError, TypeError, ValueError):
         pass
     return None
@@ -165,8 +168,8 @@ class Tally:
             self._problems[problem.status] += 1
             self._first = self._first or f"{where}: {problem.reason}"
 
-    def reading(self) -> Reading:
-        """What was read so far."""
+    def reading(self, form: str = "") -> Reading:
+        """What was read so far; `form`: how the file is written, where that is unusual."""
         uses = {
             name: LayoutUse(
                 use.rows,
@@ -175,7 +178,7 @@ class Tally:
             )
             for name, use in self._uses.items()
         }
-        return Reading(self._rows, uses, self._problems.total(), self._first)
+        return Reading(self._rows, uses, self._problems.total(), self._first, form)
 
 
 def _rows(count: int) -> str:

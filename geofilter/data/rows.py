@@ -152,7 +152,7 @@ class RowFile:
                 )
             if count % 1000 == 0:
                 progress("check", count, None)
-        return Survey(count, fingerprint(), tally.reading())
+        return Survey(count, fingerprint(), tally.reading(self._reader.form))
 
     def check(self) -> int:
         """Check every row by the layout and return their number, as `survey` does."""

@@ -104,3 +104,13 @@ def test_rows_of_prompts_alone_are_understood_and_of_one_bare_column_nothing_is_
     assert (prompts.unread, str(prompts)) == (0, "1 row read as prompt-only (prompt)")
     bare = open_rows(write_rows(tmp_path / "bare.csv", b"Name a river\nName a sea, please\n"[:13]))
     assert str(bare.survey(check=False).reading) == "nothing was read"
+
+
+def test_an_unusual_csv_is_said_to_be_one(tmp_path: Path) -> None:
+    path = write_rows(
+        tmp_path / "data.csv", "question;answer\nTea?;Yes, please.\n".encode("utf-16")
+    )
+    said = str(open_rows(path).survey().reading)
+    assert (
+        said == "1 row read as question-answer (question, answer); separated by semicolons, UTF-16"
+    )

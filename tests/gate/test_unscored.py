@@ -82,6 +82,7 @@ def test_programs_get_what_people_read(here: Path, geofilter: Geofilter) -> None
                 },
                 "unread": 0,
                 "first_unread": None,
+                "form": "",
             }
         },
         "accepted": 0,

@@ -83,6 +83,7 @@ class ParquetSource:
     """A Parquet file, read batch by batch."""
 
     format = "parquet"
+    form = ""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -260,6 +261,7 @@ class FolderSource:
     """A data set that `Dataset.save_to_disk` wrote."""
 
     format = "datasets"
+    form = ""
 
     def __init__(self, path: Path) -> None:
         self._path = path

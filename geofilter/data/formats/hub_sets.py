@@ -51,6 +51,7 @@ class HubSource:
     """A data set on the hub. Only the rows that are read are fetched."""
 
     format = "hub"
+    form = ""
 
     def __init__(self, name: str) -> None:
         self._shown = shown(name)

@@ -55,7 +55,7 @@ class SeveralSource:
         self._name = name
         self._parts = tuple(parts)
         first, *others = self._parts
-        self.format = first.source.format
+        self.format, self.form = first.source.format, first.source.form
         for part in others:
             if part.source.format != self.format:
                 raise DataError(

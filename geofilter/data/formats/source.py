@@ -87,9 +87,15 @@ class Notes(NamedTuple):
 
 
 class Source(Protocol):
-    """A file, folder or hub data set that can be read again and again."""
+    """A file, folder or hub data set that can be read again and again.
+
+    `form`: how it is written, where that is unusual for its format; else nothing.
+    """
 
     format: str
+
+    @property
+    def form(self) -> str: ...
 
     def rows(self) -> Generator[RawRow, None, None]:
         """All rows in order; raises `DataError` when the source itself is damaged."""

@@ -167,6 +167,13 @@ class TextSource:
             with open_stream(path, utf16=True) as stream:
                 self.dialect = find_dialect(stream, _DELIMITERS[kind], known)
 
+    @property
+    def form(self) -> str:
+        usual = self.dialect is None or (
+            self.dialect.delimiter == _DELIMITERS[self.format] and self.dialect.encoding == "utf-8"
+        )
+        return "" if usual else f"separated by {self.dialect}"
+
     @contextlib.contextmanager
     def _open(self, observe: Callable[[Any], object] | None = None) -> Iterator[Pass]:
         with open_stream(self._path, observe, utf16=self.dialect is not None) as stream:
