@@ -63,6 +63,7 @@ class Conversation:
                 self.turns, self.folded = folded, 1
             if not self.folded:
                 raise  # the first refusal, which is about the row as it is
+        self._last_until: tuple[int, Conversation | None] | None = None
         self._held: set[str] | None = None
         self._own: dict[int, list[Span] | None] = {}
         self._said: dict[int, list[Span] | None] | None = None
@@ -189,7 +190,8 @@ class Conversation:
         text, header = self.full.text, self._template.header
         before = [self.own(turn) or () for turn in range(index)]
         if asked is not None and before[-1]:
-            said = self._until(index - 1).own(index - 1)
+            until = self._until(index - 1)
+            said = until.own(index - 1) if until else None
             asks = asked[said[-1].end :] if said else ""
             place = before[-1][-1].end
             if asks and text.startswith(asks, place) and place + len(asks) <= first:
@@ -200,9 +202,10 @@ class Conversation:
         place = find(header, max(ends, default=0), first) if header else -1
         if place >= 0:
             return place + len(header)
-        before_it = self.trained(index - 1) if index and before[-1] else None
-        if before_it and self.turns[index - 1].role == "assistant" and before_it[-1].end <= first:
-            return before_it[-1].end  # one turn of the model, with one header
+        if index and before[-1] and self.turns[index - 1].role == "assistant":
+            end = self._end(index - 1)
+            if end is not None and end <= first:
+                return end  # one turn of the model, with one header
         return first
 
     def _end(self, index: int) -> int | None:
@@ -212,7 +215,8 @@ class Conversation:
         own, closing = self.own(index), self._template.closing
         if own and closing and text.startswith(closing, own[-1].end):
             return own[-1].end + len(closing)
-        alone = self._rendered(self.turns[: index + 1])
+        until = self._until(index)
+        alone = until.full.text if until else None
         if alone is not None and text.startswith(alone):
             return len(alone) - len(self._opening(alone))
         if not own:
@@ -221,16 +225,23 @@ class Conversation:
         end = own[-1].end
         if alone is not None and _shared(alone, text) >= end:
             closing = alone[end:]
-        elif alone is not None:
-            said = self._until(index).own(index)
+        elif until is not None and alone is not None:
+            said = until.own(index)
             closing = alone[said[-1].end :] if said else closing
         if not text.startswith(closing, end):
             closing = self._other_closing(end, closing)
         return end + len(closing.removesuffix(self._opening(closing)))
 
-    def _until(self, index: int) -> "Conversation":
-        turns = self.turns[: index + 1]
-        return Conversation(self._template, turns, self._tools, self._settings)
+    def _until(self, index: int) -> "Conversation | None":
+        """The turns up to this one; None where the template refuses them."""
+        if self._last_until is None or self._last_until[0] != index:
+            turns = self.turns[: index + 1]
+            try:
+                shorter = Conversation(self._template, turns, self._tools, self._settings)
+            except Unscorable:
+                shorter = None
+            self._last_until = index, shorter
+        return self._last_until[1]
 
     def _trained_if_it_spoke(self, index: int) -> list[Span] | None:
         """A turn that says nothing stands where it would stand if it said something."""
