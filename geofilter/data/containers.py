@@ -13,6 +13,9 @@ from geofilter.data.problems import malformed
 from geofilter.support.display import escape, quote
 
 _AS_PYTHON = ("[{'", "{'", "[['", "['", "[(")
+# A text without one of these holds no messages.
+_ROLE_KEYS = ('"role"', '"from"', "'role'", "'from'")
+_CONTENT_KEYS = ("'content'", "'value'")
 
 
 def from_json(text: str, path: str) -> object:
@@ -29,6 +32,30 @@ def from_json(text: str, path: str) -> object:
 def looks_like_json(text: str) -> bool:
     """Whether a text begins as a JSON list or object does."""
     return text.lstrip().startswith(("[", "{"))
+
+
+def messages_in(value: object, path: str) -> object:
+    """The message or messages that a text holds as JSON; any other value as it is.
+
+    Raises `Unscorable` (malformed) where Python's spelling of them was written in its place.
+    """
+    if not isinstance(value, str) or not looks_like_json(value):
+        return value
+    if not any(key in value for key in _ROLE_KEYS):
+        return value
+    found, fault = parse_json(value.encode("utf-8", "surrogatepass"))
+    if fault is not None:
+        if value.lstrip().startswith(_AS_PYTHON) and any(key in value for key in _CONTENT_KEYS):
+            return from_json(value, path)  # which says so
+        return value
+    messages = found if isinstance(found, list) else [found]
+    return found if messages and all(map(_is_message, messages)) else value
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, Mapping) and any(
+        isinstance(value.get(key), str) for key in ("role", "from")
+    )
 
 
 def as_object(value: object, path: str) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from geofilter.data.containers import as_object, as_rows, from_json, looks_like_json
+from geofilter.data.formats.strict_json import parse_json
 from geofilter.data.parts import Piece, plain_texts, read_parts, text_of
 from geofilter.data.problems import malformed
 from geofilter.data.samples import Turn
@@ -50,15 +51,16 @@ _ROLES = {
     "tool_responses": "tool",
 }
 _CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
-_ROLE_KEYS = ("role", "from")
+_ROLE_KEYS = ("role", "from", "author")  # the last is PaLM's
 _CONTENT_KEYS = ("content", "value", "parts", "message", "text")
-_ASKED = ("human", "user", "query", "question", "prompt", "instruction", "tool")
+_ASKED = ("human", "user", "query", "question", "prompt", "instruction", "input", "tool")
 _ANSWERED = ("assistant", "gpt", "bot", "response", "answer", "output")
 # The order in which transformers takes them; the first that is not null, even if empty.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 # `weight`: OpenAI, Mistral; `train`, `train_on_turn`: axolotl; `loss`: ms-swift;
 # `loss_weight`: LLaMA-Factory.
 _LOSS = ("weight", "train", "train_on_turn", "loss", "loss_weight")
+_SYSTEM_KEYS = ("text", "parts", "content")
 _LOSS_SPANS = ("train_detail", "training_detail")
 _THOUGHT_END = "</think>"
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -111,7 +113,7 @@ def _optional_text(message: Mapping[str, object], name: str) -> str | None:
 
 def _role_key(message: Mapping[str, object]) -> str | None:
     # Arrow gives each message of a column both spellings as soon as one row has the other.
-    filled = (key for key in ("from", "role") if message.get(key) is not None)
+    filled = (key for key in ("from", "role", "author") if message.get(key) is not None)
     return next(filled, None) or next((key for key in _ROLE_KEYS if key in message), None)
 
 
@@ -274,6 +276,8 @@ def _listed(value: object, path: str) -> list[Any]:
 
 def _read(given: object, path: str) -> Iterator[tuple[Turn, bool]]:
     """The turns of one message, each with whether it only calls tools."""
+    if isinstance(given, str) and looks_like_json(given):
+        given = from_json(given, path)
     message = as_object(given, path)
     if message is None:
         raise malformed(f"{path} is {kind_of(given)}, an object is needed: {quote(given)}")
@@ -347,11 +351,24 @@ def read_history(value: object, path: str) -> tuple[Turn, ...]:
     return _merged(iter(turns))
 
 
+def _parts_in(value: object) -> object:
+    """The parts or the message that a text holds as JSON; any other value as it is."""
+    if not isinstance(value, str) or not looks_like_json(value):
+        return value
+    found, fault = parse_json(value.encode("utf-8", "surrogatepass"))
+    if fault is not None:
+        return value
+    parts = found if isinstance(found, list) else [found]
+    known = (isinstance(p, Mapping) and not p.keys().isdisjoint(_SYSTEM_KEYS) for p in parts)
+    return found if parts and all(known) else value
+
+
 def read_system(value: object, path: str) -> tuple[Turn, ...]:
     """Read what the system says: a text, parts of text, or a message. Nothing for blank text."""
     if value is None:
         return ()
     shown = escape(path, limit=60)
+    value = _parts_in(value)
     if isinstance(value, str):
         text = value
     elif isinstance(value, Mapping) and not any(key in value for key in _CONTENT_KEYS):

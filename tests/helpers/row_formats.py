@@ -181,6 +181,24 @@ FORMATS: dict[str, Format] = {
         not_read=("source",),
     ),
     "AI Studio": Format({"text_input": ASK, "output": ANSWER}, "text_input-output", [U, "|", A]),
+    "PaLM": Format(
+        {"input_text": ASK, "output_text": ANSWER}, "input_text-output_text", [U, "|", A]
+    ),
+    "PaLM chat": Format(
+        {
+            "context": KIND,
+            "messages": [{"author": "user", "content": ASK}, {"author": "bot", "content": ANSWER}],
+        },
+        "messages",
+        ["|", U, A],
+        not_read=("context",),
+    ),
+    "Capybara": Format(
+        {"source": "book", "conversation": [{"input": ASK, "output": ANSWER}]},
+        "conversation",
+        ["|", U, A],
+        not_read=("source",),
+    ),
     "TRL preference": Format(
         {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
         "chosen-rejected",
@@ -272,6 +290,20 @@ FORMATS: dict[str, Format] = {
         "messages-rejected-messages",
         [U, "|", A],
         WORSE,
+    ),
+    "preference as JSON text": Format(
+        {
+            "prompt": ASK,
+            "chosen": json.dumps([USER, GOOD]),
+            "rejected": json.dumps([USER, BAD]),
+        },
+        "chosen-rejected",
+        [U, "|", A],
+        WORSE,
+        ("prompt",),
+    ),
+    "text prompt and answers": Format(
+        {"prompt": ASK, "chosen": GOOD, "rejected": BAD}, "chosen-rejected", [U, "|", A], WORSE
     ),
     "ms-swift query pairs": Format(
         {"query": ASK, "response": ANSWER, "rejected_response": WORSE},

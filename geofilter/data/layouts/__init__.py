@@ -74,6 +74,7 @@ LAYOUTS: dict[str, Shape] = {
     "instruction-response": Shape(("instruction", "response"), (*ADDED, *_EARLIER), read_pair),
     "context-response": Shape(("context", "response"), _EARLIER, read_pair),
     "text_input-output": Shape(("text_input", "output"), _EARLIER, read_pair),
+    "input_text-output_text": Shape(("input_text", "output_text"), _EARLIER, read_pair),
     "text": Shape(("text",), (), read_text),
     # The following hold no response: their rows are read to say so.
     "prompt-only": Shape(("prompt",), (), read_prompt_only),

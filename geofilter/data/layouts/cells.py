@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from geofilter.data.containers import from_json, looks_like_json, messages_in
 from geofilter.data.problems import Problem, Unscorable, malformed
 from geofilter.data.samples import Sample, Turn
 from geofilter.data.turns import read_answer, read_history, read_system, read_tools
@@ -68,6 +69,10 @@ class Cells:
             raise Unscorable(Problem("no_response", f"{quote(column)} {state}{found}"))
         return value
 
+    def spoken(self, role: str) -> object:
+        """The role's value, messages also where the cell holds them as JSON text."""
+        return messages_in(self.get(role), quote(self.column(role)))
+
     def text(self, role: str) -> str:
         """The role's text, empty where there is none."""
         value = self.get(role)
@@ -127,10 +132,12 @@ def conversation(cells: Cells, turns: tuple[Turn, ...], prompt_turns: int = 0) -
 
 def _template_kwargs(cells: Cells) -> dict[str, Any] | None:
     value = cells.get("chat_template_kwargs")
-    if value is None:
+    if not is_filled(value):
         return None
+    column = cells.column("chat_template_kwargs")
+    if isinstance(value, str) and looks_like_json(value):
+        value = from_json(value, quote(column))
     if not isinstance(value, Mapping):
-        column = cells.column("chat_template_kwargs")
         raise malformed(f"{quote(column)} is {kind_of(value)}, an object is needed: {quote(value)}")
     return dict(value)
 

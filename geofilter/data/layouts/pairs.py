@@ -18,11 +18,14 @@ ADDED = ("input", "context")
 
 def prompt_text(cells: Cells, role: str) -> object:
     """The prompt, with an instruction's `input` or `context` after an empty line."""
-    prompt = cells.need(role)
     extras = [cells.text(name) for name in ADDED] if role == "instruction" else []
     if any(extras):
-        return "\n\n".join([as_text(prompt, cells.column(role)), *filter(None, extras)])
-    return prompt
+        # Next to an input the instruction may be missing, as trainers have it.
+        first = cells.get(role)
+        texts = ["" if first is None else as_text(first, cells.column(role)), *extras]
+        return "\n\n".join(filter(None, texts))
+    cells.need(role)
+    return cells.spoken(role)
 
 
 def read_pair(cells: Cells) -> tuple[Sample, ...]:
@@ -32,7 +35,10 @@ def read_pair(cells: Cells) -> tuple[Sample, ...]:
     """
     prompt_role, response_role = cells.required
     prompt = prompt_text(cells, prompt_role)
-    answer = as_turns(cells.answer(response_role), cells.column(response_role), "assistant")
+    given = cells.answer(response_role)
+    if not isinstance(prompt, str):
+        given = cells.spoken(response_role)
+    answer = as_turns(given, cells.column(response_role), "assistant")
     asked = as_turns(prompt, cells.column(prompt_role), "user")
     earlier = before(cells, asked)
     talked = any(turn.role == "assistant" for turn in earlier)
@@ -44,6 +50,9 @@ def read_completion(cells: Cells) -> tuple[Sample, ...]:
     """TRL's prompt and completion: two texts, which it joins as they are, or two lists."""
     prompt = cells.need("prompt")
     completion = cells.answer("completion")
+    talks = cells.spoken("prompt"), cells.spoken("completion")
+    if not any(isinstance(talk, str) for talk in talks):
+        prompt, completion = talks
     if isinstance(prompt, str) and isinstance(completion, str):
         turns = (Turn("user", prompt), Turn("assistant", completion))
         return (with_response(Sample(turns, plain=True, prompt_turns=1)),)

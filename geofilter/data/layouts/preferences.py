@@ -1,7 +1,8 @@
 """Layouts of two answers to one prompt: both are samples, the chosen one first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from geofilter.data.containers import messages_in
 from geofilter.data.layouts.cells import (
     Cells,
     as_turns,
@@ -40,12 +41,15 @@ def read_preference(cells: Cells) -> tuple[Sample, ...]:
 
     The prompt is the first that is filled of `PROMPTS` and `ASIDE`. Without one, or with a text
     next to two conversations, it is what both sides begin with, as in TRL's
-    `maybe_extract_prompt`.
+    `maybe_extract_prompt`; if that is nothing, it is the text.
     """
     for side in _SIDES:
         if cells.column(side) not in cells.record:
             cells.need(side)  # which says what is there instead
     chosen, rejected = (cells.answer(side) for side in _SIDES)
+    talks = [cells.spoken(side) for side in _SIDES]
+    if not any(isinstance(talk, str) for talk in talks):
+        chosen, rejected = talks
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise malformed(
             f"{quote(cells.column('chosen'))} is {kind_of(chosen)} and "
@@ -53,21 +57,22 @@ def read_preference(cells: Cells) -> tuple[Sample, ...]:
         )
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _two_texts(cells, chosen, rejected)
-    sides = {side: read_answer(cells.get(side), cells.column(side), "assistant") for side in _SIDES}
-    return _two_talks(cells, sides)
+    sides = zip(_SIDES, (chosen, rejected), strict=True)
+    turns = (read_answer(value, cells.column(side), "assistant") for side, value in sides)
+    return _two_talks(cells, *turns)
 
 
 def _two_texts(cells: Cells, chosen: str, rejected: str) -> tuple[Sample, ...]:
     role = next((role for role in PROMPTS if is_filled(cells.get(role))), None)
-    if role is None and (talk := _talk(cells, (Turn("assistant", chosen),))) is not None:
-        answers = ((Turn("assistant", side),) for side in (chosen, rejected))
-        return both(cells, before(cells, talk) + talk, answers)
+    sides = [(Turn("assistant", side),) for side in (chosen, rejected)]
+    if role is None and (talk := _talk(cells, sides)) is not None:
+        return both(cells, before(cells, talk) + talk, sides)
     if role is None:
         cut = shared(chosen, rejected)
         prompt: object = chosen[:cut]
         chosen, rejected = chosen[cut:], rejected[cut:]
     else:
-        prompt = cells.get(role) if role in ("prompt", "input") else prompt_text(cells, role)
+        prompt = cells.spoken(role) if role in ("prompt", "input") else prompt_text(cells, role)
     answers = ((Turn("assistant", side),) for side in (chosen, rejected))
     asked = as_turns(prompt, cells.column(role or "prompt"), "user")
     earlier = before(cells, asked)
@@ -78,16 +83,17 @@ def _two_texts(cells: Cells, chosen: str, rejected: str) -> tuple[Sample, ...]:
     return both(cells, earlier + asked, answers)
 
 
-def _two_talks(cells: Cells, sides: Mapping[str, tuple[Turn, ...]]) -> tuple[Sample, ...]:
-    chosen, rejected = sides["chosen"], sides["rejected"]
-    prompt = cells.columns.get("prompt") and cells.record.get(cells.columns["prompt"])
+def _two_talks(
+    cells: Cells, chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]
+) -> tuple[Sample, ...]:
+    prompt = messages_in(_aside(cells, "prompt"), quote(cells.column("prompt")))
     if is_filled(prompt) and not isinstance(prompt, str):
-        asked = as_turns(cells.get("prompt"), cells.column("prompt"), "user")
+        asked = as_turns(cells.spoken("prompt"), cells.column("prompt"), "user")
     elif chosen[:1] and chosen[0].role != "assistant":
         # The sides are whole conversations, and begin with the prompt.
         asked = chosen[: shared(chosen, rejected)]
     else:
-        asked = _prompt_of_answers(cells, chosen)
+        asked = _prompt_of_answers(cells, chosen, rejected)
     earlier = before(cells, asked)
     # Some data sets repeat the prompt at the start of both sides.
     answers = (_without(side, asked) for side in (chosen, rejected))
@@ -98,35 +104,46 @@ def _without(side: tuple[Turn, ...], asked: tuple[Turn, ...]) -> tuple[Turn, ...
     return side[len(asked) :] if side[: len(asked)] == asked else side
 
 
-def _prompt_of_answers(cells: Cells, chosen: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The prompt of two sides that hold answers only."""
-    talk = _talk(cells, chosen)
+def _aside(cells: Cells, role: str) -> object:
+    """The role's value, which may be left unread."""
+    return cells.record.get(cells.columns.get(role) or "")
+
+
+def _prompt_of_answers(
+    cells: Cells, chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]
+) -> tuple[Turn, ...]:
+    """The prompt of two sides that begin with an answer."""
+    common = chosen[: shared(chosen, rejected)]
+    if is_filled(_aside(cells, "prompt")):
+        return common or as_turns(cells.get("prompt"), cells.column("prompt"), "user")
+    talk = _talk(cells, (chosen, rejected))
     if talk is not None:
         return talk
     for role in PROMPTS[1:]:
         if is_filled(cells.get(role)):
-            prompt = cells.get(role) if role == "input" else prompt_text(cells, role)
+            prompt = cells.spoken(role) if role == "input" else prompt_text(cells, role)
             return as_turns(prompt, cells.column(role), "user")
-    return ()
+    return common
 
 
-def _talk(cells: Cells, chosen: tuple[Turn, ...]) -> tuple[Turn, ...] | None:
+def _talk(cells: Cells, sides: Iterable[tuple[Turn, ...]]) -> tuple[Turn, ...] | None:
     """The conversation that stands next to two answers; None where there is none.
 
-    Some sets give the chosen answer once more at its end.
+    Some sets give one of the two once more at its end.
     """
     for role in ASIDE:
-        value = cells.record.get(cells.columns.get(role) or "")
-        if not is_filled(value):
+        if not is_filled(_aside(cells, role)):
             continue
         talk = read_turns(cells.get(role), cells.column(role))
-        if talk[-len(chosen) :] == chosen:
-            talk = talk[: -len(chosen)]
+        for side in sides:
+            if side and talk[-len(side) :] == side:
+                talk = talk[: -len(side)]
+                break
         if talk and talk[-1].role == "assistant":
-            column = quote(cells.column(role))
             raise malformed(
-                f"the conversation in {column} ends with an answer that is not the chosen one; "
-                f"say which to read: --layout {role}, or --layout chosen-rejected --column {role}="
+                f"the conversation in {quote(cells.column(role))} ends with an answer that is "
+                "neither the chosen nor the rejected one; take it off the end, or score that "
+                f"conversation alone: --layout {role}"
             )
         return talk
     return None

@@ -18,7 +18,7 @@ def read_openai_preference(cells: Cells) -> tuple[Sample, ...]:
     return tuple(
         with_response(
             Sample(
-                asked + read_answer(cells.answer(role), cells.column(role), "assistant"),
+                asked + _output(cells, role),
                 prompt_turns=len(asked),
                 tools=tools,
             ),
@@ -26,6 +26,11 @@ def read_openai_preference(cells: Cells) -> tuple[Sample, ...]:
         )
         for role in ("preferred_output", "non_preferred_output")
     )
+
+
+def _output(cells: Cells, role: str) -> tuple[Turn, ...]:
+    cells.answer(role)
+    return read_answer(cells.spoken(role), cells.column(role), "assistant")
 
 
 def read_gemini_preference(cells: Cells) -> tuple[Sample, ...]:
@@ -66,10 +71,19 @@ def read_rejected_response(cells: Cells) -> tuple[Sample, ...]:
 
 
 def read_rejected_messages(cells: Cells) -> tuple[Sample, ...]:
-    """ms-swift's two conversations, `messages` and `rejected_messages`, with a common beginning."""
+    """ms-swift's two conversations, `messages` and `rejected_messages`, with a common beginning.
+
+    The second may also be the other answer alone.
+    """
     sides: list[tuple[Turn, ...]] = [
         read_turns(cells.need(role), cells.column(role)) for role in cells.required
     ]
     cut = shared(*sides)
     asked = sides[0][:cut]
+    if not asked and sides[1][:1] and sides[1][0].role == "assistant":
+        answered = next(
+            (place for place, turn in enumerate(reversed(sides[0])) if turn.role != "assistant"), 0
+        )
+        asked = sides[0][: len(sides[0]) - answered]
+        return both(cells, before(cells, asked) + asked, [sides[0][len(asked) :], sides[1]])
     return both(cells, before(cells, asked) + asked, [side[cut:] for side in sides])
