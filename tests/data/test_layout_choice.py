@@ -159,3 +159,31 @@ def test_a_wrong_layout_or_mapping_is_refused_with_the_choices(
     with pytest.raises(DataError) as caught:
         layout_of({"a": 1, "b": 2}, **arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        None,
+        "",
+        " ",
+        [],
+        {},
+        float("nan"),
+        "[]",
+        "null",
+        {"role": None, "content": None},
+        {"role": [], "content": []},
+    ],
+    ids=repr,
+)
+def test_a_column_that_is_padded_does_not_count(nothing: object) -> None:
+    row = {"prompt": "a?", "response": "b"}
+    padded = {"messages": nothing, "chosen": nothing, "rejected": nothing, **row}
+    assert Layouts().of(padded).name == "prompt-response"
+    assert Layouts().samples(padded) == Layouts().samples(row)
+
+
+def test_an_empty_list_may_be_an_answer() -> None:
+    (sample,) = Layouts().samples({"instruction": "Sort nothing.", "output": "[]"})
+    assert sample.turns[-1].content == "[]"

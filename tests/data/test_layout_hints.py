@@ -1,5 +1,6 @@
 """What is advised for a row that fits no layout reads all of it, or says what it leaves out."""
 
+import json
 import re
 from typing import Any
 
@@ -24,7 +25,21 @@ ROWS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"user": "a?", "assistant": "b", "system": "s"}, "a?", "b", ""),
     ({"input": SAY, "output": ANSWER}, SAY[0]["content"], ANSWER[0]["content"], ""),
     ({"dialogue": [*SAY, *ANSWER]}, SAY[0]["content"], ANSWER[0]["content"], ""),
+    ({"chat": [*SAY, *ANSWER], "id": 1}, SAY[0]["content"], ANSWER[0]["content"], "'id'"),
+    ({"chat": json.dumps([*SAY, *ANSWER])}, SAY[0]["content"], ANSWER[0]["content"], ""),
+    ({"turns": [{"human": "a?", "bot": "b"}]}, "a?", "b", ""),
+    ({"chat_history": [*SAY, *ANSWER], "message": "a?", "response": "b"}, "a?", "b", ""),
+    ({"talk": SAY, "answer": "b"}, SAY[0]["content"], "b", ""),
+    ({"Prompt": "a?", "Response": "b"}, "a?", "b", ""),
+    ({"Prompt": "a?", "Answer": "b"}, "a?", "b", ""),
+    ({"prompt": "a?", "Answer": "b"}, "a?", "b", ""),
+    ({"Instruction": "a?", "Input": "i", "Output": "b", "Id": 1}, "a?\n\ni", "b", "'Id'"),
+    ({"Messages": [*SAY, *ANSWER]}, SAY[0]["content"], ANSWER[0]["content"], ""),
+    ({"MESSAGES": json.dumps([*SAY, *ANSWER])}, SAY[0]["content"], ANSWER[0]["content"], ""),
+    ({"text": "a?", "Code": "b"}, "a?", "b", ""),
+    ({"question": "a?", "best_answer": "b", "wrong": "c"}, "a?", "b", "'wrong'"),
 ]
+TWO = ("--column chosen=NAME", "--column rejected=NAME")
 
 
 def reason(row: dict[str, Any], layouts: Layouts) -> str:
@@ -57,3 +72,39 @@ def test_a_prompt_with_nothing_that_may_answer_it_has_no_response() -> None:
         with pytest.raises(Unscorable) as error:
             Layouts().samples(row)
         assert error.value.problem.status == "no_response"
+
+
+@pytest.mark.parametrize(
+    ("row", "chosen", "rejected"),
+    [
+        ({"prompt": "a?", "response_a": "b", "response_b": "c"}, "response_a", "response_b"),
+        ({"question": "a?", "answer1": "b", "answer2": "c"}, "answer1", "answer2"),
+        ({"context": SAY, "response1": "b", "response2": "c"}, "response1", "response2"),
+        ({"talk_a": [*SAY, *ANSWER], "talk_b": [*SAY, *SAY, *ANSWER]}, "talk_a", "talk_b"),
+    ],
+)
+def test_two_answers_can_be_typed_as_a_pair(
+    row: dict[str, Any], chosen: str, rejected: str
+) -> None:
+    said = reason(row, Layouts())
+    assert all(column in said for column in TWO)
+    typed = dict(re.findall(r"--column (\w+)=(?!NAME)(\w+)", said))
+    pair = Layouts(columns={**typed, "chosen": chosen, "rejected": rejected}).samples(row)
+    assert [sample.prompt_turns for sample in pair] == [1, 1]
+
+
+@pytest.mark.parametrize("answers", [["b", "c"], {"text": ["b"]}, [{"answer": "b", "rank": 1}]])
+def test_a_column_that_cannot_be_read_is_not_advised(answers: object) -> None:
+    for row in ({"prompt": "a?", "answers": answers}, {"text": "a?", "answers": answers}):
+        said = reason(row, Layouts())
+        assert "'answers'" in said
+        assert "--column" not in said
+
+
+def test_numbers_next_to_a_text_do_not_make_it_a_part() -> None:
+    (sample,) = Layouts().samples({"text": "a", "target": 3, "output": 0.5})
+    assert sample.text == "a"
+
+
+def test_capitals_that_stand_for_two_columns_are_not_guessed() -> None:
+    assert "only capitals" not in reason({"Ask": "a", "Prompt": "b", "PROMPT": "c"}, Layouts())

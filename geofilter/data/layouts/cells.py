@@ -1,5 +1,6 @@
 """A record by the roles of its layout, and what every layout takes from it in the same way."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +82,14 @@ class Cells:
 
 def is_filled(value: object) -> bool:
     """Whether a cell holds anything: concatenated sets pad with null, CSV with nothing."""
-    return value is not None and value != "" and value != []
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, float):
+        return not math.isnan(value)  # pandas pads with NaN
+    if isinstance(value, Mapping):
+        # `datasets` pads a struct with one whose fields are null or empty.
+        return any(inner is not None and inner != "" and inner != [] for inner in value.values())
+    return value is not None and value != []
 
 
 def as_text(value: object, column: str) -> str:

@@ -5,27 +5,20 @@ A row that fits no layout is malformed, with the columns that it has and what to
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from geofilter.data.layouts import LAYOUTS, ROLES, WITHOUT_RESPONSE
-from geofilter.data.layouts.cells import NAME_THEM, Cells, Record, is_filled, listing
+from geofilter.data.layouts import LAYOUTS, ROLES, TALKS, WITHOUT_RESPONSE
+from geofilter.data.layouts.cells import Cells, Record, is_filled, listing
+from geofilter.data.layouts.hints import fits_none, may_say, prompt_of_what, text_of_what
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError
-from geofilter.support.display import escape, quote
+from geofilter.support.display import quote
 
 UNKNOWN = "unknown"
-# Next to one of these a `text` may be the prompt, or be what was made of both.
-# fmt: off
-_ANSWERS = frozenset({
-    "answer", "answers", "assistant", "canonical_solution", "code", "completion", "completions",
-    "explanation", "generation", "highlights", "label_text", "output", "outputs", "rationale",
-    "reply", "response", "responses", "result", "solution", "sql", "summary", "target", "targets",
-    "translation",
-})
-_ASKS = frozenset({"ask", "input", "instruction", "prompt", "query", "question", "request", "user"})
-# fmt: on
+# How writers of tables pad a column of JSON text.
+_NOTHING = ("[]", "{}", "null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +91,37 @@ class Layouts:
 
     def deciding_among(self, names: Collection[str]) -> frozenset[str]:
         """Those of the columns `names` that say how another is read, where they are filled."""
-        return frozenset() if self.name is not None else (_ANSWERS | _ASKS).intersection(names)
+        return frozenset() if self.name is not None else frozenset(filter(may_say, names))
 
     def of(self, record: Record) -> Layout:
         """The layout of one row."""
         if self.problem is not None:
             return Layout(UNKNOWN, {}, self.problem)
-        filled = frozenset(name for name, value in record.items() if is_filled(value))
+        filled = frozenset(
+            name
+            for name, value in record.items()
+            if is_filled(value) and not (value in _NOTHING and name in self._talks)
+        )
         asked = _Asked(self.name, tuple(self.columns.items()))
         found = _choose(asked, filled, frozenset(record))
-        if found.name == UNKNOWN and found.problem is None:
-            return Layout(UNKNOWN, {}, Problem("malformed", _fits_none(record)))
-        return found
+        problem = None if self.name is not None else self._question(found, record)
+        return found if problem is None else Layout(UNKNOWN, {}, problem)
+
+    def _question(self, found: Layout, record: Record) -> Problem | None:
+        """What has to be asked about a row for which this layout was found."""
+        if found.name == UNKNOWN:
+            return Problem("malformed", fits_none(record))
+        if found.name == "text" and "text" not in self.columns:
+            return text_of_what(record)
+        if found.name in WITHOUT_RESPONSE:
+            (role,) = LAYOUTS[found.name].required
+            return prompt_of_what(found.columns[role], record)
+        return None
+
+    @cached_property
+    def _talks(self) -> frozenset[str]:
+        """The columns that hold conversations, or answers that may be ones."""
+        return frozenset(self.columns.get(role, role) for role in (*TALKS, "chosen", "rejected"))
 
     def samples(self, record: Record) -> tuple[Sample, ...]:
         """Return one sample, or two for two answers to one prompt (the chosen one first).
@@ -139,15 +151,6 @@ def _choose(asked: _Asked, filled: frozenset[str], present: frozenset[str]) -> L
     name = asked.name or next(_fitting(columns, filled, present), None)
     if name is None:
         return Layout(UNKNOWN, {})
-    if asked.name is None and name == "text" and "text" not in columns:
-        problem = _text_of_what(filled)
-        if problem is not None:
-            return Layout(UNKNOWN, {}, problem)
-    if asked.name is None and name in WITHOUT_RESPONSE:
-        (role,) = LAYOUTS[name].required
-        problem = _prompt_of_what(columns.get(role, role), filled)
-        if problem is not None:
-            return Layout(UNKNOWN, {}, problem)
     return Layout(name, {role: columns.get(role, role) for role in _roles(name)})
 
 
@@ -173,84 +176,3 @@ def _fitting(
     yield from (name for name in needs if filled.issuperset(needs[name]))
     yield from there
     yield from (name for name in needs if present.issuperset(needs[name]))
-
-
-def _text_of_what(filled: frozenset[str]) -> Problem | None:
-    """A row of a text and of what may be its answer or its question: nobody can know."""
-    answer = min(filled & _ANSWERS, default=None)
-    ask = min(filled & _ASKS, default=None)
-    if answer is None and ask is None:
-        return None
-    prompt, response = (ask, "text") if answer is None else ("text", answer)
-    return Problem(
-        "malformed",
-        f"'text' stands next to {quote(ask or answer)}, so it may be a part of the row: "
-        f"--column prompt={prompt} --column response={response} if it is that, "
-        "--layout text to score it alone",
-    )
-
-
-def _prompt_of_what(prompt: str, filled: frozenset[str]) -> Problem | None:
-    """A row of a prompt and of what may be its response, under a name that no layout has."""
-    answers = sorted((filled & (_ANSWERS | {"chosen"})) - {prompt})
-    if not answers:
-        return None
-    if len(answers) > 1:
-        found = " and ".join(map(quote, answers))
-        which = f"{found} may be the response; say which is, as in --column response=NAME"
-    else:
-        which = _pair(prompt, answers[0], filled)
-    return Problem("malformed", f"the columns fit no layout; {which}")
-
-
-def _pair(ask: str, answer: str, filled: Collection[str]) -> str:
-    """What to type if these are a prompt and its response, with what adds to the prompt."""
-    added = {"input", "context"}.intersection(filled) - {ask, answer}
-    role = "instruction" if added else "prompt"
-    others = sorted(set(filled) - {ask, answer, *added, *_roles("prompt-response")})
-    left = f" (not read then: {listing(others)})" if others else ""
-    return (
-        f"if {quote(ask)} is the prompt and {quote(answer)} the response: "
-        f"{_typed(**{role: ask, 'response': answer})}{left}"
-    )
-
-
-def _fits_none(record: Record) -> str:
-    """Why a row fits no layout: first what to type, then what it holds, which may be long."""
-    return f"the columns fit no layout; {_remedy(record)}; found {listing(record)}"
-
-
-def _remedy(record: Record) -> str:
-    ask = _named(record, _ASKS)
-    answer = _named(record, _ANSWERS)
-    if ask is not None and answer is not None:
-        return _pair(ask, answer, [name for name, value in record.items() if is_filled(value)])
-    talk = next((name for name, value in record.items() if _is_talk(value)), None)
-    if talk is not None:
-        return f"if {quote(talk)} is the conversation: {_typed(messages=talk)}"
-    return NAME_THEM
-
-
-def _typed(**columns: str) -> str:
-    pairs = (f"--column {role}={escape(name, limit=60)}" for role, name in columns.items())
-    return " ".join(pairs)
-
-
-def _named(record: Record, names: Collection[str]) -> str | None:
-    """The only column of text or turns that is called so, whatever its capitals."""
-    found = [
-        name
-        for name, value in record.items()
-        if name.casefold() in names and (_is_words(value) or _is_talk(value))
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def _is_words(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_talk(value: object) -> bool:
-    if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
-        return False
-    return any(key in value[0] for key in ("role", "from")) and len(value[0]) > 1
