@@ -1,5 +1,6 @@
 """`geofilter verify`: fine-tune with and without the filter, and measure what it changes."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
 from geofilter.verify.training.recipe import METHODS
 
 if TYPE_CHECKING:
+    from geofilter.data.reading import Reading
     from geofilter.data.rows import Data
 
 # The verification was run and its answer is no.
@@ -267,21 +269,31 @@ def command(
         sampling={"max_new_tokens": max_new_tokens, "batch": ask_batch},
     )
     rows = open_rows(plan.data)
-    reading = rows.survey(check=False).reading
-    say_read(rows.source, reading)
-    reading.refuse_above(unread_limit, rows.source)
+
+    @cache
+    def reading() -> "Reading":
+        """What was read, said once, before anything costly begins."""
+        found = rows.survey(check=False).reading
+        say_read(rows.source, found)
+        found.refuse_above(unread_limit, rows.source)
+        return found
+
+    def ready(power: str) -> None:
+        reading()
+        note(power)
+
     if estimate:
-        note(power_of(plan))
+        ready(power_of(plan))
         _print_estimate(plan, as_json)
         return
     with progress() as report:
         found = verify(
-            plan, output, workers=workers, section=tracking.section, ready=note, progress=report
+            plan, output, workers=workers, section=tracking.section, ready=ready, progress=report
         )
     for line in found.notes:
         note(line)
     if as_json:
-        print_json({**found.results.as_record(), "reading": reading.record()})
+        print_json({**found.results.as_record(), "reading": reading().record()})
     else:
         click.echo(found.text)
         click.echo(f"Written: {escape(str(Path(output, 'report.md')), limit=None)} and report.json")

@@ -140,7 +140,9 @@ def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -
         place.unlink()
     place.parent.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, device="auto", dtype=str(decides.get("dtype")))
-    return score(rows, settings, place, on_error="keep", progress=progress).table
+    # Its rows without a score are left out, and counted.
+    scored = score(rows, settings, place, on_error="keep", unread_limit=1.0, progress=progress)
+    return scored.table
 
 
 def _opened(name: str, table: ScoreTable) -> RowFile:

@@ -171,6 +171,7 @@ class ArmScores:
             replace(self._plan.settings, scorer=name),
             self._table(name),
             on_error="keep",
+            unread_limit=1.0,  # the command has its own
             progress=self._progress,
         ).table
         return _at(table, self._rows.index)

@@ -289,7 +289,8 @@ def test_report_marks_tokens_and_names_what_was_measured(work, geofilter):
 @pytest.mark.slow
 def test_report_does_without_the_model_and_says_why(work, geofilter):
     done = geofilter(f"{REPORT} --no-model -o r.html")
-    assert (done.code, done.err) == (0, "")
+    said = "geofilter: data.jsonl: 40 rows read as prompt-response (prompt, response)\n"
+    assert (done.code, done.err) == (0, said)
     page = Path("r.html").read_text("utf-8")
     assert "<mark" not in page
     assert "the model was not loaded" in page

@@ -293,7 +293,9 @@ def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(
     assert Path("out/report.md").read_text() in done.out
     assert "safe" not in done.out.lower()
     again = geofilter(f"verify data.jsonl {options} -o out --json")
-    assert json.loads(again.out) == record
+    printed = json.loads(again.out)
+    assert printed.pop("reading")["layouts"]["prompt-response"]["rows"] == 40
+    assert printed == record
 
 
 def test_the_verdict_is_about_the_first_filter_and_needs_three_seeds(files: Path) -> None:
