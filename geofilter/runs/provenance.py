@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geofilter.data.formats.places import is_local
+from geofilter.data.layouts.choose import UNKNOWN
 from geofilter.data.reading import Reading, reading_from
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
@@ -115,6 +116,8 @@ def _data_of(table: ScoreTable) -> dict[str, Any]:
             layout = data.get("layout")
             named = all(isinstance(column, str) for column in columns.values())
             if named and isinstance(layout, str | None):
+                # Older tables name the layout of the whole file, or say that there was none.
+                layout = None if layout == UNKNOWN else layout
                 return {"sha256": sha256, "layout": layout, "columns": columns}
     raise _not_of_a_run(table)
 
