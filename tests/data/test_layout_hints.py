@@ -101,6 +101,16 @@ def test_a_column_that_cannot_be_read_is_not_advised(answers: object) -> None:
         assert "--column" not in said
 
 
+@pytest.mark.parametrize(
+    "names", [("Instruction", "Input", "Output"), ("request", "input", "reply")]
+)
+def test_what_is_typed_for_a_row_reads_what_only_later_rows_fill(names: tuple[str, ...]) -> None:
+    said = reason(dict(zip(names, ("a?", "", "b"), strict=True)), Layouts())
+    typed = dict(re.findall(r"--column (\w+)=(\w+)", said))
+    (sample,) = Layouts(columns=typed).samples(dict(zip(names, ("a?", "i", "b"), strict=True)))
+    assert sample.turns[0].content == "a?\n\ni"
+
+
 def test_numbers_next_to_a_text_do_not_make_it_a_part() -> None:
     (sample,) = Layouts().samples({"text": "a", "target": 3, "output": 0.5})
     assert sample.text == "a"

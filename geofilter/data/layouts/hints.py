@@ -101,7 +101,8 @@ def prompt_of_what(prompt: str, record: Record) -> Problem | None:
 def _pair(ask: str, answer: str, record: Record) -> str:
     """What to type if these are a prompt and its response, with what adds to the prompt."""
     filled = [name for name, value in record.items() if is_filled(value)]
-    added = {"input", "context"}.intersection(filled) - {ask, answer}
+    # What is empty here may be filled in the next row.
+    added = {"input", "context"}.intersection(record) - {ask, answer}
     typed = {"instruction" if added else "prompt": ask, "response": answer}
     earlier = [name for name in filled if "history" in name.casefold() and _is_talk(record[name])]
     if "history" not in filled and len(earlier) == 1 and earlier[0] not in typed.values():
@@ -122,7 +123,7 @@ def _remedy(record: Record) -> str:
     ask, answer = _named(record, _ASKS), _named(record, _ANSWERS)
     paired = None if ask is None or answer is None else _pair(ask, answer, record)
     filled = [name for name, value in record.items() if is_filled(value)]
-    capitals = None if paired is not None and len(filled) == 2 else _by_capitals(record)
+    capitals = None if paired is not None and len(record) == 2 else _by_capitals(record)
     for known in (capitals, paired):
         if known is not None:
             return known
@@ -153,16 +154,18 @@ def _remedy(record: Record) -> str:
 def _by_capitals(record: Record) -> str | None:
     """What to type where only the capitals of the columns keep them from fitting a layout."""
     names: dict[str, str] = {}
-    for name, value in record.items():
-        if is_filled(value) and names.setdefault(name.casefold(), name) != name:
+    for name in record:
+        if names.setdefault(name.casefold(), name) != name:
             return None
+    full = {folded for folded, name in names.items() if is_filled(record[name])}
     for layout, shape in LAYOUTS.items():
-        if layout in WITHOUT_RESPONSE or not names.keys() >= set(shape.required):
+        if layout in WITHOUT_RESPONSE or not full.issuperset(shape.required):
             continue
-        if layout == "text" and any(map(may_say, names)):
+        if layout == "text" and any(map(may_say, full)):
             return None
         typed = {role: names[role] for role in _roles(layout) if names.get(role, role) != role}
-        left = _left(names.values(), {names[role] for role in _roles(layout) if role in names})
+        read = {names[role] for role in _roles(layout) if role in names}
+        left = _left((names[folded] for folded in full), read)
         return f"only capitals differ from {layout}: {_typed(**typed)}{left}"
     return None
 
