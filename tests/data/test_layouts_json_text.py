@@ -66,6 +66,11 @@ def test_a_text_that_only_looks_like_messages_stays_one(column: str, text: str) 
     assert sample.plain
 
 
+def test_a_side_of_messages_next_to_a_text_is_no_pair() -> None:
+    with pytest.raises(Unscorable, match="both must be of one kind"):
+        Layouts().samples({"prompt": ASK, "chosen": json.dumps(MESSAGES), "rejected": WORSE})
+
+
 def test_json_of_its_own_is_what_the_system_says() -> None:
     text = '{"persona": "a kind warden"}'
     (sample,) = Layouts().samples({"messages": MESSAGES, "system": text})

@@ -48,7 +48,7 @@ def read_preference(cells: Cells) -> tuple[Sample, ...]:
             cells.need(side)  # which says what is there instead
     chosen, rejected = (cells.answer(side) for side in _SIDES)
     talks = [cells.spoken(side) for side in _SIDES]
-    if not any(isinstance(talk, str) for talk in talks):
+    if not all(isinstance(talk, str) for talk in talks):
         chosen, rejected = talks
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise malformed(
