@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.options import json_option, model_options
-from geofilter.cli.output import argument, note, print_json, print_table, progress, say_read
+from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.cli.pack import FIGURES, feature_record, figures
-from geofilter.support.display import escape, shown
+from geofilter.support.display import argument, escape, shown
 
 if TYPE_CHECKING:
     from geofilter.packs.contrast import Contrast

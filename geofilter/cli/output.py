@@ -5,8 +5,6 @@ bar only where somebody watches a terminal.
 """
 
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,15 +65,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
-
-
-def argument(text: str) -> str:
-    """`text` as one word of a command line that can be typed; in bash, where not all is visible."""
-    if escape(text, limit=None) == text:
-        return shlex.quote(text)
-    plain = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\")
-    spelled = (chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(text))
-    return f"$'{''.join(spelled)}'"
 
 
 def bytes_text(count: int | None) -> str:

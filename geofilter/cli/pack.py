@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.options import json_option
-from geofilter.cli.output import argument, note, print_json, print_table
-from geofilter.support.display import escape, shown
+from geofilter.cli.output import note, print_json, print_table
+from geofilter.support.display import argument, escape, shown
 
 if TYPE_CHECKING:
     from geofilter.packs.pack import FeaturePack

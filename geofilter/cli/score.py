@@ -19,7 +19,6 @@ from geofilter.cli.options import (
     unread_limit_option,
 )
 from geofilter.cli.output import (
-    argument,
     bytes_text,
     note,
     print_json,
@@ -31,7 +30,7 @@ from geofilter.cli.output import (
 )
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Proximity, Settings
-from geofilter.support.display import escape
+from geofilter.support.display import argument, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,7 +12,7 @@ from geofilter.data.formats.streams import shown
 from geofilter.data.rows import Row
 from geofilter.gate.lock import Entry, Lock
 from geofilter.gate.policy import Policy
-from geofilter.support.display import escape
+from geofilter.support.display import argument, escape
 from geofilter.support.manifest import Manifest, difference
 
 Kind = Literal["near-harm", "unscored", "not-locked", "stale-lock", "edited-lock", "other-score"]
@@ -119,7 +118,7 @@ def not_locked(missing: Mapping[str, tuple[Row, int]], policy: Policy) -> Iterat
             file,
             row,
             f"{rows} no score in {_name(policy)}; where the model can run, do `geofilter check "
-            f"{shlex.quote(escape(file, limit=None))}`, and commit {_name(policy)} with the data",
+            f"{argument(file)}`, and commit {_name(policy)} with the data",
         )
 
 

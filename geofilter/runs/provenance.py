@@ -17,6 +17,7 @@ from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
 from geofilter.support.manifest import Manifest, library_versions
+from geofilter.support.spool import STDIN_SHOWN
 
 if TYPE_CHECKING:
     from geofilter.packs.pack import FeaturePack
@@ -33,7 +34,8 @@ def describe_data(rows: RowFile) -> dict[str, object]:
 
 def describe_origin(rows: RowFile) -> dict[str, object]:
     """Where the data was when it was scored, which decides nothing."""
-    several = {"files": [os.path.abspath(file) for file in rows.files]} if rows.files[1:] else {}
+    files = [file if file == STDIN_SHOWN else os.path.abspath(file) for file in rows.files]
+    several = {"files": files} if files[1:] else {}
     return {"source": rows.source, **several}
 
 

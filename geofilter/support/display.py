@@ -6,6 +6,7 @@ is shown to a person passes through `escape`.
 """
 
 import os
+import shlex
 import unicodedata
 from collections.abc import Mapping
 
@@ -100,3 +101,12 @@ def kind_of(value: object) -> str:
     if isinstance(value, Mapping):
         return "an object"
     return "bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
+
+
+def argument(text: str) -> str:
+    """`text` as one word of a command line that can be typed; in bash, where not all is visible."""
+    if escape(text, limit=None) == text:
+        return shlex.quote(text)
+    plain = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\")
+    spelled = (chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(text))
+    return f"$'{''.join(spelled)}'"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from geofilter.cli.output import argument
 from geofilter.scoring.table import ScoreTable
+from geofilter.support.display import argument
 from helpers.cli_folder import Geofilter
 
 # As the operating system hands them to Python: a byte that is no UTF-8 is a lone surrogate.

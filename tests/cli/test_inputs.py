@@ -88,6 +88,17 @@ def test_standard_input_is_scored_and_filtered_by_the_same_bytes(
     assert (done.code, "standard input has changed" in done.err) == (2, True)
 
 
+def test_a_pipe_among_files_is_called_by_the_name_that_was_given(
+    work: Path, geofilter: Geofilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped(monkeypatch, Path("data.jsonl").read_bytes())
+    done = geofilter(f"score - data.jsonl {MADE} -o s.parquet --json")
+    assert done.code == 0
+    assert "2 files as one data set, in this order: standard input, data.jsonl" in done.err
+    assert json.loads(done.out)["files"] == ["standard input", "data.jsonl"]
+    assert "/proc/" not in done.err + str(ScoreTable.read(Path("s.parquet")).manifest.facts)
+
+
 def test_kept_rows_on_standard_output_are_the_bytes_of_the_data_and_nothing_else(
     work: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -130,6 +130,8 @@ FILES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("unknown format", "a.toml", lambda: b"id = 1\n", "the format is not known by the name or"),
     ("questions", "a.yaml", lambda: b"- id: 1\n", "is YAML, which holds no rows; questions go to"),
     ("a workbook", "a.xlsx", lambda: b"PK\x03\x04", "is a workbook; save the sheet as CSV"),
+    ("bzip2", "a.jsonl.bz2", lambda: b"BZh9", "is compressed in a way that is not read; unpack it"),
+    ("an archive", "a.zip", lambda: b"PK\x03\x04", "is an archive; unpack it, and name what it ho"),
     ("no suffix, no format", "rows", lambda: b"", "the format is not known by the name or the fi"),
     (
         "header with bad quotes",

@@ -214,6 +214,15 @@ ROWS = [
         "a list, a row must be an object: '[{}]' (a JSON list? then name the file .json)",
         1,
     ),
+    Bad(
+        "a conversation without a name",
+        "data.jsonl",
+        b'[{"role": "user", "content": "q"}]\n',
+        "data.jsonl:1",
+        "unreadable",
+        "(a conversation? then give it a name, as in jq -c '{messages: .}' OLD > NEW.jsonl)",
+        1,
+    ),
     # JSON lists
     element("broken element", b'{"a": tru},\nGOOD]', "not JSON: Expecting value"),
     element("element that is no object", b"3, GOOD]", "a number, a row must be an object: '3'", 3),

@@ -39,6 +39,7 @@ def sheet(delimiter: str, ending: str, first: str = "", texts: list[dict[str, st
         ("a.csv", ",", ""),
         ("a.csv", ";", ""),
         ("a.csv", "\t", ""),
+        ("a.csv", "|", ""),
         ("a.csv", ";", "sep=;\r\n"),
         ("a.csv", "|", "SEP=|\n"),
         ("a.csv", ",", '"sep=,"\n'),

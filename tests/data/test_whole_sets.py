@@ -59,6 +59,9 @@ WHOLE: list[tuple[str, object, str]] = [
     ("split", json.loads(FRAME.to_json(orient="split")), '(pandas\' orient="split"), not rows'),
     ("table", json.loads(FRAME.to_json(orient="table")), '(pandas\' orient="table"), not rows'),
     ("values", json.loads(FRAME.to_json(orient="values")), "is a list of lists, which do not na"),
+    ("the hub's viewer", {"rows": [{"row_idx": 0, "row": ROWS[0]}]}, "jq -c '.rows[].row' OLD"),
+    ("chats without a name", [CHAT, CHAT], "jq -c '.[] | {messages: .}' OLD.json > NEW.jsonl"),
+    ("a chat without a name", CHAT, "is one conversation, whose turns are not rows: give it a n"),
     ("to_dict", Dataset.from_list(ROWS).to_dict(), f"{COLUMNS} (Dataset.to_dict?); write rows"),
     ("to_dict of chats", {"messages": [CHAT, CHAT], "id": [1, 2]}, f"{COLUMNS} (Dataset.to_dict"),
 ]

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import resource
 import shlex
 import subprocess
@@ -95,6 +96,12 @@ def test_without_a_model_new_rows_are_one_finding_a_file(policy: Policy) -> None
     assert "`geofilter check 'da ta.jsonl'`" in first
     assert second.startswith("this row has no score")
     assert verdict.lock_changed is False
+
+
+def test_the_advised_command_can_be_typed_whatever_the_name(policy: Policy) -> None:
+    odd = write(Path(os.fsdecode(b"caf\xe9.jsonl")), [record(0, 0.1)])
+    (finding,) = check.check([odd], policy).findings
+    assert "`geofilter check $'caf\\xe9.jsonl'`" in finding.message
 
 
 def test_unscored_rows_are_refused_unless_the_policy_lets_them_pass(tmp_path: Path) -> None:

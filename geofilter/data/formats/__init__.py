@@ -35,12 +35,21 @@ __all__ = ["Data", "Opened", "open_source"]
 
 _QUESTIONS = "is YAML, which holds no rows; questions go to geofilter verify --questions"
 _WORKBOOK = "is a workbook; save the sheet as CSV"
+_PACKED = "is compressed in a way that is not read; unpack it, or pack it with gzip or zstd"
+_ARCHIVE = "is an archive; unpack it, and name what it holds"
 # What a file of no known format is, by its name, and what to do with it.
 _OTHERS = {
     ".yaml": _QUESTIONS,
     ".yml": _QUESTIONS,
     ".xlsx": _WORKBOOK,
     ".xls": _WORKBOOK,
+    ".bz2": _PACKED,
+    ".xz": _PACKED,
+    ".lz4": _PACKED,
+    ".zip": _ARCHIVE,
+    ".tar": _ARCHIVE,
+    ".tgz": _ARCHIVE,
+    ".7z": _ARCHIVE,
     ".arrow": "is a part of a saved data set; give the folder that save_to_disk wrote",
 }
 
@@ -78,7 +87,7 @@ def _kind(path: Path) -> str:
     known = ", ".join([*SUFFIXES, *PARQUET_SUFFIXES])
     raise DataError(
         f"{shown(path)}: the format is not known by the name or the first bytes; "
-        f"save it as *SUFFIX with one of {known}"
+        f"save it as a file whose name ends in what it is, one of {known}"
     )
 
 
@@ -119,7 +128,10 @@ def open_source(data: Data, known: Collection[str]) -> Opened:
     parts = [Part(place.name, place.path, _open_part(place, known)) for place in found.places]
     if len({part.source.format for part in parts}) > 1:
         parts = [_as_lines(part, known) for part in parts]
-    files = tuple(str(place.path) for place in found.places)
+    # The copy of a pipe has no name that means anything to a person.
+    files = tuple(
+        str(place.path) if Path(place.name) == place.path else place.name for place in found.places
+    )
     return Opened(whole, files, found.unread, SeveralSource(whole, parts))
 
 

@@ -25,7 +25,7 @@ from geofilter.support.display import quote
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 _STATED = re.compile(r'("?)sep=([\t !#-/:-@[-`{-~])\1(?:\r?\n|\Z)', re.IGNORECASE)
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _BOMS = {BOM: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _HEAD = 2**16  # bytes in which the header lies, if another delimiter than the usual one is to count
 _LOOK = 5  # records that have to agree where no cell is a known name

@@ -69,7 +69,12 @@ class JsonLines:
         """The same row with its record, or the reason why it has none."""
         if row.raw is not None:
             row.record, row.fault = parse_object(row.raw)
-            if row.fault and row.raw.lstrip(_SPACE)[:1] in (b"[", b"]"):
+            if row.fault and begins_with_turn(row.raw):
+                row.fault = (
+                    f"{row.fault} (a conversation? then give it a name, as in "
+                    "jq -c '{messages: .}' OLD > NEW.jsonl)"
+                )
+            elif row.fault and row.raw.lstrip(_SPACE)[:1] in (b"[", b"]"):
                 row.fault = f"{row.fault} (a JSON list? then name the file .json)"
             elif row.fault and row.raw.strip(_SPACE) in (b"{", b"}", b"},"):
                 row.fault = (
@@ -79,6 +84,12 @@ class JsonLines:
         return row
 
 
+def begins_with_turn(raw: bytes) -> bool:
+    """Whether JSON is a list of the turns of a conversation, by its first bytes."""
+    return _TURNS.match(raw) is not None
+
+
+_TURNS = re.compile(rb'\s*\[\s*\{\s*"(?:role|from|content|value)"\s*:')
 _WHITE = " \t\r\n"
 _SPACES = re.compile(rf"[{_WHITE}]*+")
 _AFTER = re.compile(rf"[{_WHITE}]*+[,\]]")

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from geofilter.data.formats.json_files import JsonElements
+from geofilter.data.formats.json_files import JsonElements, begins_with_turn
 from geofilter.data.formats.source import ROW_LIMIT
 from geofilter.data.formats.streams import open_stream, shown, skip_bom, skip_space
 from geofilter.data.formats.strict_json import decode, parse_object
@@ -21,6 +21,7 @@ from geofilter.support.display import escape
 # What is read as a conversation, however many columns of a row its turns have.
 _CHATS = frozenset({"messages", "conversations", "conversation", "contents", "history"})
 _TURN = frozenset({"role", "from", "author", "speaker", "human", "user", "assistant", "bot"})
+_MESSAGE = ({"role", "content"}, {"from", "value"})
 _USUAL = frozenset({"data", "rows", "train", "items", "records", "examples", "samples"})
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 _PANDAS = 'df.to_json("rows.jsonl", orient="records", lines=True)'
@@ -40,7 +41,7 @@ def refuse_whole_set(path: Path, kind: str, known: Collection[str]) -> None:
         skip_bom(stream)
         start = skip_space(stream)[:1]
         if kind == "json" and start == b"[":
-            reason = _lists_only(JsonElements(stream))
+            reason = _list(JsonElements(stream), known)
         elif kind == "json" and start == b"{":
             reason = _object(stream.read(ROW_LIMIT + 1), known)
         elif kind == "jsonl" and start == b"{":
@@ -71,14 +72,36 @@ def whole_set(value: Mapping[str, object], known: Collection[str]) -> str | None
     return _pandas(value) or _columns(value, known) or _keyed(value, known) or _listed(value, known)
 
 
-def _lists_only(rows: JsonElements) -> str | None:
-    """What a list holds whose first elements are lists."""
+def _list(rows: JsonElements, known: Collection[str]) -> str | None:
+    """What a list holds whose first elements are lists, or turns."""
     first = list(islice(rows, 3))
+    if first and all(_turns(row.raw) for row in first):
+        return (
+            "is a list of conversations, which have no name: name each, as in "
+            "jq -c '.[] | {messages: .}' OLD.json > NEW.jsonl"
+        )
+    if len(first) > 1 and all(_is_turn(row.record, known) for row in first):
+        return (
+            "is one conversation, whose turns are not rows: give it a name, as in "
+            "jq -c '{messages: .}' OLD.json > NEW.jsonl"
+        )
     if not first or not all((row.raw or b"").startswith(b"[") for row in first):
         return None
     return (
         "is a list of lists, which do not name their columns; "
         f'pandas: orient="records" names them, as in {_PANDAS}'
+    )
+
+
+def _turns(raw: bytes | None) -> bool:
+    return raw is not None and begins_with_turn(raw)
+
+
+def _is_turn(record: object, known: Collection[str]) -> bool:
+    return (
+        isinstance(record, dict)
+        and any(pair <= record.keys() for pair in _MESSAGE)
+        and not _count(record, known)
     )
 
 
@@ -166,7 +189,9 @@ def _listed(value: Mapping[str, object], known: Collection[str]) -> str | None:
     if len(found) == 1:
         objects = "1 object" if len(rows) == 1 else f"{len(rows)} objects"
         what = f'is one object; its key "{_shown(path)}" holds a list of {objects}: '
-        return f"{what}write that list alone into the file{_recipe(path)}"
+        # As the hub's viewer gives them: {"row_idx": 0, "row": {...}}.
+        inner = ".row" if all(isinstance(row.get("row"), dict) for row in rows) else ""
+        return f"{what}write that list alone into the file{_recipe(path, inner)}"
     names = ", ".join(f'"{_shown(path)}"' for path, _ in found[:5])
     more = " and more" if len(found) > 5 else ""
     return (
@@ -190,11 +215,11 @@ def _shown(path: _Path) -> str:
     return escape(".".join(path), limit=60)
 
 
-def _recipe(path: _Path) -> str:
+def _recipe(path: _Path, inner: str = "") -> str:
     # A key is hostile text: it becomes part of a command only where it is a plain word.
     if not all(map(_PLAIN.fullmatch, path)):
         return ""
-    return f", as in jq -c '.{'.'.join(path)}[]' OLD.json > NEW.jsonl"
+    return f", as in jq -c '.{'.'.join(path)}[]{inner}' OLD.json > NEW.jsonl"
 
 
 def _objects(values: Sequence[object]) -> bool:
