@@ -19,8 +19,8 @@ def command(as_json: bool) -> None:
     Download and memory are estimates for the default block: nothing after it is
     fetched or held. A * marks models whose terms have to be accepted on the hub first.
 
-    Any other Hugging Face causal language model can be given as a folder or hub id
-    (ORG/NAME), together with --sae.
+    Any other Hugging Face causal language model can be given as a folder, a file NAME.gguf
+    or a hub id (ORG/NAME), together with --sae.
 
     \b
     Example:
@@ -38,7 +38,7 @@ def command(as_json: bool) -> None:
         [
             [
                 entry.name + "*" * entry.gated,
-                _ranges(entry.sae),
+                _ranges(entry.sae) or "none yet",
                 str(entry.default_block),
                 entry.dtype or "auto",
                 bytes_text(entry.download_bytes()),
@@ -67,7 +67,9 @@ def _release(entry: "CatalogueEntry") -> str:
     """Where the SAEs come from, without what differs from block to block."""
     from geofilter.model.catalogue import AXES
 
-    place = entry.sae[entry.default_block]
+    place = entry.sae.get(entry.default_block)
+    if place is None:
+        return "none yet"
     if place.startswith(AXES):
         return "none: its own axes"
     return place.partition("/")[0] if entry.sae_is_fetched(entry.default_block) else "bundled"
@@ -92,6 +94,7 @@ def _record(entry: "CatalogueEntry") -> Mapping[str, object]:
         "gated": entry.gated,
         "sae": {str(block): place for block, place in entry.sae.items()},
         "default_block": entry.default_block,
+        "package": entry.packaged.requirement if entry.packaged else None,
         "dtype": entry.dtype,
         "download_bytes": entry.download_bytes(),
         "memory_bytes": entry.memory_bytes(),

@@ -1,5 +1,6 @@
 """The gate's scorer: the model of a policy, loaded, and what its scores are made with."""
 
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
 from geofilter.gate.policy import Policy, reason
+from geofilter.model.gguf_file import is_gguf
 from geofilter.model.loading import CATALOGUE
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.prepare import Run, prepare
@@ -63,14 +65,17 @@ _Key = Literal["model", "sae"]
 
 
 def _place(policy: Policy, key: _Key, name: str) -> str:
-    """The folder, from that of the policy, where `name` is spelled as one; else the name."""
+    """The folder or GGUF file, from the policy's folder, where spelled as one; else the name."""
     if not name.startswith(_FOLDER):
+        if key == "model" and is_gguf(Path(name)):
+            raise policy.wrong(key, f"is a file; write ./{escape(name, limit=200)}")
         return name
     try:
         folder = policy.root / Path(name).expanduser()
     except RuntimeError as error:
         raise policy.wrong(key, "names the home folder of no user of this machine") from error
-    if not _is_folder(policy, key, folder):
+    is_file = key == "model" and is_gguf(folder) and os.path.isfile(folder)
+    if not is_file and not _is_folder(policy, key, folder):
         raise policy.wrong(key, "is not a folder; correct it")
     return str(folder)
 

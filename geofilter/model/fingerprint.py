@@ -57,10 +57,13 @@ def of_whole(network: Any) -> str:
 
 
 def of_files(checkpoint: Checkpoint) -> str:
-    """The hub's commit of a model, or a hash of a folder's files; nothing is loaded."""
+    """The hub's commit of a model, or a hash of its local files; nothing is loaded."""
     if checkpoint.revision is not None:
         return checkpoint.revision
     digest = hashlib.sha256()
+    if checkpoint.gguf is not None:
+        with checkpoint.gguf.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     for name in [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]:
         with checkpoint.file(name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -1,6 +1,6 @@
 """Load a model together with the SAE that reads it.
 
-A name in the catalogue, a folder or a hub id becomes a `LoadedModel`: tokenizer,
+A name in the catalogue, a folder, a GGUF file or a hub id becomes a `LoadedModel`: tokenizer,
 network, SAE, block, and a fingerprint that says whether two of them give the same
 features. Every model is treated alike; the catalogue only fills in defaults. Unless
 the whole model is asked for, only its blocks up to the SAE's are fetched and built.
@@ -17,8 +17,9 @@ import torch
 from geofilter.errors import ModelError
 from geofilter.model import fingerprint, saes
 from geofilter.model.blocks import find_blocks, is_causal
-from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.catalogue import AXES, CATALOGUE, CatalogueEntry
 from geofilter.model.checkpoint import Checkpoint, find_source, open_checkpoint, tensor_names
+from geofilter.model.gguf_network import load_network, read_config, read_tokenizer
 from geofilter.model.latents import LatentEncoder
 from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
 from geofilter.support import hub
@@ -52,7 +53,8 @@ class LoadedModel:
     revision: str | None = None  # commit on the hub; None for a local folder
     sae_revision: str | None = None  # likewise
     causal: bool = True  # a token sees those before it only; in an encoder it sees all
-    notes: tuple[str, ...] = ()  # what may not fit together, one line each
+    notes: tuple[str, ...] = ()  # what was read, and what may not fit together, one line each
+    rounded: str = ""  # how the weights were quantised in a GGUF file: Q4_1+Q8_0
 
     @property
     def d_model(self) -> int:
@@ -77,13 +79,15 @@ class LoadedModel:
         """Hashes of all that decides a sample's features, by part.
 
         Keys: `architecture`, `weights` (embedding and blocks 0..block, so that a model
-        without its later blocks is the same), `tokenizer` (without its chat template),
-        `sae`, `block`. Device and dtype do not enter. Large tensors are sampled.
+        without its later blocks is the same; for rounded ones their types stand with it),
+        `tokenizer` (without its chat template), `sae`, `block`. Device and dtype do not
+        enter. Large tensors are sampled.
         """
         used = find_blocks(self.network).blocks[: self.block + 1]
+        weights = fingerprint.of_weights(self.network.get_input_embeddings(), list(used))
         return {
             "architecture": fingerprint.of_config(self.network.config),
-            "weights": fingerprint.of_weights(self.network.get_input_embeddings(), list(used)),
+            "weights": f"{weights}-{self.rounded}" if self.rounded else weights,
             "tokenizer": fingerprint.of_tokenizer(self.tokenizer),
             "sae": fingerprint.of_sae(self.sae),
             "block": str(self.block),
@@ -102,7 +106,8 @@ def load(
 ) -> LoadedModel:
     """Load a model and the SAE that reads its block `block`.
 
-    `model` is a name of the catalogue, a folder, or a hub id `ORG/NAME`. `sae` is a
+    `model` is a name of the catalogue, a folder, a file `NAME.gguf`, or a hub id `ORG/NAME`.
+    `sae` is a
     folder saved by sae-lens, `RELEASE/ID`, or `axes/BLOCK`; the catalogue knows it for
     its own models. `device` is `auto`, `cpu`, `cuda`, ...; `dtype` is `float32` (default
     on a CPU) or `bfloat16` (default elsewhere). The SAE is always float32. `whole` loads
@@ -124,7 +129,7 @@ def load(
         trust_remote_code,
     )
     return LoadedModel(
-        name=model,
+        name=checkpoint.name,
         tokenizer=tokenizer,
         network=network,
         sae=autoencoder,
@@ -136,7 +141,11 @@ def load(
         revision=checkpoint.revision,
         sae_revision=saes.revision(chosen.sae),
         causal=is_causal(network, sae_block),
-        notes=tuple(saes.misgivings(autoencoder, chosen.sae, chosen.source, tokenizer)),
+        notes=(
+            *checkpoint.notes,
+            *saes.misgivings(autoencoder, chosen.sae, chosen.source, tokenizer),
+        ),
+        rounded=checkpoint.gguf.rounded() if checkpoint.gguf else "",
     )
 
 
@@ -148,8 +157,9 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
     """
     if block == model.block:
         return model
-    chosen = choose(model.name, None, block, str(model.device), None)
-    autoencoder, sae_block = _load_sae(chosen, model.network.config, model.name, block)
+    name = model.entry.name if model.entry else model.name
+    chosen = choose(name, None, block, str(model.device), None)
+    autoencoder, sae_block = _load_sae(chosen, model.network.config, name, block)
     return replace(
         model,
         sae=autoencoder,
@@ -190,6 +200,11 @@ def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) 
         raise ModelError(
             f"{shown(model)}: no SAE is known for this model; "
             "give --sae with a folder or RELEASE/ID"
+        )
+    if not entry.sae:
+        raise ModelError(
+            f"{entry.name}: no SAE is known for this model yet; give --sae with a folder or "
+            f"RELEASE/ID, or {AXES}{entry.default_block} for the axes of its residual stream"
         )
     wanted = entry.default_block if block is None else block
     if wanted not in entry.sae:
@@ -266,6 +281,9 @@ def read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, An
     """Configuration and tokenizer: small files, read first and without any weights."""
     from transformers import AutoConfig, AutoTokenizer
 
+    if checkpoint.gguf is not None:
+        with _explained(checkpoint):
+            return read_config(checkpoint.gguf), read_tokenizer(checkpoint.gguf)
     where = _where(checkpoint, trust_remote_code)
     # Code of a repository's own is looked for under its name, not next to cached files.
     folder = checkpoint.source if trust_remote_code else str(checkpoint.texts_folder())
@@ -288,6 +306,9 @@ def _load_network(
     trust_remote_code: bool,
 ) -> Any:
     """The network with its blocks 0..block, or the whole causal model for None."""
+    if checkpoint.gguf is not None:
+        with _explained(checkpoint):
+            return load_network(checkpoint.gguf, config, block, dtype, device)
     own_code = trust_remote_code and getattr(config, "auto_map", None)
     if block is not None and not own_code:
         try:
@@ -307,6 +328,9 @@ def load_whole(
     """
     from transformers import AutoModelForCausalLM
 
+    if checkpoint.gguf is not None:
+        with _explained(checkpoint):
+            return load_network(checkpoint.gguf, config, None, dtype, torch.device("cpu"))
     with _explained(checkpoint):
         for name in sorted(set(checkpoint.tensor_files().values())):
             tensor_names(checkpoint.file(name))

