@@ -223,12 +223,18 @@ def _asked(turn: Turn, pieces: list[Piece], path: str) -> Iterator[Turn]:
 
 def _exchange(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
     """A question and its answer in one object, without roles."""
+    names = exchange_names(message)
+    if names is None:
+        raise malformed(f"{path} has no role: {quote(message)}")
+    role = "tool" if names[0] == "tool" else "user"
+    yield from _pair(message[names[0]], message[names[1]], path, names, role)
+
+
+def exchange_names(message: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The keys of the question and of the answer, where an object holds one of each."""
     asked = [name for name in _ASKED if message.get(name) is not None]
     answered = [name for name in _ANSWERED if message.get(name) is not None]
-    if len(asked) != 1 or len(answered) != 1:
-        raise malformed(f"{path} has no role: {quote(message)}")
-    role = "tool" if asked == ["tool"] else "user"
-    yield from _pair(message[asked[0]], message[answered[0]], path, (*asked, *answered), role)
+    return (asked[0], answered[0]) if len(asked) == len(answered) == 1 else None
 
 
 def _pair(

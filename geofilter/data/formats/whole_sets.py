@@ -15,6 +15,7 @@ from geofilter.data.formats.json_files import JsonElements, begins_with_turn
 from geofilter.data.formats.source import ROW_LIMIT
 from geofilter.data.formats.streams import open_stream, shown, skip_bom, skip_space
 from geofilter.data.formats.strict_json import decode, parse_object
+from geofilter.data.turns import exchange_names
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 
@@ -180,6 +181,7 @@ def _listed(value: Mapping[str, object], known: Collection[str]) -> str | None:
         (path, rows)
         for path, rows in _lists(value, _DEPTH)
         if path[0] in chats or not chats
+        if path[0] not in chats or not all(map(exchange_names, rows))
         if (path[-1] in _USUAL and not outer)
         or max(_count(row, known) for row in rows[:10]) >= needed
     ]
