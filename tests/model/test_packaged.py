@@ -31,9 +31,12 @@ def no_hub(monkeypatch):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder of installed packages in which nothing is but what a test puts there."""
+    """A folder in which the package is looked for, with nothing in it but what a test puts there."""
+    installed = metadata.distribution
 
     def find(name):
+        if name != SHIPPED.package:
+            return installed(name)
         for package in metadata.distributions(name=name, path=[str(tmp_path)]):
             return package
         raise metadata.PackageNotFoundError(name)
