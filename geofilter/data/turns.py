@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from geofilter.data.containers import as_object, as_rows, from_json, looks_like_json
+from geofilter.data.exchanges import exchange_names
 from geofilter.data.formats.strict_json import parse_json
 from geofilter.data.parts import Piece, plain_texts, read_parts, text_of
 from geofilter.data.problems import malformed
@@ -53,8 +54,6 @@ _ROLES = {
 _CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
 _ROLE_KEYS = ("role", "from", "author")  # the last is PaLM's
 _CONTENT_KEYS = ("content", "value", "parts", "message", "text")
-_ASKED = ("human", "user", "query", "question", "prompt", "instruction", "input", "tool")
-_ANSWERED = ("assistant", "gpt", "bot", "response", "answer", "output")
 # The order in which transformers takes them; the first that is not null, even if empty.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 # `weight`: OpenAI, Mistral; `train`, `train_on_turn`: axolotl; `loss`: ms-swift;
@@ -228,13 +227,6 @@ def _exchange(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
         raise malformed(f"{path} has no role: {quote(message)}")
     role = "tool" if names[0] == "tool" else "user"
     yield from _pair(message[names[0]], message[names[1]], path, names, role)
-
-
-def exchange_names(message: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The keys of the question and of the answer, where an object holds one of each."""
-    asked = [name for name in _ASKED if message.get(name) is not None]
-    answered = [name for name in _ANSWERED if message.get(name) is not None]
-    return (asked[0], answered[0]) if len(asked) == len(answered) == 1 else None
 
 
 def _pair(

@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from geofilter.data.exchanges import exchange_names
 from geofilter.data.formats.json_files import JsonElements, begins_with_turn
 from geofilter.data.formats.source import ROW_LIMIT
 from geofilter.data.formats.streams import open_stream, shown, skip_bom, skip_space
 from geofilter.data.formats.strict_json import decode, parse_object
-from geofilter.data.turns import exchange_names
 from geofilter.errors import DataError
 from geofilter.support.display import escape
 
