@@ -173,6 +173,10 @@ def open_checkpoint(model: str) -> Checkpoint:
     commit = hub.commit_of(config) or revision
     if entry is None or entry.packaged is None:
         return Checkpoint(source, None, commit, model)
+    # An earlier command may have read the small files alone.
+    if hub.unreachable() and not hub.cached(source, SINGLE, revision=commit):
+        half = f"{source}: the hub cannot be reached, and only a part of the model is in the cache"
+        return _open_package(entry, ModelError(half))
     note = f"{model}: {source} of the hub is read, at commit {commit}"
     return Checkpoint(source, None, commit, model, notes=(note,))
 

@@ -121,6 +121,23 @@ def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: 
     return answered
 
 
+def unreachable() -> bool:
+    """Whether offline mode is on, or no host answered when it was last asked in this process."""
+    from huggingface_hub import constants
+
+    _, answered = _REACHED.get(constants.ENDPOINT, (0.0, True))
+    return constants.is_offline_mode() or not answered
+
+
+def cached(repo: str, file: str, *, revision: str | None = None) -> bool:
+    """Whether `file` of the model repository lies in the cache; nothing is asked of the hub."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    # Read here: as a default argument it would be what it was when the library was imported.
+    place = constants.HF_HUB_CACHE
+    return isinstance(try_to_load_from_cache(repo, file, cache_dir=place, revision=revision), str)
+
+
 def commit_of(path: Path) -> str | None:
     """The commit that a file of the hub's cache belongs to, or None for any other file."""
     parts = path.absolute().parts

@@ -18,6 +18,7 @@ from helpers.gguf_files import network, write_gguf
 NAME = "smollm2-135m"
 ENTRY = CATALOGUE[NAME]
 SHIPPED = ENTRY.packaged
+COMMIT = "0123456789abcdef" * 2 + "01234567"
 OUTAGE = f"{ENTRY.model}: https://huggingface.co cannot be reached"
 
 
@@ -31,7 +32,7 @@ def no_hub(monkeypatch):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder in which the package is looked for, with nothing in it but what a test puts there."""
+    """The folder in which the package is looked for; a test puts it there, or does not."""
     installed = metadata.distribution
 
     def find(name):
@@ -72,12 +73,29 @@ def test_without_a_hub_the_package_is_read_and_the_note_says_so(site, no_hub):
 
 def test_where_there_is_a_hub_the_package_is_left_alone(site, tmp_path, monkeypatch):
     install(site)
-    commit = "0123456789abcdef" * 2 + "01234567"
-    config = tmp_path / "snapshots" / commit / "config.json"
+    config = tmp_path / "snapshots" / COMMIT / "config.json"
+    monkeypatch.setattr(hub, "unreachable", lambda: False)
     monkeypatch.setattr(hub, "fetch", lambda *_, **__: config)
     opened = open_checkpoint(NAME)
-    assert (opened.gguf, opened.revision, opened.name) == (None, commit, NAME)
-    assert opened.notes == (f"{NAME}: {ENTRY.model} of the hub is read, at commit {commit}",)
+    assert (opened.gguf, opened.revision, opened.name) == (None, COMMIT, NAME)
+    assert opened.notes == (f"{NAME}: {ENTRY.model} of the hub is read, at commit {COMMIT}",)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_half_a_model_in_the_cache_is_none_without_a_hub(cached, site, tmp_path, monkeypatch):
+    install(site)
+    folder = tmp_path / "hub" / f"models--{ENTRY.model.replace('/', '--')}"
+    snapshot = folder / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    (snapshot / "config.json").touch()
+    if cached:
+        (snapshot / "model.safetensors").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub, "fetch", lambda *_, **__: snapshot / "config.json")
+    opened = open_checkpoint(NAME)
+    assert (opened.gguf is None) == cached
 
 
 def test_without_both_the_refusal_names_both_remedies(site, no_hub):
