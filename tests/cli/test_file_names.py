@@ -67,12 +67,12 @@ def test_a_name_in_a_command_can_be_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "jsonl.gz", "json"])
-def test_every_format_may_have_such_a_name(format: str, here: Path, geofilter: Geofilter) -> None:
+def test_every_format_may_have_such_a_name(format: str, work: Path, geofilter: Geofilter) -> None:
     import gzip
 
     import pandas as pd
 
-    frame = pd.DataFrame({"prompt": ["Why?", "Who?"], "response": ["So it is.", "I am."]})
+    frame = pd.DataFrame({"prompt": ["w1 w2", "w3"], "response": ["w9 w30 w41", "w50 w12"]})
     name = os.fsdecode(b"caf\xe9." + format.encode())
     plain = frame.to_json(orient="records")
     contents = {
@@ -85,7 +85,8 @@ def test_every_format_may_have_such_a_name(format: str, here: Path, geofilter: G
         os.rename("plain.parquet", name)
     else:
         Path(name).write_bytes(contents[format]())
-    assert geofilter("score", name, "--model", "organism").code == 0
+    made = ("--model", "model", "--sae", "sae", "--pack", "my.pack")
+    assert geofilter("score", name, *made).code == 0
     table = f"{name}.scores.parquet"
     kept = os.fsdecode(b"k\xe9." + format.encode())
     outcome = geofilter("filter", name, "--scores", table, "--drop-fraction", "0.5", "-o", kept)
