@@ -18,6 +18,8 @@ FILES = sorted(
     for path in (SHARED / part).rglob("*")
     if path.is_file()
 )
+# Rows of a long file of JSON lines that are scored; all of them are read in data/.
+MOST = 200
 # The one file without a header; every other CSV has one.
 HEADERLESS = {"harmful_behaviors.csv"}
 
@@ -34,6 +36,16 @@ def count_rows(path: Path) -> int:
     return len(records) - (path.name not in HEADERLESS)
 
 
+def head_of(path: Path) -> Path:
+    """The file, or in the current folder its first rows where it has more than `MOST`."""
+    if path.suffix != ".jsonl" or count_rows(path) <= MOST:
+        return path
+    lines = path.read_bytes().splitlines(keepends=True)
+    head = Path(path.name)
+    head.write_bytes(b"".join(lines[:MOST]))
+    return head
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     """One cache for all files, so that the organism's pack is made once."""
@@ -46,6 +58,7 @@ def test_a_real_file_is_scored_row_by_row_with_a_reason_for_every_gap(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.chdir(tmp_path)
+    path = head_of(path)
     done = geofilter(
         "score",
         str(path),
