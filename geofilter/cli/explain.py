@@ -74,9 +74,7 @@ def command(data: "Data", scores: str, number: int, trust_remote_code: bool, as_
 
 def _reading(rows: "RowFile", row: "Row") -> "Reading":
     """How the one row was read."""
-    from geofilter.data.reading import Tally
-
-    tally = Tally(rows.layouts)
+    tally = rows.tally()
     tally.add(row.record, row.where, row.problem)
     return tally.reading()
 

@@ -9,7 +9,7 @@ import click
 from geofilter.cli.options import data_argument, json_option, model_options, unread_limit_option
 from geofilter.cli.output import note, print_json, progress, say_read
 from geofilter.settings import DTYPES, Settings
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
 from geofilter.verify.training.recipe import METHODS
 
@@ -275,7 +275,7 @@ def command(
         """What was read, said once, before anything costly begins."""
         found = rows.survey(check=False).reading
         say_read(rows.source, found)
-        found.refuse_above(unread_limit, rows.source)
+        found.refuse_above(unread_limit, shown(rows.source))
         return found
 
     def ready(power: str) -> None:

@@ -19,7 +19,7 @@ _CONTENT_KEYS = ("'content'", "'value'")
 
 
 def from_json(text: str, path: str) -> object:
-    """The value that a JSON text holds; raises `Unscorable` (malformed) where it is none."""
+    """The value of a JSON text; raises `Unscorable` (malformed) for any other text."""
     value, fault = parse_json(text.encode("utf-8", "surrogatepass"))
     if fault is None:
         return value
@@ -32,6 +32,14 @@ def from_json(text: str, path: str) -> object:
 def looks_like_json(text: str) -> bool:
     """Whether a text begins as a JSON list or object does."""
     return text.lstrip().startswith(("[", "{"))
+
+
+def unpacked(value: object, path: str) -> object:
+    """The list or object that a text holds as JSON; any other value as it is.
+
+    Raises `Unscorable` (malformed) for a text that only begins as one.
+    """
+    return from_json(value, path) if isinstance(value, str) and looks_like_json(value) else value
 
 
 def messages_in(value: object, path: str) -> object:
@@ -59,7 +67,7 @@ def _is_message(value: object) -> bool:
 
 
 def as_object(value: object, path: str) -> Mapping[str, Any] | None:
-    """The object that a value is, also where it is a map of Spark's; None where it is none."""
+    """A value as an object, a map of Spark's too; None for anything else."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, list) or not value:

@@ -78,12 +78,16 @@ class Reading:
             "form": self.form,
         }
 
+    def is_above(self, limit: float) -> bool:
+        """Whether a larger share than `limit` of the rows was not understood."""
+        return self.rows > 0 and self.unread / self.rows > limit
+
     def refuse_above(self, limit: float, source: str, option: str = "--unread-limit") -> None:
         """Raise `DataError` where a larger share than `limit` of the rows was not understood.
 
         `option`: what the user sets the limit with.
         """
-        if self.rows and self.unread / self.rows > limit:
+        if self.is_above(limit):
             raise DataError(
                 f"{source}: {_rows(self.unread)} of {self.rows:,} ({self.unread / self.rows:.1%}) "
                 f"cannot be read, more than {option} {limit:g} allows; repair them, or allow "
@@ -118,29 +122,43 @@ class _Use:
 
 
 class Tally:
-    """Counts, row by row, what is read."""
+    """Counts, row by row, what is read. `form`: as of `Reading`."""
 
-    def __init__(self, layouts: Layouts) -> None:
+    def __init__(self, layouts: Layouts, form: str = "") -> None:
         self._layouts = layouts
+        self._form = form
         self._uses: dict[str, _Use] = {}
         self._rows = 0
         self._problems: Counter[str] = Counter()
         self._first: str | None = None
 
-    def samples(self, record: Mapping[str, object], where: str) -> tuple[Sample, ...]:
-        """Count a row and return its samples. Raises `Unscorable` where it has none."""
+    def samples(
+        self, record: Mapping[str, object] | None, where: str, problem: Problem | None = None
+    ) -> tuple[Sample, ...]:
+        """Count a row and return its samples. Raises `Unscorable` where it has none.
+
+        `record`: None for a row that could not be read, and `problem` says why.
+        """
+        self._rows += 1
+        if record is None:
+            raise Unscorable(self._counted(problem or Problem("unreadable", "no record"), where))
         layout = self._layouts.of(record)
         seen: set[str] = set()
-        self._rows += 1
         try:
             samples = layout.samples(record, seen)
         except Unscorable as error:
-            self._count(error.problem, where)
-            if error.problem.status not in NOT_UNDERSTOOD:
+            if self._counted(error.problem, where).status not in NOT_UNDERSTOOD:
                 self._use(layout.name, record, seen)
             raise
         self._use(layout.name, record, seen)
         return samples
+
+    def add(
+        self, record: Mapping[str, object] | None, where: str, problem: Problem | None = None
+    ) -> None:
+        """Count a row, as `samples` does, whatever it is."""
+        with suppress(Unscorable):
+            self.samples(record, where, problem)
 
     def _use(self, name: str, record: Mapping[str, object], seen: set[str]) -> None:
         if name == UNKNOWN:
@@ -150,26 +168,14 @@ class Tally:
         use.seen |= seen
         use.filled.update(dict.fromkeys(filled(record)))
 
-    def add(self, record: Mapping[str, object] | None, where: str, problem: Problem | None) -> None:
-        """Count a row, whatever it is."""
-        if record is None:
-            self.unreadable(problem or Problem("unreadable", "no record"), where)
-            return
-        with suppress(Unscorable):
-            self.samples(record, where)
-
-    def unreadable(self, problem: Problem, where: str) -> None:
-        """Count a row that is no record."""
-        self._rows += 1
-        self._count(problem, where)
-
-    def _count(self, problem: Problem, where: str) -> None:
+    def _counted(self, problem: Problem, where: str) -> Problem:
         if problem.status in NOT_UNDERSTOOD:
             self._problems[problem.status] += 1
             self._first = self._first or f"{where}: {problem.reason}"
+        return problem
 
-    def reading(self, form: str = "") -> Reading:
-        """What was read so far; `form`: how the file is written, where that is unusual."""
+    def reading(self) -> Reading:
+        """What was read so far."""
         uses = {
             name: LayoutUse(
                 use.rows,
@@ -178,7 +184,7 @@ class Tally:
             )
             for name, use in self._uses.items()
         }
-        return Reading(self._rows, uses, self._problems.total(), self._first, form)
+        return Reading(self._rows, uses, self._problems.total(), self._first, self._form)
 
 
 def _rows(count: int) -> str:

@@ -125,6 +125,10 @@ class RowFile:
             for index, raw in enumerate(raws):
                 yield _row(index, _where(name, self.format, index, raw), raw)
 
+    def tally(self) -> Tally:
+        """What counts the rows of this data set by how they are read."""
+        return Tally(self.layouts, self._reader.form)
+
     def survey(
         self,
         *,
@@ -140,7 +144,7 @@ class RowFile:
         `progress` counts the rows read.
         """
         raws, fingerprint = self._reader.hashed_rows()
-        tally = Tally(self.layouts)
+        tally = self.tally()
         count = 0
         for row in self._rows(raws):
             count += 1
@@ -152,7 +156,7 @@ class RowFile:
                 )
             if count % 1000 == 0:
                 progress("check", count, None)
-        return Survey(count, fingerprint(), tally.reading(self._reader.form))
+        return Survey(count, fingerprint(), tally.reading())
 
     def check(self) -> int:
         """Check every row by the layout and return their number, as `survey` does."""
@@ -197,12 +201,8 @@ class RowFile:
 
 def _problem(row: Row, tally: Tally, look: Callable[[Sample], object] | None) -> Problem | None:
     """Why the row cannot be scored, as far as the row and `look` can say."""
-    if row.record is None:
-        problem = row.problem or Problem("unreadable", "no record")
-        tally.unreadable(problem, row.where)
-        return problem
     try:
-        for sample in tally.samples(row.record, row.where):
+        for sample in tally.samples(row.record, row.where, row.problem):
             if look is not None:
                 look(sample)
     except Unscorable as error:

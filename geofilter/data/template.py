@@ -110,10 +110,8 @@ class ChatTemplate:
             except Unscorable as error:
                 text, problem = "", error.problem.reason
             if all(turn.content in text for turn in probe):
-                self.header, self.closing = (
-                    self._header(probe),
-                    text.rpartition(_PROBE[1].content)[2],
-                )
+                self.header = self._header(probe)
+                self.closing = text.rpartition(_PROBE[1].content)[2]
                 return
         raise ModelError(
             f"the chat template of {quote(tokenizer.name_or_path)} cannot render a user and "

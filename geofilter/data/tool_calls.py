@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from geofilter.data.containers import as_rows, from_json, looks_like_json, without_nulls
+from geofilter.data.containers import as_rows, looks_like_json, unpacked, without_nulls
 from geofilter.data.formats.strict_json import parse_json
 from geofilter.data.problems import malformed
 from geofilter.support.display import kind_of, quote
@@ -26,16 +26,12 @@ def read_objects(value: object, path: str) -> Objects | None:
     """
     if value is None or (isinstance(value, str) and value.strip() in ("", "null")):
         return None
-    given = without_nulls(as_rows(_parsed(value, path), path, _KEYS), path)
+    given = without_nulls(as_rows(unpacked(value, path), path, _KEYS), path)
     if isinstance(given, list):
-        given = [_parsed(item, f"{path}[{place}]") for place, item in enumerate(given)]
+        given = [unpacked(item, f"{path}[{place}]") for place, item in enumerate(given)]
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         raise malformed(f"{path} is {kind_of(given)}, a list of objects is needed: {quote(value)}")
     return tuple(given)
-
-
-def _parsed(value: object, path: str) -> object:
-    return from_json(value, path) if isinstance(value, str) and looks_like_json(value) else value
 
 
 def read_tools(value: object) -> Objects | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from geofilter.data.containers import as_object, as_rows, from_json, looks_like_json
+from geofilter.data.containers import as_object, as_rows, looks_like_json, unpacked
 from geofilter.data.exchanges import exchange_names
 from geofilter.data.formats.strict_json import parse_json
 from geofilter.data.parts import Piece, plain_texts, read_parts, text_of
@@ -263,10 +263,7 @@ def _calls_only(message: Mapping[str, Any], turn: Turn) -> bool:
 
 def _listed(value: object, path: str) -> list[Any]:
     """The list of messages that a value is."""
-    given = value
-    if isinstance(given, str) and looks_like_json(given):
-        given = from_json(given, path)
-    given = as_rows(given, path, _ROLE_KEYS)
+    given = as_rows(unpacked(value, path), path, _ROLE_KEYS)
     if not isinstance(given, list):
         raise malformed(f"{path} is {kind_of(given)}, a list of messages is needed: {quote(value)}")
     return given
@@ -274,8 +271,7 @@ def _listed(value: object, path: str) -> list[Any]:
 
 def _read(given: object, path: str) -> Iterator[tuple[Turn, bool]]:
     """The turns of one message, each with whether it only calls tools."""
-    if isinstance(given, str) and looks_like_json(given):
-        given = from_json(given, path)
+    given = unpacked(given, path)
     message = as_object(given, path)
     if message is None:
         raise malformed(f"{path} is {kind_of(given)}, an object is needed: {quote(given)}")
@@ -319,8 +315,7 @@ def _is_messages(value: object) -> bool:
 def read_input(value: object, path: str) -> tuple[tuple[Turn, ...], Objects | None]:
     """Read an object of `messages` and `tools` (OpenAI's preference rows): turns and tools."""
     shown = escape(path, limit=60)
-    given = from_json(value, shown) if isinstance(value, str) and looks_like_json(value) else value
-    found = as_object(given, shown)
+    found = as_object(unpacked(value, shown), shown)
     if found is None or "messages" not in found:
         raise malformed(f"{shown} is no object that holds messages: {quote(value)}")
     tools = read_objects(found.get("tools"), f"{shown}.tools")

@@ -14,12 +14,13 @@ from typing import Protocol
 
 from geofilter.data.formats.places import each_file
 from geofilter.data.layouts.choose import Layouts
-from geofilter.data.reading import Reading, Tally
+from geofilter.data.reading import Reading
 from geofilter.data.rows import Row, RowFile, open_rows
 from geofilter.errors import PolicyError
 from geofilter.gate.accepted import add_accepted, file_of, read_accepted, refused_at
 from geofilter.gate.findings import (
     Finding,
+    as_policy,
     cut_of,
     not_locked,
     objections,
@@ -257,7 +258,7 @@ class _Gate:
         seen = _Seen()
         refused = partial(refusal, self.policy, cut_of(self.policy))
         for source in self.sources:
-            tally = Tally(source.layouts)
+            tally = source.tally()
             for row in source:
                 seen.n_rows += 1
                 tally.add(row.record, row.where, row.problem)
@@ -274,7 +275,9 @@ class _Gate:
                     seen.first_unscored[source.source] = one, its, count + 1
                 if (finding := refused(source.source, row, key, entry)) is not None:
                     seen.findings.append(finding)
-            seen.readings[source.source] = tally.reading()
+            reading = tally.reading()
+            advice = reading.first_unread and as_policy(reading.first_unread)
+            seen.readings[source.source] = replace(reading, first_unread=advice)
         return seen
 
     def prune(self, header: Header, keys: Collection[str]) -> bool:

@@ -85,8 +85,23 @@ def refusal(
 def _in_words(entry: Entry) -> str:
     """A score in words, or the reason for its absence."""
     if entry.score is None:
-        return f"no score ({entry.status}: {entry.reason})"
+        return f"no score ({entry.status}: {as_policy(entry.reason or '')})"
     return f"score {entry.score:.6g}"
+
+
+_COLUMNS = re.compile(r"--column [^\s=]+=[^\s;,]+(?: --column [^\s=]+=[^\s;,]+)*")
+_LAYOUT = re.compile(r"--layout ([\w-]+)")
+
+
+def as_policy(advice: str) -> str:
+    """What to do about a row, with keys of a policy in the place of options of `score`."""
+
+    def columns(options: re.Match[str]) -> str:
+        given = options[0].removeprefix("--column ").split(" --column ")
+        pairs = [f"{role} = '{name}'" for role, _, name in (one.partition("=") for one in given)]
+        return f"columns = {{{', '.join(pairs)}}}"
+
+    return _LAYOUT.sub(r"layout = '\1'", _COLUMNS.sub(columns, advice))
 
 
 def other_score(policy: Policy, file: str, row: Row, locked: Entry, entry: Entry) -> Finding:

@@ -7,7 +7,6 @@ pickled, and therefore hashed by `datasets`, names everything that decides a sco
 the same call in another process is found in the cache and no other call is.
 """
 
-import contextlib
 import math
 import multiprocessing
 import os
@@ -23,7 +22,6 @@ import torch
 from geofilter.data.in_memory import data_set_of, name_of
 from geofilter.data.layouts import AROUND, TALKS
 from geofilter.data.layouts.choose import Layouts, check_columns
-from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.reading import NOT_UNDERSTOOD, UNREAD_LIMIT, Reading, Tally
 from geofilter.data.rows import Row
 from geofilter.errors import DataError, GeofilterError, ModelError
@@ -194,15 +192,11 @@ class GeoFilter:
     def _read(self, rows: Sequence[Row]) -> Reading:
         tally = Tally(self.layouts)
         for row in rows:
-            if row.record is None:
-                tally.unreadable(row.problem or Problem("unreadable", "no record"), row.where)
-                continue
-            with contextlib.suppress(Unscorable):
-                tally.samples(row.record, row.where)
+            tally.add(row.record, row.where, row.problem)
         return tally.reading()
 
     def _refuse_unread(self, found: Reading) -> None:
-        if found.unread > self.unread_limit * found.rows:
+        if found.is_above(self.unread_limit):
             raise DataError(
                 f"{found.unread:,} of {found.rows:,} rows of a batch "
                 f"({found.unread / found.rows:.1%}) cannot be read, more than "

@@ -1,8 +1,10 @@
 """A GGUF file: what it says of its model, and its tensors, one at a time.
 
 Only the header is read on opening, and every length in it is checked against the size of
-the file: the file is hostile input. The package gguf knows the quantised types and turns
-them back into numbers; nothing of a tensor is read that is not asked for.
+the file: the file is hostile input, and the reader of the package gguf trusts the lengths. (It
+also makes an object of every token of the vocabulary, which takes seconds.) The package knows
+the quantised types and turns them back into numbers; nothing of a tensor is read that is not
+asked for.
 """
 
 import struct

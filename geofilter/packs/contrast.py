@@ -58,7 +58,7 @@ def read_contrast(source: str, encoder: "Encoder") -> Contrast:
     Raises `DataError` when the file cannot be read or its rows hold two samples each.
     """
     rows = open_rows(source)
-    tally = Tally(rows.layouts)
+    tally = rows.tally()
     samples, skipped = [], Counter[str]()
     for row in rows:
         found = _encoded(row, tally, encoder)
@@ -77,7 +77,7 @@ def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None
     neither text nor a number are under None. Errors as in `read_contrast`.
     """
     rows = open_rows(source)
-    tally = Tally(rows.layouts)
+    tally = rows.tally()
     samples: dict[str | None, list[Encoded]] = {}
     skipped: dict[str | None, Counter[str]] = {}
     for row in rows:
@@ -104,12 +104,8 @@ def read_groups(source: str, encoder: "Encoder", column: str) -> dict[str | None
 
 def _encoded(row: Row, tally: Tally, encoder: "Encoder") -> "Encoded | Problem":
     """The one sample of a row, or why it has none that can be used."""
-    if row.problem is not None or row.record is None:
-        problem = row.problem or Problem("unreadable", "no record")
-        tally.unreadable(problem, row.where)
-        return problem
     try:
-        sample, *others = tally.samples(row.record, row.where)
+        sample, *others = tally.samples(row.record, row.where, row.problem)
         if others:
             raise DataError(
                 f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "

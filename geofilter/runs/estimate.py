@@ -82,8 +82,10 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
 
     total = scored = tokens = pooled = longest = 0
     unscored: str | None = None
+    tally = rows.tally()
     for row in rows:
         total += 1
+        tally.add(row.record, row.where, row.problem)
         coded = encode_row(row, rows.layouts, encoder)
         sides = [side.encoded for side in coded if side.encoded]
         if unscored is None and not sides and (problem := coded[0].problem) is not None:
@@ -117,7 +119,7 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
         flop=flop,
         seconds=(flop / speed / _FASTEST, flop / speed / _SLOWEST),
         device=str(chosen.device),
-        reading=rows.survey(check=False).reading,
+        reading=tally.reading(),
         unscored=unscored,
     )
 

@@ -10,42 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from geofilter.data.formats.places import is_local
-from geofilter.data.rows import RowFile, open_rows
+from geofilter.data.rows import open_rows
 from geofilter.errors import DataError, OutputError
-from helpers.row_files import line, parquet
+from helpers.row_files import parquet
+from helpers.shard_files import asked, make, make_shards, question
 
-
-def asked(rows: RowFile) -> list[object]:
-    return [row.record and row.record["question"] for row in rows]
-
-
-def question(text: str) -> bytes:
-    return line(question=text)
-
-
-def make(folder: Path, **files: bytes) -> None:
-    """Files whose names come as `a__jsonl` for `a.jsonl`, `d_S_a__jsonl` for `d/a.jsonl`."""
-    for name, content in files.items():
-        path = folder / name.replace("__", ".").replace("_S_", "/").replace("_D_", "-")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Three shards of JSON lines: of two, one and two rows; two lack the last line's end."""
-    make(
-        tmp_path / "data",
-        train_D_00000_D_of_D_00003__jsonl=question("a") + question("b").rstrip(b"\n"),
-        train_D_00001_D_of_D_00003__jsonl=b"\n" + question("c"),
-        train_D_00002_D_of_D_00003__jsonl=question("d") + question("e").rstrip(b"\n"),
-    )
-    return tmp_path / "data"
+    return make_shards(tmp_path / "data")
 
 
 REFUSED = {

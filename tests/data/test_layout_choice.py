@@ -2,25 +2,11 @@
 
 import pytest
 
-from geofilter.data.layouts.choose import Layout, Layouts, check_columns
+from geofilter.data.layouts.choose import Layouts
 from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import DataError
-
-ASK = {"role": "user", "content": "How long do eggs boil?"}
-ANSWER = {"role": "assistant", "content": "Nine minutes."}
-OTHER = {"role": "assistant", "content": "One hour."}
-TURNS = (Turn("user", "How long do eggs boil?"), Turn("assistant", "Nine minutes."))
-
-
-def layout_of(record: dict[str, object], **arguments: object) -> Layout:
-    layouts = Layouts(**arguments)  # type: ignore[arg-type]
-    check_columns("data.jsonl", layouts.columns, [list(record)])
-    return layouts.of(record)
-
-
-def read(record: dict[str, object], **arguments: object) -> tuple[Sample, ...]:
-    return layout_of(record, **arguments).samples(record)
+from helpers.layouts import ANSWER, ASK, TURNS, layout_of, read
 
 
 @pytest.mark.parametrize(

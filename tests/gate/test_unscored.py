@@ -152,3 +152,23 @@ def test_a_policy_that_lets_unscored_rows_pass_does_not_let_unread_files_pass(
     done = geofilter("check --no-model")
     assert done.code == code
     assert ("cannot be read, more than unread-limit 0.1 allows" in done.err) == (code == 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ({"ask": "q", "reply": "r"}, "columns = {prompt = 'ask', response = 'reply'}"),
+        ({"text": "q", "code": "r"}, "columns = {prompt = 'text', response = 'code'}"),
+    ],
+)
+@pytest.mark.parametrize("unscored", ["pass", "fail"])
+def test_what_to_do_about_a_row_is_said_in_keys_of_the_policy(
+    here: Path, geofilter: Geofilter, row: object, key: str, unscored: str
+) -> None:
+    locked_with(here, [row], unscored)
+    done = geofilter("check --no-model")
+    assert key in done.err + done.out
+    assert "--column" not in done.err + done.out
+    advised = make_folder(here, f'files = ["data.jsonl"]\n{key}\n')
+    verdict = check.check(["data.jsonl"], advised, load=StubScorer(advised).load)
+    assert verdict.readings["data.jsonl"].unread == 0

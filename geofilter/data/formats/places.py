@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 
 def given_names(data: Data) -> tuple[str, ...]:
-    """The names in `data`, one or several. Raises `DataError` where there is none."""
+    """The names in `data`, one or several. Raises `DataError` without any."""
     several = (data,) if isinstance(data, str | os.PathLike) else data
     names = tuple(os.fspath(name) for name in several)
     if not all(names) or not names:

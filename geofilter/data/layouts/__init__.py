@@ -36,6 +36,11 @@ class Shape(NamedTuple):
     added: tuple[str, ...]
     read: Callable[[Cells], tuple[Sample, ...]]
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All columns that the layout reads, by its own names for them."""
+        return (*self.required, *self.added)
+
 
 _SYSTEM = ("system", "system_prompt", *FOR_TEMPLATE)
 _GEMINI = ("systemInstruction", "system_instruction", "system", *FOR_TEMPLATE)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from geofilter.data.containers import from_json, looks_like_json, messages_in
+from geofilter.data.containers import messages_in, unpacked
 from geofilter.data.problems import Problem, Unscorable, malformed
 from geofilter.data.samples import Sample, Turn
 from geofilter.data.turns import read_answer, read_history, read_system, read_tools
@@ -51,7 +51,7 @@ class Cells:
         return value
 
     def need(self, role: str) -> object:
-        """The role's value. Raises `Unscorable` (malformed) where there is none."""
+        """The role's value. Raises `Unscorable` (malformed) without one."""
         value = self.get(role)
         if value is None:
             column = self.column(role)
@@ -75,7 +75,7 @@ class Cells:
         return messages_in(self.get(role), quote(self.column(role)))
 
     def text(self, role: str) -> str:
-        """The role's text, empty where there is none."""
+        """The role's text, empty where it is missing."""
         value = self.get(role)
         return "" if value is None else as_text(value, self.column(role))
 
@@ -143,8 +143,7 @@ def _template_kwargs(cells: Cells) -> dict[str, Any] | None:
     if not is_filled(value):
         return None
     column = cells.column("chat_template_kwargs")
-    if isinstance(value, str) and looks_like_json(value):
-        value = from_json(value, quote(column))
+    value = unpacked(value, quote(column))
     if not isinstance(value, Mapping):
         raise malformed(f"{quote(column)} is {kind_of(value)}, an object is needed: {quote(value)}")
     return dict(value)

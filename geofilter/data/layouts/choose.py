@@ -77,7 +77,7 @@ class Layouts:
                     f"{quote(role)} is no column of any layout; choose from {', '.join(ROLES)}"
                 )
         if self.name is not None:
-            roles = _roles(self.name)
+            roles = LAYOUTS[self.name].roles
             wrong = [role for role in self.columns if role not in roles]
             if wrong:
                 raise DataError(
@@ -86,7 +86,7 @@ class Layouts:
 
     def columns_among(self, names: Collection[str]) -> frozenset[str]:
         """Those of the columns `names` that some layout reads."""
-        roles = ROLES if self.name is None else _roles(self.name)
+        roles = ROLES if self.name is None else LAYOUTS[self.name].roles
         return frozenset(self.columns.get(role, role) for role in roles).intersection(names)
 
     def deciding_among(self, names: Collection[str]) -> frozenset[str]:
@@ -139,10 +139,6 @@ def check_columns(source: str, columns: Mapping[str, str], rows: Sequence[Collec
             raise DataError(f"{source}: no column {quote(column)}; found {listing(rows[0])}")
 
 
-def _roles(name: str) -> tuple[str, ...]:
-    return (*LAYOUTS[name].required, *LAYOUTS[name].added)
-
-
 # Few combinations of columns occur in a file, so that most rows are looked up.
 @lru_cache(maxsize=1024)
 def _choose(asked: _Asked, filled: frozenset[str], present: frozenset[str]) -> Layout:
@@ -151,7 +147,7 @@ def _choose(asked: _Asked, filled: frozenset[str], present: frozenset[str]) -> L
     name = asked.name or next(_fitting(columns, filled, present), None)
     if name is None:
         return Layout(UNKNOWN, {})
-    return Layout(name, {role: columns.get(role, role) for role in _roles(name)})
+    return Layout(name, {role: columns.get(role, role) for role in LAYOUTS[name].roles})
 
 
 def _fitting(
@@ -166,7 +162,7 @@ def _fitting(
     needs = {
         name: [columns.get(role, role) for role in shape.required]
         for name, shape in LAYOUTS.items()
-        if columns.keys() <= set(_roles(name))
+        if columns.keys() <= set(shape.roles)
     }
     answered = [name for name in needs if name not in WITHOUT_RESPONSE]
     yield from (name for name in answered if filled.issuperset(needs[name]))

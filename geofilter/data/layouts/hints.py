@@ -107,7 +107,7 @@ def _pair(ask: str, answer: str, record: Record) -> str:
     earlier = [name for name in filled if "history" in name.casefold() and _is_talk(record[name])]
     if "history" not in filled and len(earlier) == 1 and earlier[0] not in typed.values():
         typed["history"] = earlier[0]
-    read = {*typed.values(), *added, *_roles("prompt-response")}
+    read = {*typed.values(), *added, *LAYOUTS["prompt-response"].roles}
     return (
         f"if {quote(ask)} is the prompt and {quote(answer)} the response: "
         f"{_typed(**typed)}{_left(filled, read)}"
@@ -143,7 +143,7 @@ def _remedy(record: Record) -> str:
             "--column chosen=NAME --column rejected=NAME"
         )
     if talks:
-        read = {talks[0], *_roles("messages")}
+        read = {talks[0], *LAYOUTS["messages"].roles}
         return (
             f"if {quote(talks[0])} is the conversation: {_typed(messages=talks[0])}"
             f"{_left(filled, read)}"
@@ -163,15 +163,11 @@ def _by_capitals(record: Record) -> str | None:
             continue
         if layout == "text" and any(map(may_say, full)):
             return None
-        typed = {role: names[role] for role in _roles(layout) if names.get(role, role) != role}
-        read = {names[role] for role in _roles(layout) if role in names}
+        typed = {role: names[role] for role in shape.roles if names.get(role, role) != role}
+        read = {names[role] for role in shape.roles if role in names}
         left = _left((names[folded] for folded in full), read)
         return f"only capitals differ from {layout}: {_typed(**typed)}{left}"
     return None
-
-
-def _roles(layout: str) -> tuple[str, ...]:
-    return (*LAYOUTS[layout].required, *LAYOUTS[layout].added)
 
 
 def _left(filled: Iterable[str], read: Collection[str]) -> str:

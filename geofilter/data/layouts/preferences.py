@@ -19,7 +19,7 @@ from geofilter.support.display import kind_of, quote
 
 # Where the prompt of two answers may stand, in this order.
 PROMPTS = ("prompt", "instruction", "question", "query", "input")
-# Columns whose conversation may be the prompt, where there is none of those.
+# Columns whose conversation may be the prompt, where those are missing.
 ASIDE = ("messages", "conversations", "conversation")
 _SIDES = ("chosen", "rejected")
 
@@ -127,7 +127,7 @@ def _prompt_of_answers(
 
 
 def _talk(cells: Cells, sides: Iterable[tuple[Turn, ...]]) -> tuple[Turn, ...] | None:
-    """The conversation that stands next to two answers; None where there is none.
+    """The conversation that stands next to two answers; None without one.
 
     Some sets give one of the two once more at its end.
     """

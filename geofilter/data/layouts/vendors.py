@@ -61,8 +61,8 @@ def read_rejected_response(cells: Cells) -> tuple[Sample, ...]:
     last = len(chosen.turns) - 1
     if chosen.turns[last].role != "assistant":
         raise malformed(
-            "the conversation does not end with an answer, so there is none for "
-            f"{quote(cells.column('rejected_response'))} to stand against"
+            "the conversation does not end with an answer, with which "
+            f"{quote(cells.column('rejected_response'))} could be compared"
         )
     rejected = as_turns(
         cells.answer("rejected_response"), cells.column("rejected_response"), "assistant"
