@@ -41,7 +41,7 @@ class LayoutUse:
 class Reading:
     """What was read of a data set.
 
-    `layouts`: name -> its use, in the order in which they occur. `unread`: rows that were not
+    `layouts`: name -> its use. `unread`: rows that were not
     understood, because they are unreadable or malformed; `first_unread` says where the first
     one stands and why. `form`: how a CSV file is written, where that is unusual.
     """
@@ -53,9 +53,11 @@ class Reading:
     form: str = ""
 
     def __str__(self) -> str:
-        """One line: the layouts, the columns read and not read, and what was not understood."""
-        parts = [_read_as(self.layouts, self.rows), self.form]
-        missed = dict.fromkeys(name for use in self.layouts.values() for name in use.not_read)
+        """One line: layouts, most rows first; columns read and not; what was not understood."""
+        # A manifest does not keep the order of the file.
+        layouts = dict(sorted(self.layouts.items(), key=lambda one: (-one[1].rows, one[0])))
+        parts = [_read_as(layouts, self.rows), self.form]
+        missed = dict.fromkeys(name for use in layouts.values() for name in use.not_read)
         if missed:
             parts.append(f"not read: {_listing(missed)}")
         if self.unread:

@@ -97,8 +97,8 @@ def test_what_a_library_does_not_open_is_named(work: Path, geofilter: Geofilter)
     from datasets import Dataset
 
     odd = os.fsdecode(b"caf\xe9")
-    Dataset.from_dict({"prompt": ["Why?"], "response": ["So."]}).save_to_disk("saved")
-    assert geofilter("score saved --model organism").code == 0
+    Dataset.from_dict({"prompt": ["w1 w2"], "response": ["w9 w30"]}).save_to_disk("saved")
+    assert geofilter("score saved --model model --sae sae --pack my.pack").code == 0
     filtered = ("filter", "saved", "--scores", "saved.scores.parquet", "--drop-fraction", "0.5")
     outcomes = [geofilter(*filtered, "-o", odd)]
     os.rename("saved", odd)
