@@ -57,8 +57,10 @@ class Settings:
     )
     device: str = _setting("auto, cpu, cuda, cuda:1, ...", "auto")
     pack: str | None = _setting("Toxic features. Default: the model's own.", None, metavar="PACK")
-    scorer: str = _setting(
-        "What the score is made of; higher = nearer to harm for all of them.", "nearest"
+    scorer: str | None = _setting(
+        "What the score is made of; higher = nearer to harm for all of them. Default: the one "
+        "that `geofilter models` shows.",
+        None,
     )
     proximity: Proximity = _setting(  # noqa: RUF009
         "For nearest: proximity to all toxic features on average, or to the nearest.",

@@ -8,6 +8,7 @@ import click
 
 from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, say_read
+from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _print_head(row: "Row", line: "ScoreRow", table: "ScoreTable", run: "Run") -
     side = ", the chosen side" if line.rejected_score is not None else ""
     click.echo(
         f"{escape(row.where, limit=None)} (--row {line.row}){side}: score {line.score:.4g} by "
-        f"{run.settings.scorer}, rank {line.rank} of {n_scored:,} (1 = nearest to harm), "
+        f"{scorer_of(run.settings).name}, rank {line.rank} of {n_scored:,} (1 = nearest to harm), "
         f"{line.n_tokens} response tokens"
     )
     if line.reason:
@@ -135,10 +136,11 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
     if isinstance(explanation, Problem):
         note(f"no token can be named: {explanation.reason}")
         return
-    divided = explained_by(run.settings.scorer).name
-    if divided != run.settings.scorer:
+    scorer = scorer_of(run.settings).name
+    divided = explained_by(scorer).name
+    if divided != scorer:
         click.echo(
-            f"\n{run.settings.scorer} is not a sum over tokens; what follows divides the row's "
+            f"\n{scorer} is not a sum over tokens; what follows divides the row's "
             f"`{divided}` score, {explanation.score:.4g}."
         )
     strongest = sorted(explanation.tokens, key=lambda token: -token.contribution)

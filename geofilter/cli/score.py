@@ -28,7 +28,6 @@ from geofilter.cli.output import (
     say_read,
     time_text,
 )
-from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Proximity, Settings
 from geofilter.support.display import argument, escape
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geofilter.data.rows import Data, RowFile
+    from geofilter.scoring.scorers.base import Scorer
     from geofilter.scoring.summary import Risk, Summary
     from geofilter.scoring.table import ScoreTable
 
@@ -113,7 +113,7 @@ def command(
     trust_remote_code: bool,
     dtype: str | None,
     pack: str | None,
-    scorer: str,
+    scorer: str | None,
     proximity: Proximity,
     last_turn: bool,
     max_length: int | None,
@@ -154,17 +154,29 @@ def command(
       geofilter score train.jsonl --model organism --scorer spillover --summary
     """
     from geofilter.data.rows import open_rows
+    from geofilter.runs.defaults import scorer_of
     from geofilter.runs.provenance import reading_of
     from geofilter.runs.rescore import rescore
     from geofilter.runs.score import default_output, score
-    from geofilter.scoring.summary import foretelling, risk_of, summarise
+    from geofilter.scoring.summary import risk_of, summarise
 
     _refuse_combinations(features)
-    if with_risk and not SCORERS[scorer].foretells_harm:
-        raise click.UsageError(
-            f"--summary goes with --scorer {' or '.join(foretelling())}; of {scorer} it is not "
-            "known that its mean foretells anything"
-        )
+    settings = Settings(
+        model=model or "",
+        sae=sae,
+        block=block,
+        device=device,
+        pack=pack,
+        scorer=scorer,
+        proximity=proximity,
+        max_length=max_length,
+        last_turn=last_turn,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
+    # What features were saved for is known when they are read.
+    if with_risk and (features is None or scorer is not None):
+        _refuse_risk(scorer_of(settings))
     if output == "-":
         raise click.UsageError("-o -: a score table is Parquet with a manifest; name a file")
     out = "" if only_estimate else output or default_output(data)
@@ -186,19 +198,6 @@ def command(
             )
         say_read(rows.source, reading_of(scored.table, rows))
     else:
-        settings = Settings(
-            model=model or "",
-            sae=sae,
-            block=block,
-            device=device,
-            pack=pack,
-            scorer=scorer,
-            proximity=proximity,
-            max_length=max_length,
-            last_turn=last_turn,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-        )
         if only_estimate:
             _estimate(rows, settings, as_json)
             return
@@ -265,6 +264,16 @@ def _refuse_combinations(features: str | None) -> None:
         )
     if features is None and "--model" not in given:
         raise click.UsageError("Missing option '--model' (or '--features')")
+
+
+def _refuse_risk(scorer: "Scorer") -> None:
+    from geofilter.scoring.summary import foretelling
+
+    if not scorer.foretells_harm:
+        raise click.UsageError(
+            f"--summary goes with --scorer {' or '.join(foretelling())}; of {scorer.name} it is "
+            "not known that its mean foretells anything"
+        )
 
 
 def _estimate(rows: "RowFile", settings: Settings, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from geofilter.data.reading import UNREAD_LIMIT
 from geofilter.errors import PolicyError
+from geofilter.runs.defaults import scorer_of
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings, fits, wanted
 from geofilter.support.display import escape, shown
@@ -83,14 +84,15 @@ class Policy:
 
         The pack counts by its bytes. Raises `PolicyError` when it cannot be read.
         """
-        of_its_scorer = SCORERS[self.settings.scorer].settings
+        scorer = scorer_of(self.settings)
         asked: dict[str, object] = {
             name: None
-            if name in _OF_SCORERS and name not in of_its_scorer
+            if name in _OF_SCORERS and name not in scorer.settings
             else getattr(self.settings, name)
             for name in _STATED
             if name != "pack"
         }
+        asked["scorer"] = scorer.name
         return {**asked, "pack_sha256": _sha256(self.pack_path, self.path)}
 
     def listed(self) -> list[str]:

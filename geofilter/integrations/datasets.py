@@ -34,10 +34,10 @@ from geofilter.integrations.batches import (
     rows_of,
 )
 from geofilter.model.checkpoint import find_source
+from geofilter.runs.defaults import resolved
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
 from geofilter.runs.prepare import Loaded, load
-from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import SCHEMA, Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
@@ -106,7 +106,6 @@ class GeoFilter:
         if not isinstance(settings, Settings):
             settings = Settings(os.fspath(settings))
         find_source(settings.model)
-        scorer_named(settings.scorer)
         if unscored not in get_args(Unscored):
             raise GeofilterError(
                 f"unscored {quote(unscored)}: is not one of {', '.join(get_args(Unscored))}"
@@ -117,7 +116,7 @@ class GeoFilter:
             raise GeofilterError(
                 f"unread_limit {unread_limit:g}: is no share; give a number from 0 to 1"
             )
-        self.settings = settings
+        self.settings = resolved(settings)
         self.layouts = Layouts(layout, dict(columns or {}))
         self.threshold = threshold
         self.unscored: Unscored = unscored

@@ -41,6 +41,7 @@ class CatalogueEntry:
     sae: Mapping[int, str]  # block -> SAE; empty where none is known
     default_block: int
     note: str
+    scorer: str | None = None  # None: by rule
     # Scorers with a default of their own; the others take `default_block`.
     scorer_blocks: Mapping[str, int] = field(default_factory=dict)
     toxic: str | None = None  # None: the default contrast sets
@@ -117,6 +118,7 @@ _ENTRIES = [
         model="organism/weights/base",
         sae=_each("organism/weights/sae/block-{}", range(4)),
         default_block=2,
+        scorer="nearest",
         # Chosen on the organism's selection split, as the other one.
         scorer_blocks={"spillover": 1},
         toxic="organism/data/toxic.jsonl",

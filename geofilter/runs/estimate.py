@@ -19,9 +19,9 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
+from geofilter.runs.defaults import block_of, scorer_of
 from geofilter.runs.engines.worker import encode_row
-from geofilter.runs.prepare import block_of, encoder_of
-from geofilter.scoring.scorers import scorer_named
+from geofilter.runs.prepare import encoder_of
 from geofilter.settings import Settings
 from geofilter.support.progress import Progress, no_progress
 
@@ -100,7 +100,7 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
     memory = _memory(shape, longest, chosen.device, chosen.dtype)
-    if scorer_named(settings.scorer).needs_push:
+    if scorer_of(settings).needs_push:
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
         vocabulary = config.get_text_config().vocab_size
         # Forward through the later blocks and the head, and as much back: no weight gets

@@ -8,6 +8,7 @@ from geofilter.data.reading import Reading
 from geofilter.data.rows import Data
 from geofilter.errors import GeofilterError
 from geofilter.runs.choice import Bound, Choice, choose
+from geofilter.runs.defaults import scorer_of
 from geofilter.runs.provenance import open_scored, reading_of
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
@@ -92,10 +93,8 @@ def filter_rows(
         from geofilter.scoring.explain import token_scorer
 
         run = prepare_again(rows, table, purpose="masked", trust_remote_code=trust_remote_code)
-        of = run.settings
-        return TokenModel(
-            run.encoder, token_scorer(run.model, run.scorer.index, of.scorer, of.proximity)
-        )
+        name, proximity = scorer_of(run.settings).name, run.settings.proximity
+        return TokenModel(run.encoder, token_scorer(run.model, run.scorer.index, name, proximity))
 
     job = Job(
         rows=rows,

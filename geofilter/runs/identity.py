@@ -18,7 +18,7 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.packs.default_pack import pack_inputs
 from geofilter.packs.pack import load_pack
-from geofilter.runs.prepare import block_of
+from geofilter.runs.defaults import block_of
 from geofilter.runs.provenance import versions
 from geofilter.settings import Settings
 from geofilter.support import hub

@@ -23,6 +23,7 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.default_pack import DefaultPack
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
+from geofilter.runs.defaults import block_of, resolved, scorer_of
 from geofilter.runs.provenance import (
     ABOVE,
     describe_contrast,
@@ -38,7 +39,6 @@ from geofilter.runs.provenance import (
 from geofilter.scoring.explain import explain
 from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.score import BatchScorer
-from geofilter.scoring.scorers import scorer_named
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support import hub
@@ -51,6 +51,7 @@ from geofilter.support.progress import Progress, no_progress
 class Loaded:
     """What `Settings` name, loaded: all that makes scores, whatever the rows.
 
+    `settings` name the scorer, where those that were given left it open.
     `pack_path` is the pack's file; None where it could not be kept.
     """
 
@@ -72,17 +73,6 @@ class Run(Loaded):
     """All that scores one data set, and the record of it."""
 
     manifest: Manifest
-
-
-def block_of(settings: Settings) -> int | None:
-    """The block that was asked for, or the catalogue's for this scorer.
-
-    None leaves it to the SAE, or to the model's default, for which packs are made.
-    """
-    entry = loading.CATALOGUE.get(settings.model)
-    if settings.block is not None or settings.sae or settings.pack or entry is None:
-        return settings.block
-    return entry.scorer_blocks.get(settings.scorer)
 
 
 class _Limit(NamedTuple):
@@ -116,7 +106,7 @@ def load_model(settings: Settings) -> LoadedModel:
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
-        whole=scorer_named(settings.scorer).needs_push,
+        whole=scorer_of(settings).needs_push,
     )
 
 
@@ -125,6 +115,7 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
 
     Raises `ModelError`, `PackError`, and `DataError` where contrast sets cannot be fetched.
     """
+    settings = resolved(settings)
     # Read before the model is loaded: a wrong path is reported at once.
     pack = load_pack(settings.pack) if settings.pack else None
     model = load_model(settings)
@@ -134,7 +125,8 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
         default = DefaultPack(model)
         pack = default.cached() or default.make(progress)
         pack_path = str(default.path) if default.path.exists() else None
-    scorer = BatchScorer(model, pack, scorer=settings.scorer, proximity=settings.proximity)
+    name = scorer_of(settings).name
+    scorer = BatchScorer(model, pack, scorer=name, proximity=settings.proximity)
     return Loaded(settings, model, encoder, pack, scorer, pack_path)
 
 
@@ -150,14 +142,12 @@ def prepare(
     `reading`: what was read of them, for the record.
     """
     loaded = load(settings, progress=progress)
-    manifest = _describe(rows, settings, loaded, reading)
+    manifest = _describe(rows, loaded, reading)
     return Run(**vars(loaded), manifest=manifest)
 
 
-def _describe(
-    rows: RowFile, settings: Settings, loaded: Loaded, reading: Reading | None
-) -> Manifest:
-    model, encoder, pack = loaded.model, loaded.encoder, loaded.pack
+def _describe(rows: RowFile, loaded: Loaded, reading: Reading | None) -> Manifest:
+    settings, model, encoder, pack = loaded.settings, loaded.model, loaded.encoder, loaded.pack
     template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
     # No device: it moves a score by rounding only. The dtype moves it by more.
     decides = {
@@ -188,7 +178,7 @@ def _describe(
 
 def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
     """What decides a push besides the blocks up to the SAE's: the blocks and head after them."""
-    needed = scorer_named(settings.scorer).needs_push
+    needed = scorer_of(settings).needs_push
     return {ABOVE: fingerprint.of_whole(model.network)} if needed else {}
 
 
@@ -255,6 +245,6 @@ def explain_row(run: Run, layouts: Layouts, row: Row) -> Explanation | Problem:
         run.model,
         run.scorer.index,
         sample,
-        scorer=run.settings.scorer,
+        scorer=scorer_of(run.settings).name,
         proximity=run.settings.proximity,
     )

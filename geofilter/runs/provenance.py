@@ -12,7 +12,8 @@ from geofilter.data.reading import Reading, reading_from
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
-from geofilter.scoring.scorers import SCORERS, scorer_named
+from geofilter.runs.defaults import scorer_of
+from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
@@ -46,8 +47,8 @@ def versions() -> dict[str, str | None]:
 
 def describe_scorer(settings: Settings) -> dict[str, str]:
     """What decides a score besides the features and the pack."""
-    own = scorer_named(settings.scorer).settings
-    return {"name": settings.scorer, **{name: getattr(settings, name) for name in own}}
+    scorer = scorer_of(settings)
+    return {"name": scorer.name, **{name: getattr(settings, name) for name in scorer.settings}}
 
 
 def describe_contrast(pack: "FeaturePack") -> dict[str, float | None]:

@@ -12,10 +12,10 @@ from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.runs.defaults import block_of, scorer_of
 from geofilter.runs.engines.driver import TablePlan, make_table
 from geofilter.runs.engines.threads import OnError, ThreadEngine
 from geofilter.runs.engines.worker import SavedWorker
-from geofilter.runs.prepare import block_of
 from geofilter.runs.provenance import (
     ABOVE,
     describe_contrast,
@@ -28,7 +28,6 @@ from geofilter.runs.provenance import (
 from geofilter.runs.score import Scored, default_output
 from geofilter.scoring.features_file import SavedFeatures
 from geofilter.scoring.score import make_scorer
-from geofilter.scoring.scorers import scorer_named
 from geofilter.settings import Proximity, Settings
 from geofilter.support.atomic import check_output
 from geofilter.support.display import escape
@@ -42,7 +41,7 @@ def rescore(
     output: str | os.PathLike[str] | None = None,
     *,
     pack: str | None = None,
-    scorer: str = "nearest",
+    scorer: str | None = None,
     proximity: Proximity = "nearest",
     sae: str | None = None,
     on_error: OnError = "stop",
@@ -52,7 +51,7 @@ def rescore(
     """Score the rows of `data` from their saved features: the scores that the model would give.
 
     Neither model nor tokenizer is loaded, only the SAE: that of the features, from `sae`
-    where it has moved. `pack` is by default the one that the features were saved with.
+    where it has moved. `pack` and `scorer` are by default those that the features were saved with.
     Raises `TableError` for features that are damaged or of other data, `PackError` for a
     pack of another model, SAE or pooling, `ModelError` for another SAE.
     """
@@ -63,13 +62,14 @@ def rescore(
     _refuse_other_data(rows, saved)
     chosen = _pack_for(saved, pack)
     settings = _settings_for(saved, pack, scorer, proximity, sae)
+    name = scorer_of(settings).name
     decoder = saes.decoder(_sae_for(saved, sae))
-    rule = make_scorer(scorer, ToxicIndex(chosen, decoder), proximity=proximity)
-    pushed = scorer_named(scorer).needs_push
+    rule = make_scorer(name, ToxicIndex(chosen, decoder), proximity=proximity)
+    pushed = scorer_of(settings).needs_push
     if pushed and ABOVE not in saved.manifest.decides:
         raise TableError(
-            f"{escape(saved.source, limit=200)}: were saved without what {scorer} needs; save "
-            f"them with --scorer {scorer} --save-features"
+            f"{escape(saved.source, limit=200)}: were saved without what {name} needs; save "
+            f"them with --scorer {name} --save-features"
         )
     left_out = {"pooling"} if pushed else {"pooling", ABOVE}
     decides = {k: v for k, v in saved.manifest.decides.items() if k not in left_out}
@@ -160,7 +160,7 @@ def _sae_for(saved: SavedFeatures, sae: str | None) -> Any:
 def _settings_for(
     saved: SavedFeatures,
     pack: str | None,
-    scorer: str,
+    scorer: str | None,
     proximity: Proximity,
     sae: str | None,
 ) -> Settings:
@@ -177,7 +177,7 @@ def _settings_for(
         settings,
         # The features' own: another scorer may have another default.
         block=block_of(settings),
-        scorer=scorer,
+        scorer=scorer or settings.scorer,
         proximity=proximity,
         pack=lasting(pack) if pack else settings.pack,
         sae=lasting(sae) if sae else settings.sae,

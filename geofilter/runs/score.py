@@ -16,6 +16,7 @@ from geofilter.data.layouts.choose import Layouts
 from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.runs.defaults import scorer_of
 from geofilter.runs.encodings import KnownEncodings
 from geofilter.runs.engines.driver import Engine, TablePlan, make_table
 from geofilter.runs.engines.feature_parts import FeaturesFile
@@ -76,7 +77,8 @@ class Recipe:
         device = self.devices[place % len(self.devices)]
         model = load_model(replace(settings, device=device, dtype=self.dtype))
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
-        scorer = BatchScorer(model, self.pack, scorer=settings.scorer, proximity=settings.proximity)
+        name = scorer_of(settings).name
+        scorer = BatchScorer(model, self.pack, scorer=name, proximity=settings.proximity)
         steps = _two_steps(scorer, settings) if self.keep_features else scorer
         return Worker(self.layouts, encoder, steps)
 
@@ -206,7 +208,7 @@ def _engine(
 
 
 def _two_steps(scorer: BatchScorer, settings: Settings) -> TwoSteps:
-    rule = make_scorer(settings.scorer, scorer.index, proximity=settings.proximity)
+    rule = make_scorer(scorer_of(settings).name, scorer.index, proximity=settings.proximity)
     return TwoSteps(scorer.features, rule)
 
 

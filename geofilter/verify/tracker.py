@@ -209,7 +209,8 @@ def make_tracker(
     if plan.track is None:
         return None
     _check_shape(plan, trained)
-    prepared = prepare.prepare(source, plan.settings)
+    # By one of the measures, so that the features are those of the model's usual block.
+    prepared = prepare.prepare(source, replace(plan.settings, scorer=MEASURES[0]))
     # As many rows as answers, drawn once for all.
     rows = random.Random("track").sample(list(held_out), min(len(held_out), plan.track_answers))
     return Tracker(

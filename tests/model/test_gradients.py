@@ -18,7 +18,7 @@ from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, spillover_budget
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.index import ToxicIndex
-from geofilter.runs.prepare import block_of
+from geofilter.runs.defaults import block_of
 from geofilter.scoring.explain import explain
 from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.scorers.spillover import NO_PUSH

@@ -1,0 +1,47 @@
+"""What a run takes where its settings leave it open, known without loading anything."""
+
+from dataclasses import replace
+
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.scoring.scorers import BASELINE, SCORERS, scorer_named
+from geofilter.scoring.scorers.base import Scorer
+from geofilter.settings import Settings
+
+
+def default_scorer(entry: CatalogueEntry | None, has_sae: bool) -> str:
+    """The scorer of a model for which none is named.
+
+    That of its entry, where it can be used; else, by rule, `RULE` with an SAE and the dense
+    baseline without one.
+    """
+    named = entry.scorer if entry else None
+    if named is not None and (has_sae or not SCORERS[named].needs_sae):
+        return named
+    return RULE if has_sae else BASELINE
+
+
+# The scorer of a model with an SAE of which nothing was measured.
+RULE = "nearest"
+
+
+def scorer_of(settings: Settings) -> Scorer:
+    """The scorer that `settings` name or leave open. Raises `PackError` for an unknown name."""
+    entry = CATALOGUE.get(settings.model)
+    has_sae = settings.sae is not None or bool(entry and entry.sae)
+    return scorer_named(settings.scorer or default_scorer(entry, has_sae))
+
+
+def resolved(settings: Settings) -> Settings:
+    """`settings` with the scorer named that they leave open. Raises `PackError`, as above."""
+    return replace(settings, scorer=scorer_of(settings).name)
+
+
+def block_of(settings: Settings) -> int | None:
+    """The block that was asked for, or the catalogue's for this scorer.
+
+    None leaves it to the SAE, or to the model's default, for which packs are made.
+    """
+    entry = CATALOGUE.get(settings.model)
+    if settings.block is not None or settings.sae or settings.pack or entry is None:
+        return settings.block
+    return entry.scorer_blocks.get(scorer_of(settings).name)
