@@ -48,9 +48,10 @@ class Settings:
         metavar="NAME|FOLDER|ORG/NAME",
     )
     sae: str | None = _setting(
-        "The SAE that reads it. Default: the one that `geofilter models` shows.",
+        "The SAE that reads it, or none. Default: the one that `geofilter models` shows; none for "
+        "a model that it does not list.",
         None,
-        metavar="FOLDER|RELEASE/ID",
+        metavar="FOLDER|RELEASE/ID|none",
     )
     block: int | None = _setting(
         "Read the residual stream after this block.", None, metavar="N", least=0

@@ -65,6 +65,9 @@ def command(
 ) -> None:
     """Choose the SAE features that are stronger in toxic than in benign responses.
 
+    For a model without an SAE (--sae none) the pack is dense: it holds the direction from
+    benign to toxic responses alone, which --scorer persona and spillover need.
+
     FILE may also be a pattern in quotes, or a folder of files of one format.
 
     Features are chosen on one half of the rows; every figure that is printed comes from
@@ -126,6 +129,9 @@ def _say_skipped(contrast: "Contrast") -> None:
 
 def _print(pack: "FeaturePack", output: str, given: str) -> None:
     statistics, contrast = pack.statistics, pack.contrast
+    if pack.is_dense:
+        _print_dense(pack, output, given)
+        return
     click.echo(f"{len(pack)} toxic features at block {pack.block} → {escape(output, limit=None)}")
     click.echo(
         f"On the {contrast.toxic_rows} toxic and {contrast.benign_rows} benign rows that had no "
@@ -144,6 +150,17 @@ def _print(pack: "FeaturePack", output: str, given: str) -> None:
         f"The SAE explains {contrast.explained_variance:.0%} of the variance of these rows.\n"
         f"{_tried(pack)}\n"
         f"Next: geofilter score DATA {given} --pack {argument(output)}"
+    )
+
+
+def _print_dense(pack: "FeaturePack", output: str, given: str) -> None:
+    contrast = pack.contrast
+    click.echo(
+        f"A dense direction at block {pack.block}, without an SAE → {escape(output, limit=None)}\n"
+        f"On the {contrast.toxic_rows} toxic and {contrast.benign_rows} benign rows that it was "
+        f"not made from: AUROC {contrast.persona_auroc:.2f} "
+        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n\n"
+        f"Next: geofilter score DATA {given} --pack {argument(output)} --scorer persona"
     )
 
 

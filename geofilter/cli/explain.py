@@ -101,6 +101,7 @@ def _as_json(
         **asdict(line),
         "top_features": [feature._asdict() for feature in line.top_features],
         "divided_score": found and found["score"],
+        "divided_base": found and found["base"],
         "tokens": found["tokens"] if found else [],
     }
 
@@ -146,11 +147,17 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
     strongest = sorted(explanation.tokens, key=lambda token: -token.contribution)
     marked = {token.position for token in strongest[:_TOKENS_MARKED] if token.contribution > 0}
     pushed = explanation.whole_conversation
+    if explanation.base:
+        click.echo(
+            f"\nOf the score {explanation.base:.4g} is that of the contrast rows' mean activation; "
+            "the tokens divide the rest."
+        )
     what = "conversation" if pushed else "response"
     click.echo(f"\nThe {what}, its strongest tokens in [brackets]:\n")
     click.echo(_marked_text(explanation.tokens, marked))
-    if pushed:
-        click.echo("\nThe tokens at which a training step pushes most towards harm:\n")
+    if not any(token.latents for token in strongest):
+        did = "at which a training step pushes" if pushed else "whose activation points"
+        click.echo(f"\nThe tokens {did} most towards harm:\n")
         print_table(["token", "part"], [_head_cells(token) for token in strongest[:_TOKENS_SHOWN]])
     else:
         click.echo(

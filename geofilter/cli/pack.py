@@ -72,7 +72,8 @@ def push(pack: str, repository: str, private: bool, as_json: bool) -> None:
     if as_json:
         print_json({"repository": repository, "commit": address})
         return
-    click.echo(f"{len(loaded)} toxic features → {escape(address, limit=None)}")
+    what = "A dense direction" if loaded.is_dense else f"{len(loaded)} toxic features"
+    click.echo(f"{what} → {escape(address, limit=None)}")
     click.echo(f"\nNext: geofilter score DATA --model MODEL --pack hf://{repository}")
 
 
@@ -137,14 +138,20 @@ def feature_record(pack: "FeaturePack", k: int) -> dict[str, object]:
 
 
 def _head(pack: "FeaturePack") -> None:
+    if pack.is_dense:
+        what, read_by = "A dense direction", "without an SAE"
+    else:
+        what, read_by = f"{len(pack)} toxic features", f"SAE {shown(pack.sae_name)}"
     click.echo(
-        f"{len(pack)} toxic features of {shown(pack.model_name)} at block "
-        f"{pack.block}, SAE {shown(pack.sae_name)}\ndigest {pack.digest}"
+        f"{what} of {shown(pack.model_name)} at block {pack.block}, {read_by}\ndigest {pack.digest}"
     )
 
 
 def _print(pack: "FeaturePack") -> None:
     _head(pack)
+    if pack.is_dense:
+        click.echo(f"\n{_dense_figures(pack)}")
+        return
     verdicts, pages = pack.verdicts, _pages(pack)
     click.echo()
     print_table(
@@ -162,6 +169,16 @@ def _print(pack: "FeaturePack") -> None:
         click.echo("\nOn Neuronpedia:")
         for feature, page in pages.items():
             click.echo(f"  {feature}  {page}")
+
+
+def _dense_figures(pack: "FeaturePack") -> str:
+    contrast = pack.contrast
+    return (
+        f"On {contrast.toxic_rows} toxic and {contrast.benign_rows} benign rows that it was not "
+        f"made from: AUROC {contrast.persona_auroc:.2f} "
+        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n"
+        "It has no features; --scorer persona and spillover need none."
+    )
 
 
 def _print_trials(pack: "FeaturePack") -> None:
@@ -202,6 +219,8 @@ def _summary(pack: "FeaturePack") -> dict[str, object]:
         "model": pack.model_name,
         "sae": pack.sae_name,
         "block": pack.block,
+        "dense_auroc": pack.contrast.persona_auroc,
+        "dense_auroc_interval": [pack.contrast.persona_auroc_low, pack.contrast.persona_auroc_high],
         "features": [
             feature_record(pack, k)
             | {

@@ -11,6 +11,7 @@ from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
 from geofilter.gate.policy import Policy, reason
+from geofilter.model.catalogue import NO_SAE
 from geofilter.model.gguf_file import is_gguf
 from geofilter.model.loading import CATALOGUE
 from geofilter.runs.engines.worker import Worker
@@ -102,7 +103,8 @@ def _fetched(policy: Policy) -> Iterator[tuple[_Key, str]]:
     entry = CATALOGUE.get(model)
     names: list[tuple[_Key, str]] = [("model", model if entry is None else entry.model)]
     if sae is not None:
-        names.append(("sae", sae))
+        # No SAE is looked for under that name.
+        names += [("sae", sae)] if sae != NO_SAE else []
     elif entry is not None:
         names += (("model", of_entry) for of_entry in entry.sae.values())
     for key, name in names:

@@ -99,6 +99,17 @@ class CatalogueEntry:
 
 # What an SAE's place begins with when its features are the residual stream's own axes.
 AXES = "axes/"
+# What stands in an SAE's place where a model is read without one.
+NO_SAE = "none"
+
+# Without an SAE, and where the catalogue says nothing: the share of its blocks after which a
+# model is read.
+DEPTH = 0.5
+
+
+def block_at_depth(blocks: int) -> int:
+    """The block of `blocks` at whose output `DEPTH` of them have run, counted from 0."""
+    return max(0, round(DEPTH * blocks) - 1)
 
 
 def _each(pattern: str, blocks: Iterable[int]) -> dict[int, str]:

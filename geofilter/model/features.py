@@ -1,4 +1,4 @@
-"""From a sample's residual stream to its features: pooled SAE latents.
+"""From a sample's residual stream to its features: its mean, and pooled SAE latents.
 
 Only the pooled tokens (response tokens without template and special tokens) count.
 The result is small and sparse, and every scorer is a function of it, so that one
@@ -22,7 +22,7 @@ from geofilter.settings import Pooling
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
-# Pooled latents of a group of samples, (samples, d_sae): 256 MB in float32.
+# Pooled latents of a group of samples, (samples, d_sae), or means: 256 MB in float32.
 _POOLED_AT_ONCE = 2**26
 
 NOT_FINITE = Problem("not_finite", "the model's activations hold NaN or infinity")
@@ -31,12 +31,14 @@ NO_TOKENS = Problem("no_response", "no response token is left to pool over")
 
 @dataclass(frozen=True, slots=True)
 class SampleFeatures:
-    """What one sample's response activates in the SAE.
+    """What one sample's response activates in the model, and in its SAE where it has one.
 
     `latents` and `weights` are φ, the pooled latents that are not zero: ids ascending,
     values positive. `decoded` is Σ_f φ_f W_dec[f], (d_model,). `mean_hidden` is the mean
     residual stream over the `n_tokens` pooled tokens, (d_model,), whatever the pooling.
     The two sums, over tokens, are Σ|h − ĥ|² and Σ|h|², with ĥ the SAE's reconstruction.
+    Without an SAE no latent is there to be active: `latents` and `weights` are empty,
+    `decoded` is 0, and `squared_error` NaN.
     `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), where the scorer asked for it.
     """
 
@@ -61,7 +63,8 @@ class SampleFeatures:
         """1 − Σ|h − ĥ|² / Σ|h − centre|² over the pooled tokens; at most 1, may be negative.
 
         `centre` is a fixed mean residual stream (the pack's), not the sample's own: a
-        response of one token has no spread about its own mean. NaN when the spread is 0.
+        response of one token has no spread about its own mean. NaN when the spread is 0, and
+        without an SAE.
         """
         spread = self.spread(centre)
         return 1.0 - self.squared_error / spread if spread > 0 else float("nan")
@@ -117,7 +120,7 @@ def pool(
     longest = hidden.shape[1]
     places = [row * longest + np.flatnonzero(sample.pooled) for row, sample in enumerate(batch)]
     features: list[SampleFeatures | Problem] = []
-    step = max(1, _POOLED_AT_ONCE // model.d_sae)
+    step = max(1, _POOLED_AT_ONCE // max(model.d_sae, model.d_model))
     with torch.no_grad():
         tokens = hidden.reshape(-1, hidden.shape[-1])
         for start in range(0, len(batch), step):
@@ -134,19 +137,7 @@ def _pool_tokens(
     samples = len(per_sample)
     counts = torch.tensor(per_sample).to(hidden.device)
     owner = torch.repeat_interleave(torch.arange(samples, device=hidden.device), counts)
-    phi = torch.zeros(samples * model.d_sae, device=hidden.device)
-    squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
-    for part, found in model.latent_encoder.encode(hidden):
-        error = _squared_lengths(hidden[part] - found.reconstruction)
-        squared_error.index_add_(0, owner[part], error)
-        place = owner[part][found.token] * model.d_sae + found.latent
-        if pooling == "mean":
-            phi.index_add_(0, place, found.value)
-        else:
-            phi.scatter_reduce_(0, place, found.value, "amax")
-    phi = phi.view(samples, model.d_sae)
-    if pooling == "mean":
-        phi /= counts[:, None]
+    phi, squared_error = _pool_latents(model, hidden, owner, counts, pooling)
 
     squared_norm = torch.zeros_like(squared_error)
     squared_norm.index_add_(0, owner, _squared_lengths(hidden))
@@ -155,7 +146,9 @@ def _pool_tokens(
     mean_hidden /= counts[:, None]
     decoded = phi @ model.decoder
 
-    finite = torch.isfinite(squared_error) & torch.isfinite(squared_norm)
+    finite = torch.isfinite(squared_norm)
+    if model.sae is not None:
+        finite &= torch.isfinite(squared_error)
     for dense in (phi, decoded, mean_hidden):
         finite &= torch.isfinite(dense).all(dim=1)
     rows, columns = phi.nonzero(as_tuple=True)
@@ -178,6 +171,36 @@ def _pool_tokens(
         else NOT_FINITE
         for row, fine in enumerate(finite.tolist())
     ]
+
+
+def _pool_latents(
+    model: LoadedModel,
+    hidden: torch.Tensor,
+    owner: torch.Tensor,
+    counts: torch.Tensor,
+    pooling: Pooling,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """φ of each sample, (samples, d_sae), and Σ|h − ĥ|² over its tokens, (samples,), float64.
+
+    `owner` (tokens,) is the sample of each token, `counts` (samples,) how many tokens it has.
+    """
+    samples = len(counts)
+    phi = torch.zeros(samples * model.d_sae, device=hidden.device)
+    squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
+    if model.sae is None:
+        return phi.view(samples, 0), squared_error.fill_(torch.nan)
+    for part, found in model.latent_encoder.encode(hidden):
+        error = _squared_lengths(hidden[part] - found.reconstruction)
+        squared_error.index_add_(0, owner[part], error)
+        place = owner[part][found.token] * model.d_sae + found.latent
+        if pooling == "mean":
+            phi.index_add_(0, place, found.value)
+        else:
+            phi.scatter_reduce_(0, place, found.value, "amax")
+    phi = phi.view(samples, model.d_sae)
+    if pooling == "mean":
+        phi /= counts[:, None]
+    return phi, squared_error
 
 
 def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:

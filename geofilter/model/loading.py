@@ -1,24 +1,25 @@
-"""Load a model together with the SAE that reads it.
+"""Load a model together with the SAE that reads it, or without one.
 
 A name in the catalogue, a folder, a GGUF file or a hub id becomes a `LoadedModel`: tokenizer,
 network, SAE, block, and a fingerprint that says whether two of them give the same
 features. Every model is treated alike; the catalogue only fills in defaults. Unless
-the whole model is asked for, only its blocks up to the SAE's are fetched and built.
+the whole model is asked for, only its blocks up to the one that is read are fetched and built.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from geofilter.errors import ModelError
 from geofilter.model import fingerprint, saes
 from geofilter.model.blocks import find_blocks, is_causal
-from geofilter.model.catalogue import AXES, CATALOGUE, CatalogueEntry
-from geofilter.model.checkpoint import Checkpoint, find_source, open_checkpoint, tensor_names
+from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
+from geofilter.model.checkpoint import Checkpoint, open_checkpoint, tensor_names
+from geofilter.model.chosen import Chosen, block_without_sae, choose
 from geofilter.model.gguf_network import load_network, read_config, read_tokenizer
 from geofilter.model.latents import LatentEncoder
 from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
@@ -27,7 +28,6 @@ from geofilter.support.display import escape, shown
 
 __all__ = ["CATALOGUE", "CatalogueEntry", "LoadedModel", "at_block", "find_blocks", "load"]
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What a tokenizer or configuration says when it knows no limit.
 _NO_LIMIT = 10**7
 
@@ -36,6 +36,7 @@ _NO_LIMIT = 10**7
 class LoadedModel:
     """A network, its tokenizer and an SAE that reads the output of block `block`.
 
+    Without an SAE there are no latents: `sae` is None, `sae_name` is `NO_SAE`, `d_sae` 0.
     Frozen: the fingerprint and the decoder are computed once. Nothing here is
     trainable; gradients of the weights are off. `network` is the base model with the
     embedding and the blocks 0..block and no head, unless it was loaded whole.
@@ -44,7 +45,7 @@ class LoadedModel:
     name: str
     tokenizer: Any
     network: Any
-    sae: Any
+    sae: Any | None
     sae_name: str
     block: int
     max_context: int  # tokens
@@ -58,20 +59,25 @@ class LoadedModel:
 
     @property
     def d_model(self) -> int:
+        if self.sae is None:
+            return int(self.network.config.get_text_config().hidden_size)
         return int(self.sae.cfg.d_in)
 
     @property
     def d_sae(self) -> int:
-        return int(self.sae.cfg.d_sae)
+        return 0 if self.sae is None else int(self.sae.cfg.d_sae)
 
     @cached_property
     def decoder(self) -> torch.Tensor:
         """Decoder rows of all latents, (d_sae, d_model), float32; see `saes.decoder`."""
+        if self.sae is None:
+            return torch.zeros(0, self.d_model, device=self.device)
         return saes.decoder(self.sae)
 
     @cached_property
     def latent_encoder(self) -> LatentEncoder:
-        """Encodes residual streams with the SAE; see `latents`."""
+        """Encodes residual streams with the SAE, which has to be there; see `latents`."""
+        assert self.sae is not None
         return LatentEncoder(self.sae, self.decoder)
 
     @cached_property
@@ -80,8 +86,8 @@ class LoadedModel:
 
         Keys: `architecture`, `weights` (embedding and blocks 0..block, so that a model
         without its later blocks is the same; for rounded ones their types stand with it),
-        `tokenizer` (without its chat template), `sae`, `block`. Device and dtype do not
-        enter. Large tensors are sampled.
+        `tokenizer` (without its chat template), `sae` (or `NO_SAE`), `block`. Device and dtype
+        do not enter. Large tensors are sampled.
         """
         used = find_blocks(self.network).blocks[: self.block + 1]
         weights = fingerprint.of_weights(self.network.get_input_embeddings(), list(used))
@@ -89,7 +95,7 @@ class LoadedModel:
             "architecture": fingerprint.of_config(self.network.config),
             "weights": f"{weights}-{self.rounded}" if self.rounded else weights,
             "tokenizer": fingerprint.of_tokenizer(self.tokenizer),
-            "sae": fingerprint.of_sae(self.sae),
+            "sae": NO_SAE if self.sae is None else fingerprint.of_sae(self.sae),
             "block": str(self.block),
         }
 
@@ -107,11 +113,12 @@ def load(
     """Load a model and the SAE that reads its block `block`.
 
     `model` is a name of the catalogue, a folder, a file `NAME.gguf`, or a hub id `ORG/NAME`.
-    `sae` is a
-    folder saved by sae-lens, `RELEASE/ID`, or `axes/BLOCK`; the catalogue knows it for
-    its own models. `device` is `auto`, `cpu`, `cuda`, ...; `dtype` is `float32` (default
-    on a CPU) or `bfloat16` (default elsewhere). The SAE is always float32. `whole` loads
-    the causal language model with all its blocks and its head.
+    `sae` is a folder saved by sae-lens, `RELEASE/ID`, `axes/BLOCK`, or `none`. By default it
+    is the catalogue's for the block; a model that it knows no SAE for is read without one, at
+    the catalogue's block or else at that of `block_at_depth`. `device` is `auto`, `cpu`,
+    `cuda`, ...; `dtype` is `float32` (default on a CPU) or `bfloat16` (default elsewhere). The
+    SAE is always float32. `whole` loads the causal language model with all its blocks and its
+    head.
 
     Raises `ModelError`, in one line, for whatever is missing, damaged, unsafe (pickled
     weights, remote code that was not allowed) or does not fit together.
@@ -139,24 +146,26 @@ def load(
         device=chosen.device,
         entry=chosen.entry,
         revision=checkpoint.revision,
-        sae_revision=saes.revision(chosen.sae),
+        sae_revision=_revision(chosen),
         causal=is_causal(network, sae_block),
         notes=(
             *checkpoint.notes,
-            *saes.misgivings(autoencoder, chosen.sae, chosen.source, tokenizer),
+            *_misgivings(chosen, autoencoder, tokenizer),
         ),
         rounded=checkpoint.gguf.rounded() if checkpoint.gguf else "",
     )
 
 
 def at_block(model: LoadedModel, block: int) -> LoadedModel:
-    """The same network, read after `block` instead by the catalogue's SAE for it.
+    """The same network, read after `block` instead: by the catalogue's SAE for it, if by any.
 
-    The weights are shared, so that several blocks cost one loading. `model` must be of the
-    catalogue and reach as far as `block`. Raises `ModelError` as `load` does.
+    The weights are shared, so that several blocks cost one loading. `model` must reach as far
+    as `block` and, read by an SAE, be of the catalogue. Raises `ModelError` as `load` does.
     """
     if block == model.block:
         return model
+    if model.sae is None:
+        return replace(model, block=block)
     name = model.entry.name if model.entry else model.name
     chosen = choose(name, None, block, str(model.device), None)
     autoencoder, sae_block = _load_sae(chosen, model.network.config, name, block)
@@ -165,75 +174,9 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
         sae=autoencoder,
         sae_name=chosen.sae,
         block=sae_block,
-        sae_revision=saes.revision(chosen.sae),
-        notes=tuple(saes.misgivings(autoencoder, chosen.sae, chosen.source, model.tokenizer)),
+        sae_revision=_revision(chosen),
+        notes=tuple(_misgivings(chosen, autoencoder, model.tokenizer)),
     )
-
-
-class Chosen(NamedTuple):
-    """What the arguments of `load` stand for, before anything is opened."""
-
-    entry: CatalogueEntry | None
-    source: str  # folder or hub id
-    sae: str
-    device: torch.device
-    dtype: torch.dtype
-
-
-def choose(
-    model: str, sae: str | None, block: int | None, device: str, dtype: str | None
-) -> Chosen:
-    """Fill in the catalogue's defaults. Arguments and errors as in `load`."""
-    entry = CATALOGUE.get(model)
-    target = find_device(device)
-    return Chosen(
-        entry,
-        find_source(model),
-        sae or _catalogue_sae(entry, model, block),
-        target,
-        find_dtype(dtype or (entry.dtype if entry else None), target),
-    )
-
-
-def _catalogue_sae(entry: CatalogueEntry | None, model: str, block: int | None) -> str:
-    if entry is None:
-        raise ModelError(
-            f"{shown(model)}: no SAE is known for this model; "
-            "give --sae with a folder or RELEASE/ID"
-        )
-    if not entry.sae:
-        raise ModelError(
-            f"{entry.name}: no SAE is known for this model yet; give --sae with a folder or "
-            f"RELEASE/ID, or {AXES}{entry.default_block} for the axes of its residual stream"
-        )
-    wanted = entry.default_block if block is None else block
-    if wanted not in entry.sae:
-        known = ", ".join(map(str, sorted(entry.sae)))
-        raise ModelError(f"{entry.name} has no SAE for block {wanted}; blocks with one: {known}")
-    return entry.path(entry.sae[wanted])
-
-
-def find_device(device: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, ... stands for. Raises `ModelError`."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(
-            f"device {escape(device)!r} is unavailable on this machine; use auto or cpu"
-        ) from error
-    return chosen
-
-
-def find_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    """`float32`, `bfloat16`, or the device's default for None. Raises `ModelError`."""
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if dtype not in _DTYPES:
-        raise ModelError(f"dtype {escape(dtype)!r} is not known; choose {' or '.join(_DTYPES)}")
-    return _DTYPES[dtype]
 
 
 @contextmanager
@@ -359,8 +302,10 @@ def load_whole(
     return network.requires_grad_(False).eval()
 
 
-def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tuple[Any, int]:
-    """The SAE and the block that it reads. Raises `ModelError` unless both fit the model."""
+def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tuple[Any | None, int]:
+    """The SAE, if any, and the block to read. Raises `ModelError` unless both fit the model."""
+    if not chosen.has_sae:
+        return None, block_without_sae(chosen, config, model, block)
     text = config.get_text_config()
     name, place = f"SAE {shown(chosen.sae)}", shown(model)
     sae = saes.load_sae(chosen.sae, str(chosen.device), text.hidden_size)
@@ -380,6 +325,14 @@ def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tup
             f"{place} has {text.hidden_size}; the SAE belongs to another model"
         )
     return sae, found
+
+
+def _revision(chosen: Chosen) -> str | None:
+    return saes.revision(chosen.sae) if chosen.has_sae else None
+
+
+def _misgivings(chosen: Chosen, sae: Any | None, tokenizer: Any) -> list[str]:
+    return [] if sae is None else saes.misgivings(sae, chosen.sae, chosen.source, tokenizer)
 
 
 def max_context(config: Any, tokenizer: Any) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from geofilter.data.encoder import Encoder
 from geofilter.data.window import window_length
 from geofilter.errors import PackError
+from geofilter.model.chosen import choose
 from geofilter.model.loading import load
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.falsify import Given
@@ -13,6 +14,7 @@ from geofilter.packs.falsify import falsify as try_features
 from geofilter.packs.make import make_pack
 from geofilter.packs.pack import FeaturePack
 from geofilter.support.atomic import check_output
+from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
 
 
@@ -44,6 +46,8 @@ def discover(
 ) -> Discovery:
     """Choose the SAE features that are stronger in toxic than in benign rows.
 
+    Without an SAE the pack is dense: it has no features, only the direction between the two.
+
     `toxic` and `benign` are files of at least 20 rows each; `model`, `sae`, `block`,
     `device` and `trust_remote_code` are as in `load`. Each set is split in halves: features
     are chosen on one, and every figure of the pack comes from the other. The pack is saved
@@ -60,6 +64,11 @@ def discover(
         raise PackError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
     if output is not None:
         check_output(output)
+    if falsify and not choose(model, sae, block, device, None).has_sae:
+        raise PackError(
+            f"--falsify tries SAE features, and {shown(model)} is read without an SAE; "
+            "leave it out, or give an SAE with --sae"
+        )
     loaded = load(model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code)
     encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
     sets = read_contrast(toxic, encoder), read_contrast(benign, encoder)

@@ -25,7 +25,8 @@ class Nearest(NamedTuple):
     """The toxic direction nearest to each vector.
 
     `place` (n,) is its place in the pack, `similarity` (n,) the cosine in [-1, 1]. A
-    vector of length 0 points nowhere: place -1, similarity NaN.
+    vector of length 0 points nowhere, and without toxic directions each does: place -1,
+    similarity NaN.
     """
 
     place: NDArray[np.int64]
@@ -34,6 +35,8 @@ class Nearest(NamedTuple):
 
 class ToxicIndex:
     """Cosines between toxic directions and anything that lives in the residual stream.
+
+    Of a dense pack nothing is near to anything: it has no toxic direction.
 
     `proximity["nearest"][f]` is the greatest cosine of decoder direction f to a toxic
     direction, `proximity["mean"][f]` the pack-weighted mean cosine over all of them;
@@ -53,7 +56,9 @@ class ToxicIndex:
         self._decoder = decoder
         self._index = faiss.IndexFlatIP(d_model)
         self._index.add(np.ascontiguousarray(pack.directions))
-        mean_direction = pack.directions.T @ pack.weights / pack.weights.sum()
+        mean_direction = pack.directions.T @ pack.weights
+        if not pack.is_dense:
+            mean_direction /= pack.weights.sum()
 
         self.proximity: dict[Proximity, Floats] = {
             form: np.zeros(d_sae, np.float32) for form in PROXIMITIES
@@ -92,7 +97,7 @@ class ToxicIndex:
 
     def _nearest_unit(self, units: Floats) -> Nearest:
         similarity, place = self._index.search(np.ascontiguousarray(units), 1)
-        nowhere = ~units.any(axis=1)
+        nowhere = ~units.any(axis=1) | (place[:, 0] < 0)
         return Nearest(
             np.where(nowhere, -1, place[:, 0]),
             np.where(nowhere, np.float32(np.nan), np.clip(similarity[:, 0], -1, 1)),

@@ -36,6 +36,8 @@ def label_features(
     Tokens are as the tokenizer decodes them, unescaped. A label is shorter, or empty,
     where the latent fired at fewer tokens.
     """
+    if not len(ids):
+        return ()
     usable = [sample for sample in samples[:_MOST_SAMPLES] if sample.pooled.any()]
     budget = budget or TokenBudget.for_device(model.device)
     greatest: list[dict[int, float]] = [{} for _ in ids]

@@ -2,7 +2,7 @@
 
 Everything the pack is (features, weights, reference values, dense direction) comes
 from the selection half; everything it claims (effects, AUROC, firing rates) from the
-report half.
+report half. Without an SAE there are no features: the pack is dense.
 """
 
 from collections.abc import Sequence
@@ -76,9 +76,9 @@ def make_pack(
 ) -> MadePack:
     """Make a pack of at most `top_k` features that are stronger in toxic than benign rows.
 
-    By default as many as the catalogue says for the model, or `TOP_K` where it does not
-    know the model. Raises `DataError` for too few rows or sets that hold the same ones,
-    `PackError` when no feature qualifies.
+    A model without an SAE gives a dense pack. `top_k` is by default as many as the catalogue
+    says for the model, or `TOP_K` where it does not know the model. Raises `DataError` for too
+    few rows or sets that hold the same ones, `PackError` when no feature qualifies.
     """
     if top_k is None:
         top_k = model.entry.top_k if model.entry else TOP_K
@@ -104,12 +104,11 @@ def make_pack(
     tested = features["toxic report"], features["benign report"]
     above, below = moments(toxic_rows, model.d_sae), moments(benign_rows, model.d_sae)
     effects = standardised_difference(above, below)
-    ids = _choose(effects, above, top_k)
+    ids = np.zeros(0, np.int32) if model.sae is None else _choose(effects, above, top_k)
     rows = model.decoder[ids.tolist()]
     floor = _STD_FLOOR * np.sqrt((above.variance + below.variance)[ids] / 2)
     spread = np.maximum(np.sqrt(below.variance[ids]), floor)
-    dense = _mean_hidden(toxic_rows) - _mean_hidden(benign_rows)
-    dense /= np.linalg.norm(dense)
+    dense = _dense_direction(toxic_rows, benign_rows)
     centre = _token_mean(toxic_rows + benign_rows)
     report = parts["toxic report"] + parts["benign report"]
     pack = FeaturePack(
@@ -131,11 +130,17 @@ def make_pack(
             "toxic": toxic.describe(),
             "benign": benign.describe(),
             "counts": counts,
-            "settings": {"top_k": top_k, "pooling": pooling, "firing_floor": FIRING_FLOOR},
+            "settings": _settings(model, top_k, pooling),
             "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
         },
     )
     return MadePack(pack, *tested)
+
+
+def _settings(model: LoadedModel, top_k: int, pooling: Pooling) -> dict[str, object]:
+    """For the record; a choice of features that was not made has no settings."""
+    choice = {} if model.sae is None else {"top_k": top_k, "firing_floor": FIRING_FLOOR}
+    return {"pooling": pooling, **choice}
 
 
 def _choose(effects: Floats64, toxic: Moments, top_k: int) -> NDArray[np.int32]:
@@ -173,6 +178,13 @@ def moments(features: Sequence[SampleFeatures], d_sae: int) -> Moments:
     # Rounding leaves specks where the values are all equal.
     variance[variance < 1e-12 * squares / n] = 0
     return Moments(n, total / n, variance, firings)
+
+
+def _dense_direction(toxic: Sequence[SampleFeatures], benign: Sequence[SampleFeatures]) -> Floats64:
+    """The direction from benign to toxic rows, (d_model,), of length 1."""
+    difference = _mean_hidden(toxic) - _mean_hidden(benign)
+    unit: Floats64 = difference / np.linalg.norm(difference)
+    return unit
 
 
 def _mean_hidden(features: Sequence[SampleFeatures]) -> Floats64:
@@ -238,11 +250,12 @@ def _summary(
         [float(sample.mean_hidden @ dense) for sample in benign],
     )
     both = [*toxic, *benign]
-    error = sum(sample.squared_error for sample in both)
     spread = sum(sample.spread(centre) for sample in both)
     if spread == 0:
         raise PackError("all contrast rows have the same residual stream; give rows that differ")
+    error = sum(sample.squared_error for sample in both)
     per_row = [sample.explained_variance(centre) for sample in both]
+    known = [value for value in per_row if not np.isnan(value)]  # none without an SAE
     unknown = [sample.unknown_share for sample in report if sample.unknown_share is not None]
     return ContrastSummary(
         toxic_rows=len(toxic),
@@ -250,7 +263,7 @@ def _summary(
         persona_auroc=float(area.value),
         persona_auroc_low=float(area.low),
         persona_auroc_high=float(area.high),
-        explained_variance=1 - error / spread,
-        explained_variance_floor=float(np.nanquantile(per_row, 0.05)),
+        explained_variance=1 - error / spread if known else None,
+        explained_variance_floor=float(np.quantile(known, 0.05)) if known else None,
         unknown_share_ceiling=float(np.quantile(unknown, 0.95)) if unknown else None,
     )

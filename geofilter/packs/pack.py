@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from geofilter.errors import PackError
+from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.verdicts import Label, Trial, from_record, require_numbers
 from geofilter.settings import POOLINGS, Pooling
 from geofilter.support import hub
@@ -82,7 +83,8 @@ class ContrastSummary:
     `persona_auroc` is that of the dense direction, with its 95 % interval. The two
     thresholds bound what was usual there: 95 % of rows explain more variance than
     `explained_variance_floor`, and hold a smaller share of unknown tokens than
-    `unknown_share_ceiling` (None where the tokenizer has no unknown token).
+    `unknown_share_ceiling` (None where the tokenizer has no unknown token). What an SAE
+    explains is None where there was no SAE.
     """
 
     toxic_rows: int
@@ -90,27 +92,33 @@ class ContrastSummary:
     persona_auroc: float
     persona_auroc_low: float
     persona_auroc_high: float
-    explained_variance: float
-    explained_variance_floor: float
+    explained_variance: float | None
+    explained_variance_floor: float | None
     unknown_share_ceiling: float | None
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ContrastSummary":
         """The figures of a file. Raises `ValueError` or `TypeError` where they are wrong."""
-        # A tokenizer may have no unknown token.
         known = {
             name: value
             for name, value in record.items()
-            if name != "unknown_share_ceiling" or value is not None
+            if name not in _MAY_BE_UNKNOWN or value is not None
         }
         require_numbers(known, "its contrast rows")
         return cls(**record)
+
+
+# A tokenizer may have no unknown token, and a model no SAE.
+_MAY_BE_UNKNOWN = ("unknown_share_ceiling", "explained_variance", "explained_variance_floor")
 
 
 # No slots and no generated equality: the digest is cached, and arrays do not compare.
 @dataclass(frozen=True, eq=False)
 class FeaturePack:
     """Toxic features of one SAE and the reference values that scores are made with.
+
+    A dense pack was made without an SAE and has no features (k = 0, d_sae = 0): it holds the
+    dense direction alone.
 
     `ids` (k,) are SAE latents, most toxic first; `directions` (k, d_model) their decoder
     directions, of length 1; `weights` (k,) are positive and sum to 1. `reference` (d_sae,)
@@ -144,6 +152,11 @@ class FeaturePack:
         return len(self.ids)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether it was made without an SAE, so that it holds the dense direction alone."""
+        return len(self.reference) == 0
+
+    @property
     def block(self) -> int:
         return int(self.fingerprint["block"])
 
@@ -170,6 +183,8 @@ class FeaturePack:
 
         Raises `PackError` when none is left.
         """
+        if self.is_dense:
+            return self
         kept = np.flatnonzero([verdict != "lexical" for verdict in self.verdicts])
         if len(kept) == 0:
             raise PackError(
@@ -234,13 +249,21 @@ class FeaturePack:
                 remedy = f"ask for that block (--block {self.block}), or {_REMEDY}"
         else:
             difference = "other than loaded"
+            if differing == ["sae"] and self.is_dense:
+                remedy = f"load the model without one (--sae {NO_SAE}), or {_REMEDY}"
+            elif differing == ["sae"] and model.sae is None:
+                remedy = f"give its SAE with --sae, or {_REMEDY}"
         if differing:
             difference += ": " + ", ".join(_PARTS[part] for part in differing)
         raise PackError(
-            f"the pack was made with {escape(self.model_name)} and SAE {escape(self.sae_name)} "
-            f"({difference}); it does not belong to {escape(model.name)} and SAE "
-            f"{escape(model.sae_name)}: {remedy}"
+            f"the pack was made with {_pair(self.model_name, self.sae_name)} ({difference}); it "
+            f"does not belong to {_pair(model.name, model.sae_name)}: {remedy}"
         )
+
+
+def _pair(model: str, sae: str) -> str:
+    read_by = "without an SAE" if sae == NO_SAE else f"and SAE {escape(sae)}"
+    return f"{escape(model)} {read_by}"
 
 
 _CONTRAST = fields(ContrastSummary)
@@ -323,6 +346,8 @@ def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         raise ValueError(f"{len(header['labels'])} labels for {len(arrays['ids'])} features")
     fingerprint = {part: str(header["fingerprint"][part]) for part in _PARTS}
     int(fingerprint["block"])
+    if (fingerprint["sae"] == NO_SAE) != (len(arrays["reference"]) == 0):
+        raise ValueError("it holds latents of no SAE, or none of its SAE")
     statistics = {name: arrays[f"statistics.{name}"] for name in _STATISTICS}
     return FeaturePack(
         **{name: arrays[name] for name in _ARRAYS},
@@ -354,7 +379,9 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity")
     if count == 0:
-        raise ValueError("it holds no feature")
+        if d_sae > 0:
+            raise ValueError("it holds no feature")
+        return
     if not np.allclose(np.linalg.norm(arrays["directions"], axis=1), 1, atol=1e-4):
         raise ValueError("its directions are not of length 1")
     if (arrays["weights"] <= 0).any() or (arrays["benign_std"] <= 0).any():

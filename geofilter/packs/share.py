@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geofilter.errors import PackError
-from geofilter.model.catalogue import AXES, CATALOGUE
+from geofilter.model.catalogue import AXES, CATALOGUE, NO_SAE
 from geofilter.model.releases import releases
 from geofilter.packs.pack import (
     FILE,
@@ -137,7 +137,7 @@ def _is_public_model(name: str) -> bool:
 
 def _is_public_sae(name: str) -> bool:
     listed = {place for entry in CATALOGUE.values() for place in entry.sae.values()}
-    if name in listed or re.fullmatch(rf"{AXES}\d+", name):
+    if name == NO_SAE or name in listed or re.fullmatch(rf"{AXES}\d+", name):
         return True
     release, _, sae_id = name.partition("/")
     return release in releases() and sae_id in releases()[release].pages
@@ -177,13 +177,16 @@ def card(pack: FeaturePack, repo: str) -> str:
         )
     ][:_LISTED]
     left_out = len({trial.feature for trial in pack.trials} - set(pack.ids.tolist()))
+    labels = [
+        f"| labels | {', '.join(f'{n} {label}' for label, n in sorted(counts.items()))} |",
+        f"| left out as lexical | {left_out} |",
+    ]
     return "\n".join(
         [
             f"---\n{header}\n---\n",
             f"# {repo.partition('/')[2]}",
             "",
-            f"A geofilter feature pack: {len(pack)} toxic features of one SAE, by which rows of a "
-            "fine-tuning data set are scored. It measures proximity to features, no more.",
+            f"A geofilter feature pack: {_what(pack)}, no more.",
             "",
             "| | |",
             "| --- | --- |",
@@ -195,8 +198,7 @@ def card(pack: FeaturePack, repo: str) -> str:
             f"| rows for the report | {contrast.toxic_rows} toxic, {contrast.benign_rows} benign |",
             f"| dense direction's AUROC | {contrast.persona_auroc:.2f} "
             f"[{contrast.persona_auroc_low:.2f}, {contrast.persona_auroc_high:.2f}] |",
-            f"| labels | {', '.join(f'{n} {label}' for label, n in sorted(counts.items()))} |",
-            f"| left out as lexical | {left_out} |",
+            *([] if pack.is_dense else labels),
             "",
             "Made from these rows:",
             "",
@@ -204,13 +206,7 @@ def card(pack: FeaturePack, repo: str) -> str:
             "| --- | --- | --- | --- |",
             *sets,
             "",
-            f"Its first {len(features)} features, with their AUROC on rows that had no part in "
-            "the choice:",
-            "",
-            "| feature | weight | label | AUROC | active at |",
-            "| --- | --- | --- | --- | --- |",
-            *features,
-            "",
+            *_of_features(features),
             "Use it with the model and SAE above; others are refused:",
             "",
             "```",
@@ -219,6 +215,27 @@ def card(pack: FeaturePack, repo: str) -> str:
             "",
         ]
     )
+
+
+def _what(pack: FeaturePack) -> str:
+    scored = "by which rows of a fine-tuning data set are scored. It measures"
+    if pack.is_dense:
+        return f"the direction from benign to toxic rows, {scored} closeness along one direction"
+    return f"{len(pack)} toxic features of one SAE, {scored} proximity to features"
+
+
+def _of_features(features: list[str]) -> list[str]:
+    if not features:
+        return []
+    return [
+        f"Its first {len(features)} features, with their AUROC on rows that had no part in "
+        "the choice:",
+        "",
+        "| feature | weight | label | AUROC | active at |",
+        "| --- | --- | --- | --- | --- |",
+        *features,
+        "",
+    ]
 
 
 def _cell(value: object, limit: int = 120) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from geofilter.data.problems import Problem
 from geofilter.data.reading import Reading
 from geofilter.errors import PackError, TableError
+from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
 from geofilter.report.explained import explain_rows
@@ -67,6 +68,12 @@ class Contents:
     @property
     def scorer(self) -> str:
         return scorer_of(self.table)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the table was made without an SAE: by one direction, and no features."""
+        model = self.table.manifest.decides.get("model")
+        return isinstance(model, dict) and model.get("sae") == NO_SAE
 
 
 def gather(

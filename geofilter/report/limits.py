@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geofilter.data.problems import SCORED
+from geofilter.model.catalogue import NO_SAE
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
 from geofilter.report.html import Html, bdi, folded, percent, section, tag
@@ -29,11 +30,14 @@ def limits(contents: Contents) -> Html:
 
 
 def _limits(contents: Contents) -> Iterator[tuple[str, str]]:
+    if contents.is_dense:
+        score = "A score is made along one direction in one model. Harm that does not lie along it"
+    else:
+        score = "A score is proximity in one model's features. Harm without a feature"
     yield (
         "Whether a row is harmful.",
-        "A score is proximity in one model's features. Harm without a feature, or of a kind that "
-        "was not in the contrast sets, is invisible to it; text that quotes or warns of harm can "
-        "lie near it.",
+        f"{score}, or of a kind that was not in the contrast sets, is invisible to it; text that "
+        "quotes or warns of harm can lie near it.",
     )
     yield (
         "Whether what is kept is harmless.",
@@ -113,7 +117,7 @@ def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:
             "Whether dropping these rows helps.",
             "Only fine-tuning with and without them does: geofilter verify.",
         )
-    if contents.baseline is None and contents.scorer != BASELINE:
+    if contents.baseline is None and contents.scorer != BASELINE and not contents.is_dense:
         yield (
             "What the SAE adds.",
             "No dense baseline was given to compare with.",
@@ -123,15 +127,16 @@ def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:
 def run(contents: Contents) -> Html:
     """What this run measured, and on what, as the table's manifest says it."""
     decides, facts = contents.table.manifest.decides, contents.table.manifest.facts
+    own = "the model's own"
     rows: list[tuple[str, object]] = [
         ("data", contents.source),
         ("rows", f"{len(contents.table):,}"),
         ("read", str(contents.reading)),
         ("model", _get(facts, "settings", "model")),
         ("block", _get(decides, "model", "block")),
-        ("SAE", _get(facts, "settings", "sae") or "the model's own"),
+        ("SAE", NO_SAE if contents.is_dense else _get(facts, "settings", "sae") or own),
         ("scorer", _scorer(decides.get("scorer"))),
-        ("feature pack", _get(facts, "settings", "pack") or "the model's own"),
+        ("feature pack", _get(facts, "settings", "pack") or own),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
         ("scored", facts.get("started")),
@@ -147,10 +152,11 @@ def run(contents: Contents) -> Html:
         ("pack", decides.get("pack")),
         ("all that decides the scores", contents.table.manifest.hash),
     ]
+    to = "harm, along one direction" if contents.is_dense else "the model's toxic features"
     return section(
         "run",
         "What was measured, and on what",
-        "Closeness of each row's response to the model's toxic features, by the scorer below, "
+        f"Closeness of each row's response to {to}, by the scorer below, "
         "under this model and this pack. A score of another model cannot be compared with these.",
         _list(rows),
         folded("Fingerprints", _list(hashes)),

@@ -95,8 +95,13 @@ def _top(contents: Contents) -> Html:
 def _what(contents: Contents) -> Html:
     settings = contents.table.manifest.facts.get("settings")
     model = settings.get("model") if isinstance(settings, dict) else None
+    lie = (
+        "far its rows lie towards harm in"
+        if contents.is_dense
+        else "near its rows lie to the toxic features of"
+    )
     return join(
-        "How near its rows lie to the toxic features of ",
+        f"How {lie} ",
         bdi(model if isinstance(model, str) else "the model", 80),
         ", by ",
         bdi(contents.scorer, 40),
@@ -171,7 +176,8 @@ def _how_marked(contents: Contents) -> Html:
             _divided(contents),
         )
     why = f": {contents.why_no_tokens}" if contents.why_no_tokens else ""
-    return note(f"No tokens are marked{why}. Features are those of the score table.")
+    features = "" if contents.is_dense else " Features are those of the score table."
+    return note(f"No tokens are marked{why}.{features}")
 
 
 def _divided(contents: Contents) -> Html:

@@ -362,6 +362,8 @@ def _baseline_lead(contents: Contents, other: Baseline) -> Html:
 def _how_to_compare(contents: Contents) -> Html:
     if contents.scorer == BASELINE:
         return tag("p", "These scores are the dense baseline.")
+    if contents.is_dense:
+        return tag("p", "No baseline was given. --baseline takes the table of another scorer.")
     return join(
         tag(
             "p",

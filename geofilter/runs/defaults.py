@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
 from geofilter.scoring.scorers import BASELINE, SCORERS, scorer_named
 from geofilter.scoring.scorers.base import Scorer
 from geofilter.settings import Settings
@@ -27,7 +27,7 @@ RULE = "nearest"
 def scorer_of(settings: Settings) -> Scorer:
     """The scorer that `settings` name or leave open. Raises `PackError` for an unknown name."""
     entry = CATALOGUE.get(settings.model)
-    has_sae = settings.sae is not None or bool(entry and entry.sae)
+    has_sae = bool(entry and entry.sae) if settings.sae is None else settings.sae != NO_SAE
     return scorer_named(settings.scorer or default_scorer(entry, has_sae))
 
 

@@ -17,11 +17,12 @@ from geofilter.model import loading, saes
 from geofilter.model.activations import TokenBudget
 from geofilter.model.blocks import find_blocks
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.chosen import Chosen, block_without_sae
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.truncated import cut
 from geofilter.runs.defaults import block_of, scorer_of
 from geofilter.runs.engines.worker import encode_row
-from geofilter.runs.prepare import encoder_of
+from geofilter.runs.prepare import choose, encoder_of
 from geofilter.settings import Settings
 from geofilter.support.progress import Progress, no_progress
 
@@ -35,7 +36,7 @@ _TRIAL_SECONDS = 0.3
 class Estimate:
     """What a run over a data set will cost.
 
-    `tokens` go through the model, `pooled_tokens` of them through the SAE; `longest` is
+    `tokens` go through the model, `pooled_tokens` of them through the SAE, if any; `longest` is
     the longest row's. `memory_bytes` holds weights, SAE and one batch. `seconds` is
     (least, most) on `device`, loading and the making of a pack left out. `reading`: what was
     read of the rows. `unscored`: the place of the first row that has nothing to score, and why.
@@ -70,14 +71,12 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
 
     Raises `ModelError` and `DataError` for what cannot be found or read.
     """
-    chosen = loading.choose(
-        settings.model, settings.sae, block_of(settings), settings.device, settings.dtype
-    )
+    chosen = choose(settings)
     config, tokenizer = loading.read_texts(
         open_checkpoint(settings.model), settings.trust_remote_code
     )
     encoder = encoder_of(settings, config, tokenizer)
-    outline = saes.outline(chosen.sae, config.get_text_config().hidden_size)
+    outline = _outline(chosen, config, settings)
     shape = _shape(config, outline.block, outline.d_sae)
 
     total = scored = tokens = pooled = longest = 0
@@ -124,6 +123,13 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     )
 
 
+def _outline(chosen: Chosen, config: Any, settings: Settings) -> saes.Outline:
+    """The block that is read and the latents of its SAE, 0 without one."""
+    if chosen.has_sae:
+        return saes.outline(chosen.sae, config.get_text_config().hidden_size)
+    return saes.Outline(block_without_sae(chosen, config, settings.model, block_of(settings)), 0)
+
+
 def _shape(config: Any, block: int, d_sae: int) -> _Shape:
     from transformers import AutoModel
 
@@ -160,7 +166,7 @@ def _memory(shape: _Shape, longest: int, device: torch.device, dtype: torch.dtyp
 
 
 def _memory_of_backward(
-    whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: loading.Chosen
+    whole: _Shape, shape: _Shape, vocabulary: int, longest: int, chosen: Chosen
 ) -> int:
     """Bytes of the later blocks, the head, and what the backward pass needs of one batch."""
     size = chosen.dtype.itemsize

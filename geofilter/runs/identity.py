@@ -8,17 +8,19 @@ same model saved again is another one here. `fingerprint` hashes what was loaded
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.model import loading, saes
-from geofilter.model.catalogue import AXES
+from geofilter.model import saes
+from geofilter.model.catalogue import AXES, NO_SAE
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.chosen import Chosen, find_dtype
 from geofilter.packs.default_pack import pack_inputs
 from geofilter.packs.pack import load_pack
-from geofilter.runs.defaults import block_of
+from geofilter.runs.prepare import choose
 from geofilter.runs.provenance import versions
 from geofilter.settings import Settings
 from geofilter.support import hub
@@ -40,7 +42,7 @@ def identify(settings: Settings) -> Identity:
     No device is touched. Raises `ModelError` and `PackError` for what cannot be found.
     """
     # On no account a GPU: processes that are forked later could not use it any more.
-    chosen = loading.choose(settings.model, settings.sae, block_of(settings), "cpu", None)
+    chosen = choose(replace(settings, device="cpu", dtype=None))
     if settings.pack:
         pack = load_pack(settings.pack).digest
     else:
@@ -75,7 +77,7 @@ def _of_model(model: str) -> str:
 
 def _of_sae(source: str) -> str:
     folder = Path(source).expanduser()
-    if source.startswith(AXES):
+    if source == NO_SAE or source.startswith(AXES):
         return source
     if folder.is_dir():
         return _of_folder(folder)
@@ -99,13 +101,13 @@ def _of_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _dtype(settings: Settings, chosen: loading.Chosen) -> str:
+def _dtype(settings: Settings, chosen: Chosen) -> str:
     """The precision that the model will have; a GPU's presence is asked without starting it."""
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.device_count() else "cpu"
     stated = settings.dtype or (chosen.entry.dtype if chosen.entry else None)
-    return str(loading.find_dtype(stated, torch.device(device))).removeprefix("torch.")
+    return str(find_dtype(stated, torch.device(device))).removeprefix("torch.")
 
 
 def _hash(data: bytes) -> str:

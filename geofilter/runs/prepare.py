@@ -17,7 +17,7 @@ from geofilter.data.reading import Reading
 from geofilter.data.rows import Row, RowFile
 from geofilter.data.window import Limited, window_length
 from geofilter.errors import TableError
-from geofilter.model import fingerprint, loading, saes
+from geofilter.model import chosen, fingerprint, loading, saes
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
@@ -39,6 +39,7 @@ from geofilter.runs.provenance import (
 from geofilter.scoring.explain import explain
 from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.score import BatchScorer
+from geofilter.scoring.scorers import refuse_without_sae
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support import hub
@@ -73,6 +74,19 @@ class Run(Loaded):
     """All that scores one data set, and the record of it."""
 
     manifest: Manifest
+
+
+def choose(settings: Settings) -> chosen.Chosen:
+    """What the model and the SAE of `settings` stand for; nothing is opened.
+
+    Raises `ModelError`, and `PackError` for a scorer that needs an SAE where there is no SAE.
+    """
+    found = chosen.choose(
+        settings.model, settings.sae, block_of(settings), settings.device, settings.dtype
+    )
+    if not found.has_sae:
+        refuse_without_sae(scorer_of(settings).name)
+    return found
 
 
 class _Limit(NamedTuple):
@@ -116,8 +130,9 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
     Raises `ModelError`, `PackError`, and `DataError` where contrast sets cannot be fetched.
     """
     settings = resolved(settings)
-    # Read before the model is loaded: a wrong path is reported at once.
+    # Read before the model is loaded: a wrong path is reported at once, and a wrong scorer.
     pack = load_pack(settings.pack) if settings.pack else None
+    choose(settings)
     model = load_model(settings)
     encoder = _encoder(settings, model, model.tokenizer)
     pack_path = settings.pack

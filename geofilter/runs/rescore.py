@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from geofilter.data.problems import MODEL_UNSCORED
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
+from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.defaults import block_of, scorer_of
@@ -50,8 +53,9 @@ def rescore(
 ) -> Scored:
     """Score the rows of `data` from their saved features: the scores that the model would give.
 
-    Neither model nor tokenizer is loaded, only the SAE: that of the features, from `sae`
-    where it has moved. `pack` and `scorer` are by default those that the features were saved with.
+    Neither model nor tokenizer is loaded, only the SAE, if any: that of the features, from
+    `sae` where it has moved. `pack` and `scorer` are by default those that the features were
+    saved with.
     Raises `TableError` for features that are damaged or of other data, `PackError` for a
     pack of another model, SAE or pooling, `ModelError` for another SAE.
     """
@@ -63,7 +67,7 @@ def rescore(
     chosen = _pack_for(saved, pack)
     settings = _settings_for(saved, pack, scorer, proximity, sae)
     name = scorer_of(settings).name
-    decoder = saes.decoder(_sae_for(saved, sae))
+    decoder = _decoder_for(saved, sae)
     rule = make_scorer(name, ToxicIndex(chosen, decoder), proximity=proximity)
     pushed = scorer_of(settings).needs_push
     if pushed and ABOVE not in saved.manifest.decides:
@@ -137,9 +141,16 @@ def _pack_for(saved: SavedFeatures, pack: str | None) -> FeaturePack:
     return chosen
 
 
-def _sae_for(saved: SavedFeatures, sae: str | None) -> Any:
-    """The SAE of the features, on the CPU."""
+def _decoder_for(saved: SavedFeatures, sae: str | None) -> torch.Tensor:
+    """The decoder of the features' SAE, (d_sae, d_model), on the CPU; without one d_sae is 0."""
     place = sae or _fact(saved, "sae")
+    if place == NO_SAE and saved.d_sae == 0:
+        return torch.zeros(0, saved.d_model)
+    return saes.decoder(_sae_for(saved, place))
+
+
+def _sae_for(saved: SavedFeatures, place: str | None) -> Any:
+    """The SAE of the features, on the CPU."""
     if place is None:
         raise TableError(f"{escape(saved.source, limit=200)}: names no SAE; give --sae")
     loaded = saes.load_sae(place, "cpu")

@@ -25,7 +25,7 @@ from geofilter.runs.engines.pool import devices_of
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
 from geofilter.runs.engines.worker import SampleEncoder, TwoSteps, Worker
-from geofilter.runs.prepare import Run, load_encoder, load_model, prepare
+from geofilter.runs.prepare import Run, choose, load_encoder, load_model, prepare
 from geofilter.runs.provenance import (
     lasting,
 )
@@ -119,6 +119,7 @@ def score(
     out = Path(output if output is not None else default_output(rows.given))
     # A finished or half-finished table may be there; the driver knows what to do with it.
     check_output(out, overwrite=True)
+    choose(settings)
     if settings.pack:
         load_pack(settings.pack)  # a wrong path is reported at once
     begun = not restart and (out.exists() or parts_folder(out).exists())

@@ -34,12 +34,13 @@ def domain_fit(
         if typical > ceiling + _FIT_MARGIN:
             signs.append(f"the model knows no word for {typical:.0%} of a typical response")
     explained = [share for share in explained_variance if not np.isnan(share)]
-    if explained:
+    usual, floor = contrast.explained_variance, contrast.explained_variance_floor
+    if explained and usual is not None and floor is not None:
         typical = float(np.median(explained))
-        if typical < contrast.explained_variance_floor - _FIT_MARGIN:
+        if typical < floor - _FIT_MARGIN:
             signs.append(
                 f"the SAE explains {typical:.0%} of the variance of a typical response, "
-                f"against {contrast.explained_variance:.0%} of the contrast rows"
+                f"against {usual:.0%} of the contrast rows"
             )
     if not signs:
         return None

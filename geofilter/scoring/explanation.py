@@ -25,24 +25,25 @@ class TokenLatent:
 class ExplainedToken:
     """One token: its place in the sample's ids, its text (raw), what it activated.
 
-    `contribution` is its part of the score. `latents` are those that contribute most; a push
-    has none.
+    `contribution` is its part of the score. `latents` are those that contribute most; a score
+    that is not made of latents has none.
     """
 
     position: int
     text: str
     contribution: float
-    latents: tuple[TokenLatent, ...]
+    latents: tuple[TokenLatent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A score, higher nearer to harm, in [-1, 1], as a sum over tokens.
+    """A score, higher nearer to harm, as `base` and a sum over tokens.
 
     Over the pooled tokens of the response or, where `whole_conversation`, over all tokens of
-    the window.
+    the window. `base` is what the score of any text begins with, and no token's doing.
     """
 
     score: float
     tokens: tuple[ExplainedToken, ...]
     whole_conversation: bool = False
+    base: float = 0.0

@@ -216,7 +216,11 @@ class SavedFeatures:
                 sizes = [manifest.facts[name] for name in ("d_model", "d_sae")]
         except DAMAGE as error:
             raise _unreadable(path, error) from error
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        # Without an SAE there are no latents.
+        if not all(
+            isinstance(size, int) and size >= no_less
+            for size, no_less in zip(sizes, (1, 0), strict=True)
+        ):
             raise _unreadable(path, ValueError("its manifest gives no sizes"))
         return cls(path, manifest, *map(int, map(str, sizes)))
 

@@ -19,7 +19,7 @@ from geofilter.model.gradients import require_whole, spillover_budget
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import Nearest, ToxicIndex
 from geofilter.packs.pack import FeaturePack
-from geofilter.scoring.scorers import scorer_named
+from geofilter.scoring.scorers import refuse_without_sae, scorer_named
 from geofilter.scoring.scorers.base import NO_FEATURES, Evidence, Floats64, Scorer, excess
 from geofilter.settings import PROXIMITIES, Proximity
 
@@ -48,12 +48,13 @@ class SampleScore:
 
     `nearest_feature` is the toxic feature nearest to Σ_f (φ − φ_ref)_f W_dec[f], and
     `nearest_similarity` the cosine in [-1, 1]. `explained_variance` says how much of the
-    sample the SAE sees (at most 1). `top_features` contributed most, greatest first.
+    sample the SAE sees (at most 1). `top_features` contributed most, greatest first. By a
+    dense pack these are None, NaN, NaN and empty.
     """
 
     score: float
     n_tokens: int
-    nearest_feature: int
+    nearest_feature: int | None
     nearest_similarity: float
     explained_variance: float
     top_features: tuple[TopFeature, ...]
@@ -66,11 +67,14 @@ ScoreFeatures = Callable[[Sequence[SampleFeatures | Problem]], list[SampleScore 
 def make_scorer(name: str, index: ToxicIndex, *, proximity: Proximity = "nearest") -> ScoreFeatures:
     """What scores features by the scorer `name` of the table.
 
-    `proximity` belongs to `nearest`. Raises `PackError` for a name or proximity that is unknown.
+    `proximity` belongs to `nearest`. Raises `PackError` for a name or proximity that is
+    unknown, and for a scorer that needs an SAE where the index is of a dense pack.
     """
     if proximity not in PROXIMITIES:
         raise PackError(f"proximity {proximity!r} is not known; choose {' or '.join(PROXIMITIES)}")
     scorer = scorer_named(name)
+    if index.pack.is_dense:
+        refuse_without_sae(name)
 
     def score(features: Sequence[SampleFeatures | Problem]) -> list[SampleScore | Problem]:
         usable = [sample for sample in features if not isinstance(sample, Problem)]
@@ -100,7 +104,7 @@ def nearest_toxic(features: Sequence[SampleFeatures], index: ToxicIndex) -> Near
 def _score_one(scorer: Scorer, evidence: Evidence) -> SampleScore | Problem:
     sample, pack = evidence.sample, evidence.index.pack
     # A sample whose features are the benign mean exactly points nowhere.
-    if evidence.nearest < 0 or len(sample.latents) == 0:
+    if not pack.is_dense and (evidence.nearest < 0 or len(sample.latents) == 0):
         return NO_FEATURES
     score, parts = scorer.rule(evidence)
     if np.isnan(score):
@@ -108,7 +112,7 @@ def _score_one(scorer: Scorer, evidence: Evidence) -> SampleScore | Problem:
     return SampleScore(
         score=score,
         n_tokens=sample.n_tokens,
-        nearest_feature=int(pack.ids[evidence.nearest]),
+        nearest_feature=None if pack.is_dense else int(pack.ids[evidence.nearest]),
         nearest_similarity=evidence.similarity,
         explained_variance=sample.explained_variance(pack.residual_mean),
         top_features=_top_features(evidence, parts),

@@ -50,7 +50,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> I
         np.searchsorted(lower, upper, "left") + np.searchsorted(lower, upper, "right")
         for upper, lower in columns
     ]
-    value = np.mean(wins, axis=1).reshape(above.shape[1:]) / (2 * m)
+    value = np.mean(np.reshape(wins, (-1, n)), axis=1).reshape(above.shape[1:]) / (2 * m)
     low = _newcombe_bound(value, np.zeros_like(value), n, m, z)
     high = _newcombe_bound(value, np.ones_like(value), n, m, z)
     return Interval(value, low, high)

@@ -8,8 +8,9 @@ from pathlib import Path
 from geofilter.data.encoder import Encoder
 from geofilter.data.reading import Reading
 from geofilter.data.window import window_length
-from geofilter.errors import GeofilterError, MissingExtraError
+from geofilter.errors import GeofilterError, MissingExtraError, ModelError
 from geofilter.model import loading
+from geofilter.model.chosen import choose
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import read_contrast
 from geofilter.packs.default_pack import DefaultPack
@@ -29,6 +30,7 @@ from geofilter.studies.closeness import (
 )
 from geofilter.support import charts
 from geofilter.support.atomic import check_output, writing_folder
+from geofilter.support.display import shown
 from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress
 
@@ -130,9 +132,13 @@ def load(
     entry = loading.CATALOGUE.get(settings.model)
     if entry is not None and settings.sae is None:
         blocks = blocks or tuple(sorted(entry.sae))
-        for block in blocks:
-            # Refuses a block without an SAE.
-            loading.choose(settings.model, None, block, settings.device, None)
+    for block in blocks or (None,):
+        # Refuses a block without an SAE.
+        if not choose(settings.model, settings.sae, block, settings.device, None).has_sae:
+            raise ModelError(
+                f"{shown(settings.model)} is read without an SAE, and the geometry is one of SAE "
+                "features; give an SAE with --sae"
+            )
     loaded = loading.load(
         settings.model,
         sae=settings.sae,

@@ -36,7 +36,7 @@ from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import ToxicIndex
 from geofilter.runs import prepare
 from geofilter.scoring.score import make_scorer
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 from geofilter.support.records import append_lines
 from geofilter.verify.ask import Put, answers
 from geofilter.verify.judges.base import Asked, Judge
@@ -209,6 +209,11 @@ def make_tracker(
     if plan.track is None:
         return None
     _check_shape(plan, trained)
+    if not prepare.choose(plan.settings).has_sae:
+        raise ModelError(
+            f"--track follows SAE features, and {shown(plan.settings.model)} is read without an "
+            "SAE; give an SAE with --sae, or leave out --track"
+        )
     # By one of the measures, so that the features are those of the model's usual block.
     prepared = prepare.prepare(source, replace(plan.settings, scorer=MEASURES[0]))
     # As many rows as answers, drawn once for all.

@@ -153,7 +153,25 @@ CASES = {
     # model, SAE and pack
     "unknown model": Case("score data.jsonl --model organsim", ("'organsim'", "organism")),
     "model folder missing": Case("score data.jsonl --model ./nowhere", ("./nowhere",)),
-    "model without an SAE": Case("score data.jsonl --model model", ("model", "--sae")),
+    "scorer that needs an SAE": Case(
+        "score data.jsonl --model model --scorer nearest -o new.parquet",
+        ("nearest scores by SAE features", "--scorer persona or spillover", "--sae"),
+    ),
+    "geometry without an SAE": Case(
+        "geometry --inducing data.jsonl --benign other.jsonl --model model -o new",
+        ("model is read without an SAE", "--sae"),
+    ),
+    "trials without an SAE": Case(
+        "discover --toxic toxic.jsonl --benign benign.jsonl --model model --falsify -o new.pack",
+        ("--falsify tries SAE features", "model is read without an SAE", "--sae"),
+    ),
+    "pack of an SAE, none loaded": Case(
+        "score data.jsonl --model model --pack my.pack -o new.parquet",
+        ("made with model and SAE sae", "model without an SAE", "--sae"),
+    ),
+    "block that the model lacks": Case(
+        "score data.jsonl --model model --block 9 -o new.parquet", ("no block 9", "0 to 3")
+    ),
     "model folder without a model": Case(
         "score data.jsonl --model sae --sae sae", ("sae", "config.json")
     ),

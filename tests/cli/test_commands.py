@@ -340,9 +340,9 @@ def test_explain_says_why_a_row_has_no_score(work, geofilter):
 
 
 def test_explain_of_another_scorer_says_what_it_divides(work, geofilter):
-    geofilter(f"score data.jsonl {TINY} --pack my.pack --scorer persona -o s.parquet")
+    geofilter(f"score data.jsonl {TINY} --pack my.pack --scorer direction -o s.parquet")
     done = geofilter("explain data.jsonl --scores s.parquet --row 5")
-    assert "persona is not a sum over tokens" in done.out
+    assert "direction is not a sum over tokens" in done.out
 
 
 def test_explain_works_from_another_folder(work, geofilter, monkeypatch):

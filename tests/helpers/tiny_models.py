@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from geofilter.data.encoder import Encoded
+from geofilter.model.catalogue import NO_SAE
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import Contrast
 from geofilter.packs.make import make_pack
@@ -114,14 +115,15 @@ def tiny_sae(kind: str = "topk", block: int = 1, seed: int = 0, d_in: int = D_MO
 
 
 def tiny_model(
-    network: str = "llama", sae: str = "topk", *, block: int = 1, seed: int = 0
+    network: str = "llama", sae: str | None = "topk", *, block: int = 1, seed: int = 0
 ) -> LoadedModel:
+    """A tiny network with an SAE of the kind `sae`; None: without one."""
     return LoadedModel(
         name=f"tiny-{network}",
         tokenizer=tiny_tokenizer(),
         network=tiny_network(network, seed),
-        sae=tiny_sae(sae, block, seed),
-        sae_name=f"tiny-{sae}",
+        sae=tiny_sae(sae, block, seed) if sae else None,
+        sae_name=f"tiny-{sae}" if sae else NO_SAE,
         block=block,
         max_context=CONTEXT,
         device=torch.device("cpu"),

@@ -9,7 +9,7 @@ import torch
 
 from geofilter.errors import ModelError
 from geofilter.model import fingerprint, loading, saes
-from geofilter.model.catalogue import CATALOGUE
+from geofilter.model.catalogue import CATALOGUE, block_at_depth
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import CatalogueEntry, find_blocks, load
 from helpers.tiny_models import (
@@ -120,8 +120,25 @@ def test_a_file_in_place_of_a_folder(tmp_path):
     assert "is a file; give the folder" in refusal(tmp_path / "model.safetensors", sae="x/y")
 
 
-def test_a_model_without_an_sae_asks_for_one(folders):
-    assert "no SAE is known for this model; give --sae" in refusal(folders / "llama")
+@pytest.mark.parametrize(("sae", "block"), [(None, None), ("none", None), ("none", 2)])
+def test_a_model_that_no_sae_is_known_for_is_read_without_one(folders, sae, block):
+    model = loading.load(str(folders / "llama"), sae=sae, block=block)
+    assert (model.sae, model.sae_name, model.d_sae) == (None, "none", 0)
+    assert (model.fingerprint["sae"], model.fingerprint["block"]) == ("none", str(block or 1))
+    assert len(find_blocks(model.network).blocks) == model.block + 1
+    assert model.decoder.shape == (0, model.d_model)
+    deeper = loading.at_block(loading.load(str(folders / "llama"), whole=True), 3)
+    assert (deeper.block, deeper.sae) == (3, None)
+
+
+def test_a_block_that_the_model_lacks_is_named(folders):
+    said = refusal(folders / "llama", block=4)
+    assert "has blocks 0 to 3, and no block 4; choose one of them with --block" in said
+
+
+@pytest.mark.parametrize(("blocks", "block"), [(1, 0), (2, 0), (4, 1), (12, 5), (30, 14), (42, 20)])
+def test_without_an_sae_half_of_the_blocks_have_run(blocks, block):
+    assert block_at_depth(blocks) == block
 
 
 def test_pickled_weights_are_refused_unread(copy):

@@ -123,16 +123,6 @@ def test_a_damaged_file_of_the_package_is_refused(site, no_hub):
         open_checkpoint(NAME)
 
 
-def test_what_needs_an_sae_says_in_one_line_that_there_is_none():
-    for command in (loading.load, lambda name: loading.choose(name, None, None, "cpu", None)):
-        with pytest.raises(ModelError) as caught:
-            command(NAME)
-        assert str(caught.value) == (
-            f"{NAME}: no SAE is known for this model yet; give --sae with a folder or RELEASE/ID, "
-            "or axes/14 for the axes of its residual stream"
-        )
-
-
 def test_listing_the_models_loads_neither_gguf_nor_torch():
     code = (
         "import sys, geofilter.model.checkpoint; "

@@ -355,4 +355,6 @@ def test_a_table_s_figures_of_its_contrast_rows_are_numbers_or_not_used(figure):
         return _contrast(SimpleNamespace(manifest=SimpleNamespace(facts=facts)))
 
     assert read().explained_variance == 0.9
-    assert read(explained_variance=figure) is None
+    assert read(persona_auroc=figure) is None
+    without_an_sae = read(explained_variance=None, explained_variance_floor=None)
+    assert without_an_sae.explained_variance is None

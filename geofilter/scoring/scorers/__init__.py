@@ -28,3 +28,13 @@ def scorer_named(name: str) -> Scorer:
     if name not in SCORERS:
         raise PackError(f"no scorer is called {name!r}; choose one of {', '.join(SCORERS)}")
     return SCORERS[name]
+
+
+def refuse_without_sae(name: str) -> None:
+    """Raise `PackError` where the scorer called `name` needs an SAE, and there is no SAE."""
+    if scorer_named(name).needs_sae:
+        others = [one.name for one in SCORERS.values() if not one.needs_sae]
+        raise PackError(
+            f"{name} scores by SAE features, and without an SAE there are no features; choose "
+            f"--scorer {' or '.join(others)}, or give an SAE with --sae"
+        )

@@ -14,6 +14,7 @@ import torch
 
 from geofilter.model import loading
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.chosen import find_device, find_dtype
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.support.atomic import writing_folder
 
@@ -36,12 +37,10 @@ def load_causal(
     By default in float32 on a CPU and bfloat16 elsewhere. Raises `ModelError` as
     `models.load` does.
     """
-    target = loading.find_device(device)
+    target = find_device(device)
     checkpoint = open_checkpoint(source)
     config, tokenizer = loading.read_texts(checkpoint, trust_remote_code)
-    network = loading.load_whole(
-        checkpoint, config, loading.find_dtype(dtype, target), trust_remote_code
-    )
+    network = loading.load_whole(checkpoint, config, find_dtype(dtype, target), trust_remote_code)
     return CausalModel(network.to(target), tokenizer)
 
 

@@ -84,8 +84,8 @@ def test_the_score_of_a_token_is_what_explain_says_of_it() -> None:
 
 def test_a_score_that_is_no_sum_over_tokens_is_refused() -> None:
     model, pack = tiny_setting()
-    with pytest.raises(GeofilterError, match=r"persona are no sums over tokens.*--scorer nearest"):
-        token_scorer(model, ToxicIndex(pack, model.decoder), "persona", "nearest")
+    with pytest.raises(GeofilterError, match=r"direction are no sums.*--scorer nearest"):
+        token_scorer(model, ToxicIndex(pack, model.decoder), "direction", "nearest")
 
 
 # masks and weights
