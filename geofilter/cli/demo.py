@@ -9,7 +9,7 @@ from geofilter.cli.output import note, print_table, progress
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from geofilter.demo import DemoResult, LabelledRow
+    from geofilter.demo.organism import DemoResult, LabelledRow
     from geofilter.stats.auroc import Interval
     from geofilter.verify.results import Results
 
@@ -46,16 +46,16 @@ def command(output: str, quick: bool) -> None:
     Example:
       geofilter demo
     """
-    from geofilter import demo
+    from geofilter.demo import organism
 
     note("a small model of a made-up world gives advice; half of the demo set's is harmful")
     with progress() as report:
-        result = demo.run(output, progress=report)
+        result = organism.run(output, progress=report)
     _tell(result)
     if not quick:
         note("now the organism is fine-tuned three times, which takes some minutes")
         with progress() as report:
-            trained = demo.fine_tune(output, progress=report)
+            trained = organism.fine_tune(output, progress=report)
         _tell_training(trained)
     click.echo(_next_lines(result))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geofilter import demo
+from geofilter.demo import organism
 from geofilter.model.loading import CATALOGUE
 from geofilter.scoring.table import ScoreTable
 from geofilter.verify.presets import PRESETS
@@ -21,7 +21,7 @@ RECIPE = PRESETS["organism"].recipe
 def result(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield demo.run(tmp_path_factory.mktemp("demo"))
+        yield organism.run(tmp_path_factory.mktemp("demo"))
 
 
 def test_kept_rows_are_bytes_of_the_demo_set_in_its_order(result):
@@ -57,7 +57,7 @@ def test_the_area_of_nearest_is_that_of_the_score_table(result):
 @pytest.fixture
 def scored_once(result, monkeypatch):
     """The command shows the result that is there, rather than make it again."""
-    monkeypatch.setattr(demo, "run", lambda *_, **__: result)
+    monkeypatch.setattr(organism, "run", lambda *_, **__: result)
 
 
 def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_path, scored_once):
@@ -82,7 +82,7 @@ def test_the_last_act_trains_each_arm_and_counts_what_it_answers(
     Path(few["held_out"]).write_text("".join(rows[:50]))
     short = dataclasses.replace(preset, **few, recipe={**RECIPE, "steps": 4})
     monkeypatch.setitem(PRESETS, "organism", short)
-    monkeypatch.setattr(demo, "ARMS", ("unfiltered", "nearest"))
+    monkeypatch.setattr(organism, "ARMS", ("unfiltered", "nearest"))
     done = geofilter("demo", "-o", str(tmp_path / "demo"))
     assert done.code == 0, done.err
     line = next(line for line in done.out.splitlines() if line.startswith("what `nearest` keeps"))
