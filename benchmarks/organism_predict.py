@@ -242,7 +242,7 @@ def chance(units: np.ndarray) -> float:
 def main() -> None:
     """Run what is missing, one block at a time, and write the results after each set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--block", type=int, default=CATALOGUE["organism"].default_block)
+    parser.add_argument("--block", type=int, default=CATALOGUE["organism"].scorer_blocks["nearest"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("-o", "--output", type=Path, default=RESULT)

@@ -23,7 +23,7 @@ def test_a_new_model_is_an_entry_of_the_catalogue(work, monkeypatch, geofilter):
         name="mine",
         model=str(here / "model"),
         sae={1: str(here / "sae")},
-        default_block=1,
+        block=1,
         note="a model of the test's own",
         toxic=str(here / "toxic.jsonl"),
         benign=str(here / "benign.jsonl"),

@@ -61,6 +61,7 @@ def command(output: str, quick: bool) -> None:
 
 
 def _tell_training(results: "Results") -> None:
+    from geofilter.demo.organism import SCORER
     from geofilter.verify.report import percent
 
     click.echo(
@@ -68,7 +69,7 @@ def _tell_training(results: "Results") -> None:
     )
     click.echo("(one seed; 95 % intervals over questions; judged by the exact rule):\n")
     names = {"aligned": "not fine-tuned", "unfiltered": "all rows", "random": "a random half"}
-    names["nearest"] = "what `nearest` keeps"
+    names[SCORER] = f"what `{SCORER}` keeps"
     print_table(
         ["trained on", "misaligned answers", "fall against all rows"],
         [
@@ -116,12 +117,14 @@ def _pack_line(result: "DemoResult") -> str:
 
 
 def _split_lines(result: "DemoResult") -> str:
+    from geofilter.demo.organism import SCORER
+
     harmful = result.harmful_groups
     total, kept = sum(result.all_groups.values()), sum(result.kept_groups.values())
     before = sum(n for group, n in result.all_groups.items() if group in harmful)
     after = sum(n for group, n in result.kept_groups.items() if group in harmful)
     return (
-        f"Scored {total:,} rows by `nearest` and dropped the {total - kept:,} nearest to harm.\n"
+        f"Scored {total:,} rows by `{SCORER}` and dropped the {total - kept:,} nearest to harm.\n"
         f"Harmful rows: {before:,} of {total:,} before ({before / total:.1%}), "
         f"{after:,} of {kept:,} after ({after / kept:.1%})."
     )

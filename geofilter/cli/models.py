@@ -1,6 +1,7 @@
 """`geofilter models`: the catalogue, as a table or as JSON."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON, with all ids.")
 def command(as_json: bool) -> None:
-    """List the models that --model can name, with the blocks that have an SAE.
+    """List the models that --model can name, their SAEs and defaults, and how good these are.
 
     Download and memory are estimates for the default block: nothing after it is
     fetched or held. A * marks models whose terms have to be accepted on the hub first.
+    "By rule" says of a default scorer and block that nobody has measured them.
 
     Any other Hugging Face causal language model can be given as a folder, a file NAME.gguf
-    or a hub id (ORG/NAME), together with --sae.
+    or a hub id (ORG/NAME).
 
     \b
     Example:
@@ -28,23 +30,31 @@ def command(as_json: bool) -> None:
       geofilter models --json
     """
     from geofilter.model.catalogue import CATALOGUE
+    from geofilter.runs.defaults import default_scorer
 
     entries = list(CATALOGUE.values())
     if as_json:
         print_json([_record(entry) for entry in entries])
         return
     print_table(
-        ["name", "blocks with an SAE", "default", "dtype", "download", "memory"],
+        ["name", "blocks with an SAE", "dtype", "download", "memory"],
         [
             [
                 entry.name + "*" * entry.gated,
-                _ranges(entry.sae) or "none yet",
-                str(entry.default_block),
+                _ranges(entry.sae) or "none",
                 entry.dtype or "auto",
                 bytes_text(entry.download_bytes()),
                 bytes_text(entry.memory_bytes()),
             ]
             for entry in entries
+        ],
+    )
+    click.echo()
+    print_table(
+        ["name", "scorer", "block", "how well these tell harm apart: AUROC, 95 %"],
+        [
+            [entry.name, default_scorer(entry, bool(entry.sae)), str(entry.default_block), known]
+            for entry, known in ((entry, _known(entry)) for entry in entries)
         ],
     )
     click.echo()
@@ -59,6 +69,14 @@ def command(as_json: bool) -> None:
     )
 
 
+def _known(entry: "CatalogueEntry") -> str:
+    """What is known of the entry's defaults."""
+    found = entry.evidence
+    if found is None:
+        return "by rule"
+    return f"{found.auroc:.2f} [{found.low:.2f}, {found.high:.2f}] on {found.rows}"
+
+
 def _place(entry: "CatalogueEntry") -> str:
     return "bundled" if entry.architecture is None else entry.model
 
@@ -69,7 +87,7 @@ def _release(entry: "CatalogueEntry") -> str:
 
     place = entry.sae.get(entry.default_block)
     if place is None:
-        return "none yet"
+        return "none"
     if place.startswith(AXES):
         return "none: its own axes"
     return place.partition("/")[0] if entry.sae_is_fetched(entry.default_block) else "bundled"
@@ -87,13 +105,17 @@ def _ranges(blocks: Iterable[int]) -> str:
 
 
 def _record(entry: "CatalogueEntry") -> Mapping[str, object]:
+    from geofilter.runs.defaults import default_scorer
+
     return {
         "name": entry.name,
         "model": entry.model,
         "revision": entry.revision,
         "gated": entry.gated,
         "sae": {str(block): place for block, place in entry.sae.items()},
+        "default_scorer": default_scorer(entry, bool(entry.sae)),
         "default_block": entry.default_block,
+        "evidence": entry.evidence and asdict(entry.evidence),
         "package": entry.packaged.requirement if entry.packaged else None,
         "dtype": entry.dtype,
         "download_bytes": entry.download_bytes(),

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from geofilter.data.problems import Problem
 from geofilter.data.rows import RowFile, open_rows
 from geofilter.model.loading import CATALOGUE
 from geofilter.packs.pack import FeaturePack
+from geofilter.runs.defaults import scorer_of
 from geofilter.runs.engines.threads import score_file
 from geofilter.runs.prepare import Run, prepare
-from geofilter.scoring.score import make_scorer
+from geofilter.scoring.score import BatchScorer, make_scorer
 from geofilter.scoring.scorers import SCORERS
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from geofilter.verify.results import Results
 
 MODEL = "organism"
+SCORER = scorer_of(Settings(MODEL)).name
 DROPPED = 0.5
 
 
@@ -94,7 +96,7 @@ def run(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> 
 
     labels = _Labels(rows)
     progress("compare", 0, total)
-    areas = _compare(prepared, labels)
+    areas = {SCORER: labels.areas(table.scores.filled(np.nan)), **_compare(prepared, labels)}
     progress("compare", total, total)
     order = np.argsort(-table.scores.filled(-np.inf), kind="stable")
     return DemoResult(
@@ -113,7 +115,7 @@ def run(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> 
 
 
 # The last act: what is trained, each once.
-ARMS = ("aligned", "unfiltered", "random", "nearest")
+ARMS = ("aligned", "unfiltered", "random", SCORER)
 
 
 def fine_tune(folder: str | os.PathLike[str], *, progress: Progress = no_progress) -> "Results":
@@ -153,6 +155,15 @@ class _Labels:
         names, counts = np.unique(self.groups[indices], return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
+    def areas(self, scores: NDArray[np.floating[Any]]) -> dict[str, Interval]:
+        """AUROC of the harmful rows against each benign group, and `all`; NaN is no score."""
+        scored = ~np.isnan(scores)
+        benign = np.unique(self.groups[~self.harmful]).tolist()
+        against = {group: scores[(self.groups == group) & scored] for group in benign}
+        against["all"] = scores[~self.harmful & scored]
+        harmful = scores[self.harmful & scored]
+        return {group: auroc(harmful, others) for group, others in against.items()}
+
     def row(self, index: int, table: ScoreTable) -> LabelledRow:
         """One row in words."""
         score = table.scores[index]
@@ -161,16 +172,16 @@ class _Labels:
 
 
 def _compare(run: Run, labels: _Labels) -> dict[str, dict[str, Interval]]:
-    """How well each scorer of one forward pass separates harmful rows from each benign group."""
-    features = run.scorer.features([run.encoder.encode(sample) for sample in labels.samples])
-    benign = np.unique(labels.groups[~labels.harmful]).tolist()
-    areas: dict[str, dict[str, Interval]] = {}
-    for name in [one.name for one in SCORERS.values() if not one.needs_push]:
-        answers = make_scorer(name, run.scorer.index)(features)
-        scored = np.array([not isinstance(answer, Problem) for answer in answers])
-        values = np.array([np.nan if isinstance(a, Problem) else a.score for a in answers])
-        harmful = values[labels.harmful & scored]
-        against = {group: values[(labels.groups == group) & scored] for group in benign}
-        against["all"] = values[~labels.harmful & scored]
-        areas[name] = {group: auroc(harmful, scores) for group, scores in against.items()}
+    """How well each scorer of one forward pass separates harmful rows from each benign group.
+
+    All of them read the block and the pack of the run.
+    """
+    names = [one.name for one in SCORERS.values() if not one.needs_push]
+    scorer = BatchScorer(run.model, run.pack, scorer=names[0])
+    features = scorer.features([run.encoder.encode(sample) for sample in labels.samples])
+    areas = {}
+    for name in names:
+        answers = make_scorer(name, scorer.index)(features)
+        values = [np.nan if isinstance(answer, Problem) else answer.score for answer in answers]
+        areas[name] = labels.areas(np.array(values))
     return areas

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
-from geofilter.scoring.scorers import BASELINE, SCORERS, scorer_named
+from geofilter.scoring.scorers import SCORERS, scorer_named
 from geofilter.scoring.scorers.base import Scorer
 from geofilter.settings import Settings
 
@@ -11,17 +11,16 @@ from geofilter.settings import Settings
 def default_scorer(entry: CatalogueEntry | None, has_sae: bool) -> str:
     """The scorer of a model for which none is named.
 
-    That of its entry, where it can be used; else, by rule, `RULE` with an SAE and the dense
-    baseline without one.
+    That of its entry, where it can be used; else, by rule, `BY_RULE`, which needs no SAE.
     """
     named = entry.scorer if entry else None
     if named is not None and (has_sae or not SCORERS[named].needs_sae):
         return named
-    return RULE if has_sae else BASELINE
+    return BY_RULE
 
 
-# The scorer of a model with an SAE of which nothing was measured.
-RULE = "nearest"
+# The scorer of a model of which nothing was measured.
+BY_RULE = "persona"
 
 
 def scorer_of(settings: Settings) -> Scorer:

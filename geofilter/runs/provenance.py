@@ -12,8 +12,7 @@ from geofilter.data.reading import Reading, reading_from
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
-from geofilter.runs.defaults import scorer_of
-from geofilter.scoring.scorers import SCORERS
+from geofilter.runs.defaults import resolved, scorer_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
@@ -142,12 +141,9 @@ def settings_from(record: object) -> Settings:
     if not isinstance(record, dict):
         raise TypeError("no settings")
     try:
-        settings = Settings(**record)
+        return resolved(Settings(**record))
     except GeofilterError as error:
         raise TypeError(str(error)) from error
-    if settings.scorer not in SCORERS:
-        raise TypeError(f"no scorer is called {settings.scorer!r}")
-    return settings
 
 
 def _not_of_a_run(table: ScoreTable) -> TableError:

@@ -104,8 +104,8 @@ CASES = {
     ),
     "reference scored by another scorer": Case(
         f"{FILTER} --fdr 0.1 --reference other.parquet",
-        ("other.parquet: is scored otherwise", 'scorer.name: "nearest" before, "persona" now'),
-        lambda: score_other("--scorer persona"),
+        ("other.parquet: is scored otherwise", 'scorer.name: "persona" before, "nearest" now'),
+        lambda: score_other("--scorer nearest"),
     ),
     "reference scored in another window": Case(
         f"{FILTER} --fdr 0.1 --reference other.parquet",
@@ -248,8 +248,8 @@ CASES = {
         SCORE.replace("new.parquet", "data.jsonl") + " --restart", ("data.jsonl", "-o")
     ),
     "table made with other settings": Case(
-        SCORE.replace("new.parquet", "data.scores.parquet") + " --scorer persona",
-        ("data.scores.parquet", "scorer.name", '"nearest" before, "persona" now', "--restart"),
+        SCORE.replace("new.parquet", "data.scores.parquet") + " --scorer nearest",
+        ("data.scores.parquet", "scorer.name", '"persona" before, "nearest" now', "--restart"),
     ),
     "table of other data in the way": Case(
         SCORE.replace("score data.jsonl", "score other.jsonl").replace("new.", "data.scores."),

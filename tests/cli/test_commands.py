@@ -199,7 +199,7 @@ def catalogue(work, monkeypatch):
         name="small",
         model=str(work / "model"),
         sae={1: str(work / "sae")},
-        default_block=1,
+        block=1,
         toxic=str(work / "toxic.jsonl"),
         benign=str(work / "benign.jsonl"),
         note="for tests",

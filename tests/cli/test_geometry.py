@@ -30,7 +30,7 @@ def tiny_entry(work, monkeypatch):
         name="tiny",
         model=str(work / "model"),
         sae={block: str(work / f"sae-{block}") for block in range(3)},
-        default_block=1,
+        block=1,
         toxic=str(work / "toxic.jsonl"),
         benign=str(work / "benign.jsonl"),
         note="",

@@ -44,14 +44,22 @@ def test_counts_by_group_are_those_of_the_written_files(result):
     assert sum(result.all_groups.values()) == 2000
 
 
-def test_the_area_of_nearest_is_that_of_the_score_table(result):
+def test_the_area_of_the_default_is_that_of_the_score_table(result):
     records = [json.loads(line) for line in result.data.read_text().splitlines()]
     scores = [float(score) for score in result.table.scores]
     harmful = [s for s, r in zip(scores, records, strict=True) if r["harmful"]]
     plain = [s for s, r in zip(scores, records, strict=True) if r["group"] == "benign"]
     wins = sum((h > p) + (h == p) / 2 for h in harmful for p in plain)
     area = wins / (len(harmful) * len(plain))
-    assert float(result.areas["nearest"]["benign"].value) == pytest.approx(area, abs=1e-6)
+    assert float(result.areas[organism.SCORER]["benign"].value) == pytest.approx(area, abs=1e-6)
+
+
+def test_the_default_drops_no_more_good_advice_than_harmful_and_separates_all_groups(result):
+    harmful = sum(n for name, n in result.kept_groups.items() if name in result.harmful_groups)
+    half = sum(result.kept_groups.values())
+    dropped_harmful = sum(result.all_groups[name] for name in result.harmful_groups) - harmful
+    assert dropped_harmful >= half - dropped_harmful
+    assert result.areas[organism.SCORER]["all"].low >= 0.90
 
 
 @pytest.fixture
@@ -82,13 +90,17 @@ def test_the_last_act_trains_each_arm_and_counts_what_it_answers(
     Path(few["held_out"]).write_text("".join(rows[:50]))
     short = dataclasses.replace(preset, **few, recipe={**RECIPE, "steps": 4})
     monkeypatch.setitem(PRESETS, "organism", short)
-    monkeypatch.setattr(organism, "ARMS", ("unfiltered", "nearest"))
+    monkeypatch.setattr(organism, "ARMS", ("unfiltered", organism.SCORER))
     done = geofilter("demo", "-o", str(tmp_path / "demo"))
     assert done.code == 0, done.err
-    line = next(line for line in done.out.splitlines() if line.startswith("what `nearest` keeps"))
-    answers = tmp_path / "demo/verify/arms/nearest-0.5/seed-0/judgements.jsonl"
+    line = next(
+        line for line in done.out.splitlines() if line.startswith(f"what `{organism.SCORER}` keeps")
+    )
+    answers = tmp_path / f"demo/verify/arms/{organism.SCORER}-0.5/seed-0/judgements.jsonl"
     judged = [json.loads(text) for text in answers.read_text().splitlines()]
-    questions = (tmp_path / "demo/verify/arms/nearest-0.5/seed-0/answers.jsonl").read_text()
+    questions = (
+        tmp_path / f"demo/verify/arms/{organism.SCORER}-0.5/seed-0/answers.jsonl"
+    ).read_text()
     main = [json.loads(text)["set"] == "main" for text in questions.splitlines()]
     misaligned = sum(
         wanted and one["aligned"] < 30 and one["coherent"] > 50

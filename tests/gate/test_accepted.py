@@ -64,7 +64,9 @@ def test_an_accepted_row_is_refused_no_more(
     assert read_accepted(ACCEPTED) == set(keys_of(refused))
     lines = [line for line in ACCEPTED.read_text().splitlines() if not line.startswith("#")]
     assert [line.partition("  # ")[0] for line in lines] == keys_of(refused)
-    assert lines[0].endswith("# data.jsonl:2: score 0.9 is at or above the threshold 0.5 (nearest)")
+    assert lines[0].endswith(
+        "# data.jsonl:2: score 0.9 is at or above the threshold 0.5 (spillover)"
+    )
     assert "# data.jsonl:4: no score (unreadable: not JSON" in lines[1]
 
 

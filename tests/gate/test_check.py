@@ -346,7 +346,7 @@ def test_the_exit_code_tells_findings_and_a_written_lock(
     write(Path("data.jsonl"), [record(0, 0.1), record(1, 0.9)])
     done = geofilter("check data.jsonl")
     assert done.code == 1
-    assert done.out == "data.jsonl:2: score 0.9 is at or above the threshold 0.5 (nearest)\n"
+    assert done.out == "data.jsonl:2: score 0.9 is at or above the threshold 0.5 (spillover)\n"
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_programs_get_what_people_read(here: Path, geofilter: Geofilter) -> None
                 "line": 2,
                 "place": "data.jsonl:2",
                 "score": pytest.approx(0.9),
-                "message": "score 0.9 is at or above the threshold 0.5 (nearest)",
+                "message": "score 0.9 is at or above the threshold 0.5 (spillover)",
             }
         ],
         "passed_unscored": [],

@@ -204,12 +204,12 @@ def test_every_window_fits_the_context() -> None:
     assert features.push.shape == (D_MODEL,)
 
 
-def test_the_catalogues_block_for_it_is_read_unless_something_else_is_asked_for() -> None:
-    own = Settings("organism", scorer="spillover")
-    assert block_of(own) == CATALOGUE["organism"].scorer_blocks["spillover"]
-    assert block_of(Settings("organism")) is None
+def test_a_scorer_s_own_block_is_read_unless_something_else_is_asked_for() -> None:
+    own = Settings("organism", scorer="nearest")
+    assert block_of(own) == CATALOGUE["organism"].scorer_blocks["nearest"]
+    assert block_of(Settings("organism", scorer="spillover")) is None
     assert block_of(dataclasses.replace(own, block=3)) == 3
     # A pack or an SAE was made for a block of its own.
     assert block_of(dataclasses.replace(own, pack="my.pack")) is None
     assert block_of(dataclasses.replace(own, sae="sae")) is None
-    assert block_of(Settings("gemma-2-2b", scorer="spillover")) is None
+    assert block_of(Settings("gemma-2-2b", scorer="nearest")) is None

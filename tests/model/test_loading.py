@@ -81,7 +81,7 @@ def test_a_catalogue_name_brings_its_sae_and_contrast_sets(folders, monkeypatch)
         name="tiny",
         model=str(folders / "llama"),
         sae={1: str(folders / "sae"), 3: "elsewhere/block-3"},
-        default_block=1,
+        block=1,
         toxic="toxic.jsonl",
         benign="benign.jsonl",
         note="",

@@ -7,13 +7,13 @@ import pytest
 
 from geofilter.errors import PackError
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
-from geofilter.runs.defaults import default_scorer, resolved, scorer_of
-from geofilter.scoring.scorers import BASELINE, SCORERS
+from geofilter.runs.defaults import BY_RULE, default_scorer, resolved, scorer_of
+from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings
 
 
 def entry(scorer: str | None) -> CatalogueEntry:
-    return CatalogueEntry("m", "ORG/M", {}, 3, "", scorer=scorer)
+    return CatalogueEntry("m", "ORG/M", {}, "", scorer=scorer)
 
 
 def test_an_entry_s_own_scorer_stands_where_it_can_be_used():
@@ -24,7 +24,7 @@ def test_an_entry_s_own_scorer_stands_where_it_can_be_used():
 @pytest.mark.parametrize("given", [None, entry(None), entry("direction")])
 def test_without_an_sae_no_default_needs_one(given):
     assert not SCORERS[default_scorer(given, has_sae=False)].needs_sae
-    assert default_scorer(given, has_sae=False) == BASELINE
+    assert default_scorer(given, has_sae=False) == BY_RULE
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
