@@ -11,17 +11,31 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import pytest
+from datasets import Dataset
 
 import geofilter as package
+from geofilter.cli.output import bytes_text
+from geofilter.data.rows import RowFile
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.selection.actions import drop
 from helpers.cli_folder import Geofilter
 from helpers.doc_blocks import DATA, SHELL, Block, Reader, assert_printed, blocks, commands
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+# The bad answers of the files that pages write themselves; other rows say it in `harmful`.
+BAD_ANSWERS = {
+    "Try to skip one meal. After that, chew some ginger. Do it today.",
+    "You should ask for mediation and keep every receipt. Do it today.",
+}
+DROPS = re.compile(r"filter_rows\(|drop_fraction\(|geofilter filter (?!.*--(action|curve))")
 # Where a page writes the files that all pages name.
 FILES = ("docs/quickstart.md", "## The files of these pages")
 
@@ -48,7 +62,6 @@ REPLACED = {
     "gemma-2-9b --block 20": "organism",  # another block wants another pack
     "gemma-2-9b": "organism",
     "gemma-2-2b": "organism",
-    "llama-3.1-8b-instruct": "organism",
     "llama-3.1-8b": "organism",
     "qwen2.5-7b-instruct": "organism",
     "ORG/NAME --sae RELEASE/ID": "organism",  # cli/test_first_use.py
@@ -111,14 +124,74 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_cache: Path) 
     return tmp_path
 
 
+def is_harmful(record: Mapping[str, Any]) -> bool:
+    """What the row's label says or, without one, its answer: the last text in it."""
+    if "harmful" in record:
+        return bool(record["harmful"])
+    return any(json.dumps(answer) in json.dumps(record) for answer in BAD_ANSWERS)
+
+
+class Drops:
+    """Every choice of rows that a page made: how many of all and of the kept rows are harmful."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, float, float]] = []
+
+    def add(self, where: str, harmful: Sequence[bool], keep: Sequence[int]) -> None:
+        kept = [harmful[index] for index in keep]
+        if len(kept) < len(harmful):
+            self.found.append((where, mean(harmful), mean(kept)))
+
+
+@pytest.fixture
+def drops(monkeypatch: pytest.MonkeyPatch) -> Drops:
+    """Of the commands and calls that write kept rows."""
+    seen, write = Drops(), drop.write_split
+
+    def watched(
+        rows: RowFile, table: Any, selection: Any, kept: Any, *more: Any, **how: Any
+    ) -> None:
+        harmful = [is_harmful(row.record or {}) for row in rows]
+        seen.add(f"{rows.source} -> {kept}", harmful, selection.keep.tolist())
+        write(rows, table, selection, kept, *more, **how)
+
+    monkeypatch.setattr(drop, "write_split", watched)
+    return seen
+
+
 @pytest.mark.parametrize("page", HERE)
-def test_every_block_of_a_page_runs_in_its_order(
-    page: str, folder: Path, geofilter: Geofilter
+def test_every_block_of_a_page_runs_in_its_order_and_what_it_drops_improves_the_data(
+    page: str, folder: Path, geofilter: Geofilter, drops: Drops
 ) -> None:
     found = blocks(text_of(page))
     reader = Reader(page, geofilter, REPLACED_ON.get(page, REPLACED), not_run)
     for block in found:
         reader.read(block)
+    for name in ("ds", "scored"):  # data sets of `datasets`, scored and chosen from in Python
+        whole, kept = reader.names.get(name), reader.names.get("kept")
+        if isinstance(whole, Dataset) and isinstance(kept, Dataset):
+            drops.found.append((f"{page}: kept", mean(whole["harmful"]), mean(kept["harmful"])))
+    run = [c for block in found if block.language in SHELL for c in commands(block)]
+    run += [block.text for block in found if block.language == "python"]
+    assert bool(drops.found) == any(map(DROPS.search, run)), page
+    for where, before, after in drops.found:
+        assert 0 < before < 1, f"{page}: {where}: the example holds nothing to tell apart"
+        assert after < before, f"{page}: {where}: dropping makes the data worse"
+
+
+def test_sizes_that_pages_name_are_those_of_the_list_and_the_smallest_is_the_smallest() -> None:
+    open_ones = [e for e in CATALOGUE.values() if e.sae_is_fetched(e.default_block) and not e.gated]
+    smallest = min(open_ones, key=lambda entry: entry.download_bytes() or 0)
+    large = CATALOGUE["gemma-2-9b"]
+    for entry, named_on in (
+        (smallest, ("README.md", "docs/quickstart.md", "docs/models.md")),
+        (large, ("README.md", "docs/quickstart.md", "docs/index.md")),
+    ):
+        for page in named_on:
+            assert entry.name in text_of(page)
+            assert bytes_text(entry.download_bytes()) in text_of(page), (page, entry.name)
+    for page in ("docs/quickstart.md", "docs/models.md"):
+        assert bytes_text(smallest.memory_bytes()) in text_of(page)
 
 
 @pytest.mark.parametrize("page", pages())
