@@ -21,7 +21,8 @@ def command(as_json: bool) -> None:
     fetched or held. A * marks models whose terms have to be accepted on the hub first.
     "By rule" says of a default scorer and block that nobody has measured them.
 
-    Any other Hugging Face causal language model can be given as a folder, a file NAME.gguf
+    Any other Hugging Face causal language model can be given as a folder, the folder of a
+    LoRA adapter on one, a file NAME.gguf
     or a hub id (ORG/NAME).
 
     \b

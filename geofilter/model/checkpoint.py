@@ -1,5 +1,7 @@
 """The files of a model: a local folder, a GGUF file, or a hub repository at one commit.
 
+An adapter's folder stands for its base model's files, and the adapter on top of them.
+
 Says which file holds which tensor and gives files one by one, so that nothing is
 fetched that is not asked for. What it reads is hostile input: weights are safetensors
 only, and an index may name files of its own folder only.
@@ -8,13 +10,14 @@ only, and an index may name files of its own folder only.
 import difflib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from geofilter.errors import ModelError
 from geofilter.model import packaged
+from geofilter.model.adapter import Adapter, is_adapter, open_adapter
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.model.gguf_file import SUFFIX, GgufFile, is_gguf, open_gguf
 from geofilter.support import hub
@@ -51,6 +54,7 @@ class Checkpoint:
     name: str = ""  # what was asked for, and which of its files that is where there are several
     gguf: GgufFile | None = None
     notes: tuple[str, ...] = ()  # which of two sources was read
+    adapter: Adapter | None = None  # to be put into the weights; all else is of its base model
 
     @property
     def shown(self) -> str:
@@ -149,21 +153,23 @@ def find_source(model: str) -> str:
     return model
 
 
-def open_checkpoint(model: str) -> Checkpoint:
+def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     """The files of `model`: a name of the catalogue, a folder, a GGUF file, or a hub id.
 
-    The commit of the hub is looked up once, so that all files come from the same one.
-    Raises `ModelError`.
+    The commit of the hub is looked up once, so that all files come from the same one: of
+    `revision`, by default of the catalogue's or the main branch. Raises `ModelError`.
     """
     source = find_source(model)
     entry = CATALOGUE.get(model)
     folder = Path(source).expanduser()
     if folder.is_dir():
+        if is_adapter(folder):
+            return _open_with_adapter(folder, model)
         return _open_folder(source, folder, model)
     if is_gguf(folder):
         file = open_gguf(folder)
         return Checkpoint(source, folder.parent, None, f"{model} ({file.kinds()})", file)
-    revision = entry.revision if entry is not None else None
+    revision = revision or (entry.revision if entry is not None else None)
     try:
         config = hub.fetch(source, CONFIG, revision=revision)
     except ModelError as error:
@@ -179,6 +185,30 @@ def open_checkpoint(model: str) -> Checkpoint:
         return _open_package(entry, ModelError(half))
     note = f"{model}: {source} of the hub is read, at commit {commit}"
     return Checkpoint(source, None, commit, model, notes=(note,))
+
+
+def _open_with_adapter(folder: Path, model: str) -> Checkpoint:
+    adapter = open_adapter(folder)
+    by_place = {entry.model: name for name, entry in CATALOGUE.items()}
+    named = by_place.get(adapter.base, adapter.base)
+    place = shown(folder)
+    try:
+        base = open_checkpoint(_no_adapter(named, place), adapter.revision)
+    except ModelError as error:
+        raise ModelError(
+            f"{place}: its base model is not found: {error}; or correct "
+            "base_model_name_or_path in its adapter_config.json"
+        ) from error
+    note = f"{escape(model, limit=200)}: a LoRA adapter, put into its base model {base.shown}"
+    name = f"{model} (LoRA on {base.name})"
+    return replace(base, name=name, adapter=adapter, notes=(*base.notes, note))
+
+
+def _no_adapter(base: str, place: str) -> str:
+    source = Path(find_source(base)).expanduser()
+    if source.is_dir() and is_adapter(source):
+        raise ModelError(f"{shown(source)} is an adapter itself; merge it with PEFT first")
+    return base
 
 
 def _open_folder(source: str, folder: Path, model: str) -> Checkpoint:

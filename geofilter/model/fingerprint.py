@@ -7,6 +7,8 @@ pack made in bfloat16 on a GPU belongs to the same model in float32 on a CPU.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,14 +60,23 @@ def of_whole(network: Any) -> str:
 
 def of_files(checkpoint: Checkpoint) -> str:
     """The hub's commit of a model, or a hash of its local files; nothing is loaded."""
+    if checkpoint.adapter is not None:
+        base = of_files(replace(checkpoint, adapter=None))
+        paths = [checkpoint.adapter.config, checkpoint.adapter.weights]
+        return _of_paths(paths, base)
     if checkpoint.revision is not None:
         return checkpoint.revision
-    digest = hashlib.sha256()
     if checkpoint.gguf is not None:
         with checkpoint.gguf.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    for name in [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]:
-        with checkpoint.file(name).open("rb") as file:
+    names = [CONFIG, *sorted(set(checkpoint.tensor_files().values()))]
+    return _of_paths([checkpoint.file(name) for name in names])
+
+
+def _of_paths(paths: Sequence[Path], begun: str = "") -> str:
+    digest = hashlib.sha256(begun.encode())
+    for path in paths:
+        with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 

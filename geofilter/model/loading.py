@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.model import fingerprint, saes
+from geofilter.model import fingerprint, lora, saes
 from geofilter.model.blocks import find_blocks, is_causal
 from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
 from geofilter.model.checkpoint import Checkpoint, open_checkpoint, tensor_names
@@ -222,6 +222,23 @@ def _where(checkpoint: Checkpoint, trust_remote_code: bool) -> dict[str, Any]:
 
 def read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, Any]:
     """Configuration and tokenizer: small files, read first and without any weights."""
+    from transformers import AutoTokenizer
+
+    config, tokenizer = _read_texts(checkpoint, trust_remote_code)
+    if checkpoint.adapter is None or (folder := checkpoint.adapter.tokenizer) is None:
+        return config, tokenizer
+    with _explained(checkpoint):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), config=config)
+    if len(tokenizer) > config.get_text_config().vocab_size:
+        raise ModelError(
+            f"{shown(folder)}: its tokenizer has {len(tokenizer):,} tokens, and the base model "
+            f"{config.get_text_config().vocab_size:,}; merge the adapter with PEFT and give that "
+            "model's folder"
+        )
+    return config, tokenizer
+
+
+def _read_texts(checkpoint: Checkpoint, trust_remote_code: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     if checkpoint.gguf is not None:
@@ -249,14 +266,15 @@ def _load_network(
     trust_remote_code: bool,
 ) -> Any:
     """The network with its blocks 0..block, or the whole causal model for None."""
-    if checkpoint.gguf is not None:
-        with _explained(checkpoint):
-            return load_network(checkpoint.gguf, config, block, dtype, device)
     own_code = trust_remote_code and getattr(config, "auto_map", None)
     if block is not None and not own_code:
         try:
             with _explained(checkpoint):
-                return load_truncated(checkpoint, config, block, dtype, device)
+                if checkpoint.gguf is not None:
+                    network = load_network(checkpoint.gguf, config, block, dtype, device)
+                else:
+                    network = load_truncated(checkpoint, config, block, dtype, device)
+            return _with_adapter(network, checkpoint, whole=False)
         except CannotTruncate:
             pass  # costs memory and time, and is no less right
     return load_whole(checkpoint, config, dtype, trust_remote_code).to(device)
@@ -269,6 +287,23 @@ def load_whole(
 
     Raises `ModelError` for weights that are missing or damaged.
     """
+    network = _load_whole(checkpoint, config, dtype, trust_remote_code)
+    return _with_adapter(network.requires_grad_(False).eval(), checkpoint, whole=True)
+
+
+def _with_adapter(network: Any, checkpoint: Checkpoint, *, whole: bool) -> Any:
+    """`network` with the adapter in its weights, where there is an adapter."""
+    if checkpoint.adapter is not None:
+        with _explained(checkpoint):
+            lora.merge(network, checkpoint.adapter, whole)
+        # What is trained on it and saved must not name the base model as its own.
+        network.name_or_path = str(checkpoint.adapter.folder)
+    return network
+
+
+def _load_whole(
+    checkpoint: Checkpoint, config: Any, dtype: torch.dtype, trust_remote_code: bool
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     if checkpoint.gguf is not None:
@@ -299,7 +334,7 @@ def load_whole(
             f"{checkpoint.shown}: its weights lack {len(report['missing_keys'])} tensors "
             f"({absent}, ...); fetch or save the model again"
         )
-    return network.requires_grad_(False).eval()
+    return network
 
 
 def _load_sae(chosen: Chosen, config: Any, model: str, block: int | None) -> tuple[Any | None, int]:

@@ -16,7 +16,7 @@ import torch
 from geofilter.errors import ModelError
 from geofilter.model import saes
 from geofilter.model.catalogue import AXES, NO_SAE
-from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.checkpoint import Checkpoint, open_checkpoint
 from geofilter.model.chosen import Chosen, find_dtype
 from geofilter.packs.default_pack import pack_inputs
 from geofilter.packs.pack import load_pack
@@ -68,6 +68,13 @@ def refuse_change(before: Identity, now: Identity) -> None:
 
 def _of_model(model: str) -> str:
     checkpoint = open_checkpoint(model)
+    if checkpoint.adapter is not None:
+        base = _of_checkpoint(replace(checkpoint, adapter=None))
+        return _hash(f"{base} {_of_folder(checkpoint.adapter.folder)}".encode())
+    return _of_checkpoint(checkpoint)
+
+
+def _of_checkpoint(checkpoint: Checkpoint) -> str:
     if checkpoint.folder is None:
         return checkpoint.revision or ""
     if checkpoint.gguf is not None:

@@ -18,6 +18,7 @@ from geofilter.data.rows import Row, RowFile
 from geofilter.data.window import Limited, window_length
 from geofilter.errors import TableError
 from geofilter.model import chosen, fingerprint, loading, saes
+from geofilter.model.adapter import base_of
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
@@ -206,8 +207,9 @@ def unasked(settings: Settings) -> list[str]:
     entry = loading.CATALOGUE.get(settings.model)
     model, sae, pack = settings.model, settings.sae or "", settings.pack or ""
     found = []
-    if entry is None and _names_repository(model) and hub.main_commit(model) is None:
-        found.append(model)
+    base = base_of(model) or model
+    if base not in loading.CATALOGUE and _names_repository(base) and hub.main_commit(base) is None:
+        found.append(base)
     listed = sae.startswith(AXES) or (entry is not None and sae in entry.sae.values())
     if not listed and _names_repository(sae) and saes.revision(sae) is None:
         found.append(sae)

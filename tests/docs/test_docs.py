@@ -67,7 +67,9 @@ REPLACED = {
     "ORG/NAME --sae RELEASE/ID": "organism",  # cli/test_first_use.py
     "./my-model --sae ./my-sae": "organism",  # cli/test_commands.py
     "./my-model-Q8_0.gguf --sae ./my-sae": "organism",  # model/test_gguf_commands.py
-    "smollm2-135m --sae axes/14": "organism",  # model/test_packaged.py
+    "./my-model -o": "organism -o",  # packs/test_dense_packs.py
+    "./my-adapter": "organism",  # model/test_adapter.py
+    "smollm2-135m": "organism",  # model/test_packaged.py
     "geofilter verify": "geofilter verify --estimate",
     "geofilter geometry": "geofilter geometry --permutations 100 --blocks 2",
 }
