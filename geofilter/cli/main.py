@@ -28,6 +28,7 @@ READER_GONE = 141
 COMMANDS = {
     "demo": ("demo", "Watch the whole story on the bundled organism, offline."),
     "models": ("models", "List the models and SAEs that geofilter knows by name."),
+    "sae": ("sae", "Train an SAE of your own model, where it has none."),
     "discover": ("discover", "Choose a model's toxic features and save them as a pack."),
     "pack": ("pack", "Look at a pack's features; share it as a hub repository."),
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),

@@ -95,6 +95,20 @@ class Encoder:
             raise Unscorable(Problem("no_response", f"{reason} (a weight of 0, or the like)"))
         return self._encode_chat(sample, answers)
 
+    def own_text(self, sample: Sample) -> Encoded:
+        """The sample's window with `pooled` at every token of the row's own text.
+
+        In prompts as well as in responses, which `encode` leaves out; `response` is the same
+        mask. Errors as in `encode`.
+        """
+        if sample.text is not None or sample.plain:
+            parts = [sample.text] if sample.text is not None else [t.content for t in sample.turns]
+            window = self._cutter.cut(_closed("".join(parts), self._eos), special=True)
+            return self._finish(window, np.ones(len(window.ids), np.bool_), None)
+        chat, window = self._rendered(sample)
+        own = [span for place in range(len(chat.turns)) for span in chat.own(place) or ()]
+        return self._finish(window, overlapping(window, own), None)
+
     def _encode_plain(self, sample: Sample) -> Encoded:
         prompt = "".join(turn.content for turn in sample.turns[: sample.prompt_turns])
         completion = "".join(turn.content for turn in sample.turns[sample.prompt_turns :])

@@ -135,7 +135,7 @@ def load(
         chosen.dtype,
         trust_remote_code,
     )
-    return LoadedModel(
+    loaded = LoadedModel(
         name=checkpoint.name,
         tokenizer=tokenizer,
         network=network,
@@ -154,6 +154,17 @@ def load(
         ),
         rounded=checkpoint.gguf.rounded() if checkpoint.gguf else "",
     )
+    return _warned(loaded)
+
+
+def _warned(model: LoadedModel) -> LoadedModel:
+    """The model with a note where its SAE was trained on other weights."""
+    if model.sae is None:
+        return model
+    found = saes.trained_elsewhere(
+        model.sae, model.sae_name, model.name, lambda: model.fingerprint["weights"]
+    )
+    return replace(model, notes=(*model.notes, *found)) if found else model
 
 
 def at_block(model: LoadedModel, block: int) -> LoadedModel:
@@ -169,7 +180,7 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
     name = model.entry.name if model.entry else model.name
     chosen = choose(name, None, block, str(model.device), None)
     autoencoder, sae_block = _load_sae(chosen, model.network.config, name, block)
-    return replace(
+    moved = replace(
         model,
         sae=autoencoder,
         sae_name=chosen.sae,
@@ -177,6 +188,7 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
         sae_revision=_revision(chosen),
         notes=tuple(_misgivings(chosen, autoencoder, model.tokenizer)),
     )
+    return _warned(moved)
 
 
 @contextmanager

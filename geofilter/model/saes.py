@@ -9,7 +9,7 @@ exactly.
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -251,7 +251,9 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
     metadata, name = sae.cfg.metadata, f"SAE {shown(source)}"
     notes = []
     made_for = metadata.model_name
-    if isinstance(made_for, str) and made_for and "/" in model and not os.path.exists(model):
+    # One that `geofilter sae train` made says more: see `trained_elsewhere`.
+    by_name = metadata.model_weights is None and "/" in model and not os.path.exists(model)
+    if isinstance(made_for, str) and made_for and by_name:
         ours, theirs = (text.rpartition("/")[2].lower() for text in (model, made_for))
         if ours != theirs:
             notes.append(
@@ -266,6 +268,22 @@ def misgivings(sae: Any, source: str, model: str, tokenizer: Any) -> list[str]:
             "tokenizer does not put; see whether it explains enough of your data"
         )
     return notes
+
+
+def trained_elsewhere(sae: Any, source: str, model: str, weights: Callable[[], str]) -> list[str]:
+    """One note where `geofilter sae train` made the SAE on other weights than these.
+
+    `weights`: the fingerprint of `model`'s weights up to the SAE's block. It is asked for only
+    where the SAE says what it was trained on.
+    """
+    known = sae.cfg.metadata.model_weights
+    if known is None or known == weights():
+        return []
+    return [
+        f"SAE {shown(source)} was trained on {escape(sae.cfg.metadata.model_name)}, whose weights "
+        f"differ from those of {shown(model)}; see whether it explains enough of your data, or "
+        "train one on them: geofilter sae train"
+    ]
 
 
 def _puts_bos(tokenizer: Any) -> bool:

@@ -50,6 +50,7 @@ NOT_RUN = {
     "pip install": "installs packages, which are installed here",
     "make test": "runs these tests",
     "make demo": "`geofilter demo`, in an environment of its own",
+    "geofilter sae train": "the files of these pages are too short; model/sae_training",
     "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
     "geofilter pack pull": "reads from the hub; packs/test_share.py",
     "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
