@@ -58,6 +58,13 @@ class Settings:
     )
     device: str = _setting("auto, cpu, cuda, cuda:1, ...", "auto")
     pack: str | None = _setting("Toxic features. Default: the model's own.", None, metavar="PACK")
+    contrast: str | None = _setting(
+        "What the model's own pack is made from: the pairs that come with geofilter, the ends of "
+        "RealToxicityPrompts (rtp), or rows of chosen and rejected answers. Default: pairs; of "
+        "organism its own sets, of minilm rtp.",
+        None,
+        metavar="pairs|rtp|hf://ORG/NAME|FILE",
+    )
     scorer: str | None = _setting(
         "What the score is made of; higher = nearer to harm for all of them. Default: the one "
         "that `geofilter models` shows.",
@@ -91,6 +98,11 @@ class Settings:
             if not fits(name, value):
                 shown = escape(value, limit=200)
                 raise GeofilterError(f"{name} {shown}: is not {wanted(name)}")
+        if self.pack is not None and self.contrast is not None:
+            raise GeofilterError(
+                f"contrast {escape(self.contrast, limit=200)}: says what a pack is made from, and "
+                "a pack is given that is made; leave out one of the two"
+            )
 
 
 @cache

@@ -13,17 +13,21 @@ from geofilter.support.display import argument, escape, shown
 if TYPE_CHECKING:
     from geofilter.packs.contrast import Contrast
     from geofilter.packs.discover import Discovery
-    from geofilter.packs.pack import FeaturePack
+    from geofilter.packs.pack import ContrastSummary, FeaturePack
+    from geofilter.packs.plain import Plain
 
 _SHOWN = 10
 
 
 @click.command("discover")
+@click.option("--toxic", metavar="FILE", help="20 or more rows whose responses are toxic.")
+@click.option("--benign", metavar="FILE", help="20 or more rows whose responses are not.")
 @click.option(
-    "--toxic", required=True, metavar="FILE", help="20 or more rows whose responses are toxic."
-)
-@click.option(
-    "--benign", required=True, metavar="FILE", help="20 or more rows whose responses are not."
+    "--contrast",
+    metavar="pairs|rtp|hf://ORG/NAME|FILE",
+    help="In place of --toxic and --benign: the pairs that come with geofilter, the ends of "
+    "RealToxicityPrompts (rtp), or 20 or more rows with a prompt, a chosen (helpful) and a "
+    "rejected (harmful) answer.",
 )
 @model_options
 @click.option("-o", "--output", required=True, metavar="PACK", help="Where the pack goes.")
@@ -49,8 +53,9 @@ _SHOWN = 10
 )
 @json_option
 def command(
-    toxic: str,
-    benign: str,
+    toxic: str | None,
+    benign: str | None,
+    contrast: str | None,
     model: str,
     sae: str | None,
     block: int | None,
@@ -73,6 +78,8 @@ def command(
     Features are chosen on one half of the rows; every figure that is printed comes from
     the other half. The pack belongs to this model and SAE only.
 
+    Pairs stay together, and so do pairs whose rows name the same `domain`.
+
     With --falsify each feature is tried on rows of the other half whose words changed
     places: the feature's words in benign rows, and toxic rows without them. It is then
     labelled harm, lexical or unclear, and lexical ones are left out. Rows that you give
@@ -84,15 +91,20 @@ def command(
           --model organism -o my.pack
       geofilter discover --toxic toxic.jsonl --benign benign.jsonl \\
           --model organism --falsify -o tried.pack
+      geofilter discover --contrast pairs --model smollm2-135m -o pairs.pack
     """
     from geofilter.packs.discover import discover
 
+    ways = ((toxic, benign), (contrast,))
+    if sum(any(way) for way in ways) != 1 or not any(map(all, ways)):
+        raise click.UsageError("give --toxic and --benign, or --contrast in place of both")
     with progress() as report:
         found = discover(
             toxic,
             benign,
             model,
             output,
+            contrast=contrast,
             sae=sae,
             block=block,
             device=device,
@@ -103,13 +115,18 @@ def command(
             keep_lexical=keep_lexical,
             progress=report,
         )
-    for contrast in (found.toxic, found.benign, found.given.harm, found.given.words):
-        if contrast is not None:
-            _say_skipped(contrast)
+    sets = [found.toxic, found.benign, found.given.harm, found.given.words]
+    if found.toxic.pairing is not None:
+        del sets[1]  # what holds for the one side of pairs holds for the other
+    for one in sets:
+        if one is not None:
+            _say_skipped(one)
     if as_json:
         print_json(_summary(found, output))
     else:
-        _print(found.pack, output, _as_given(model=model, sae=sae, block=block))
+        _print(found, output, _as_given(model=model, sae=sae, block=block))
+    if warning := found.plain.warning():
+        note(f"warning: {warning}")
 
 
 def _as_given(**options: str | int | None) -> str:
@@ -127,10 +144,11 @@ def _say_skipped(contrast: "Contrast") -> None:
         note(f"{shown(contrast.source)}: rows that were not used: {counts}")
 
 
-def _print(pack: "FeaturePack", output: str, given: str) -> None:
+def _print(found: "Discovery", output: str, given: str) -> None:
+    pack = found.pack
     statistics, contrast = pack.statistics, pack.contrast
     if pack.is_dense:
-        _print_dense(pack, output, given)
+        _print_dense(found, output, given)
         return
     click.echo(f"{len(pack)} toxic features at block {pack.block} → {escape(output, limit=None)}")
     click.echo(
@@ -146,22 +164,50 @@ def _print(pack: "FeaturePack", output: str, given: str) -> None:
     )
     click.echo(
         f"\nThe dense direction toxic − benign, for comparison: AUROC {contrast.persona_auroc:.2f} "
-        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n"
+        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}){_order(contrast)}.\n"
+        f"{_plain(found.plain)}\n"
         f"The SAE explains {contrast.explained_variance:.0%} of the variance of these rows.\n"
         f"{_tried(pack)}\n"
         f"Next: geofilter score DATA {given} --pack {argument(output)}"
     )
 
 
-def _print_dense(pack: "FeaturePack", output: str, given: str) -> None:
-    contrast = pack.contrast
+def _print_dense(found: "Discovery", output: str, given: str) -> None:
+    pack, contrast = found.pack, found.pack.contrast
     click.echo(
         f"A dense direction at block {pack.block}, without an SAE → {escape(output, limit=None)}\n"
         f"On the {contrast.toxic_rows} toxic and {contrast.benign_rows} benign rows that it was "
         f"not made from: AUROC {contrast.persona_auroc:.2f} "
-        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}).\n\n"
+        f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}){_order(contrast)}.\n"
+        f"{_plain(found.plain)}\n\n"
         f"Next: geofilter score DATA {given} --pack {argument(output)} --scorer persona"
     )
+
+
+def _plain(plain: "Plain") -> str:
+    """What needs no model, next to the figures of the pack."""
+    length, words = plain.length, plain.words
+    return (
+        "On the same rows, words alone: "
+        f"AUROC {words.value:.2f} ({words.low:.2f}-{words.high:.2f}); "
+        f"length alone: {length.value:.2f} ({length.low:.2f}-{length.high:.2f})."
+    )
+
+
+def _order(contrast: "ContrastSummary") -> str:
+    """What the pairs say of the dense direction, after its AUROC."""
+    if contrast.pairs_in_order is None:
+        return ""
+    return (
+        f"; the toxic side is further along it in {contrast.pairs_in_order:.0%} of the pairs "
+        f"({contrast.pairs_in_order_low:.0%}-{contrast.pairs_in_order_high:.0%})"
+    )
+
+
+def _order_interval(contrast: "ContrastSummary") -> list[float | None] | None:
+    if contrast.pairs_in_order is None:
+        return None
+    return [contrast.pairs_in_order_low, contrast.pairs_in_order_high]
 
 
 def _tried(pack: "FeaturePack") -> str:
@@ -196,5 +242,8 @@ def _summary(found: "Discovery", output: str) -> dict[str, object]:
         "skipped": {"toxic": found.toxic.skipped, "benign": found.benign.skipped},
         "persona_auroc": contrast.persona_auroc,
         "persona_auroc_interval": [contrast.persona_auroc_low, contrast.persona_auroc_high],
+        "pairs_in_order": contrast.pairs_in_order,
+        "pairs_in_order_interval": _order_interval(contrast),
+        "plain": {**found.plain.record(), "warning": found.plain.warning()},
         "explained_variance": contrast.explained_variance,
     }

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @data_argument
 @setting_option("model", required=False)
 @several(*map(setting_option, ("sae", "block", "device", "trust_remote_code")))
-@several(*map(setting_option, ("dtype", "pack", "scorer", "proximity")))
+@several(*map(setting_option, ("dtype", "pack", "contrast", "scorer", "proximity")))
 @layout_options
 @several(*map(setting_option, ("last_turn", "max_length")))
 @click.option(
@@ -113,6 +113,7 @@ def command(
     trust_remote_code: bool,
     dtype: str | None,
     pack: str | None,
+    contrast: str | None,
     scorer: str | None,
     proximity: Proximity,
     last_turn: bool,
@@ -167,6 +168,7 @@ def command(
         block=block,
         device=device,
         pack=pack,
+        contrast=contrast,
         scorer=scorer,
         proximity=proximity,
         max_length=max_length,
@@ -242,6 +244,7 @@ _MADE_WITH = {
     "trust_remote_code": "--trust-remote-code",
     "last_turn": "--last-turn",
     "max_length": "--max-length",
+    "contrast": "--contrast",
     "layout": "--layout",
     "columns": "--column",
     "workers": "--workers",

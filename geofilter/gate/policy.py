@@ -27,9 +27,9 @@ from geofilter.support.pointers import refuse_pointer
 
 _FILE = "pyproject.toml"
 _REQUIRED = ("model", "pack", "threshold")
-_NOT_STATED = {"device", "trust_remote_code"}
+_NOT_STATED = {"device", "trust_remote_code", "contrast"}
 # The fields of `Settings` that a policy states. Where the model runs, and whether it may run
-# code of its own, is for the person who runs the check.
+# code of its own, is for the person who runs the check. A policy names a pack that is made.
 _STATED = tuple(one.name for one in fields(Settings) if one.name not in _NOT_STATED)
 # Those of them that decide nothing for other scorers.
 _OF_SCORERS = {name for scorer in SCORERS.values() for name in scorer.settings}

@@ -304,6 +304,7 @@ _ENTRIES = [
         model="sentence-transformers/all-MiniLM-L6-v2",
         sae=_each(AXES + "{}", range(6)),
         block=5,  # the embedding that it was trained to give is made of the last one
+        contrast="rtp",  # what its pages measure; it reads no chat
         note="encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
         architecture=Architecture(
             384, 6, 1536, 12, 12, 32, 30_522, mlp_matrices=2, stored=4, sharded=False

@@ -69,8 +69,9 @@ class CatalogueEntry:
     evidence: Evidence | None = None  # None: the defaults were not measured
     # Scorers with a default of their own; the others take `default_block`.
     scorer_blocks: Mapping[str, int] = field(default_factory=dict)
-    toxic: str | None = None  # None: the default contrast sets
+    toxic: str | None = None  # sets of its own; None: `contrast`
     benign: str | None = None
+    contrast: str = "pairs"  # what `--contrast` is by default
     revision: str | None = None  # None: the main branch; what it was is recorded
     dtype: str | None = None  # None: float32 on a CPU, bfloat16 elsewhere
     gated: bool = False  # the hub wants its terms accepted first

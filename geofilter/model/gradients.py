@@ -72,7 +72,7 @@ def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
     each predicted from the token before it. A sample's push is that of its own loss
     alone. In the network's dtype; the loss is in float32.
     """
-    ids, targets, places = _tokens(model, batch)
+    ids, targets, places = response_tokens(model, batch)
     leaf: list[torch.Tensor] = []
 
     def cut(hidden: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
     with (
         torch.enable_grad(),
         changed_at(model.network, model.block, cut),
-        _head_at(model.network, places),
+        head_at(model.network, places),
     ):
         logits = model.network(input_ids=ids, use_cache=False).logits[0]
     if len(targets):
@@ -93,7 +93,7 @@ def pushes(model: LoadedModel, batch: "Sequence[Encoded]") -> Pushed:
     return Pushed(leaf[0].detach(), -gradient)
 
 
-def _tokens(
+def response_tokens(
     model: LoadedModel, batch: "Sequence[Encoded]"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Padded ids (batch, longest); each response token; the flat place that predicts it."""
@@ -108,7 +108,7 @@ def _tokens(
 
 
 @contextmanager
-def _head_at(network: Any, places: torch.Tensor) -> Iterator[None]:
+def head_at(network: Any, places: torch.Tensor) -> Iterator[None]:
     """Let the head see only the tokens at `places` of the flattened batch, as one row.
 
     Logits of a whole batch may be gigabytes, and most carry no loss.
@@ -135,7 +135,7 @@ def token_pushes(
     pass for all tokens. They sum to the sample's push along `direction`. NaN at tokens
     without a loss.
     """
-    ids, targets, places = _tokens(model, batch)
+    ids, targets, places = response_tokens(model, batch)
     along = torch.from_numpy(direction).to(model.device)
 
     def lean(hidden: torch.Tensor) -> torch.Tensor:
@@ -149,7 +149,7 @@ def token_pushes(
         # Only this form of attention can be differentiated forwards.
         sdpa_kernel(SDPBackend.MATH),
         changed_at(model.network, model.block, lean),
-        _head_at(model.network, places),
+        head_at(model.network, places),
     ):
         logits = model.network(input_ids=ids, use_cache=False).logits[0].float()
         logs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]

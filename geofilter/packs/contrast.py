@@ -1,29 +1,32 @@
-"""The toxic and benign rows that a pack is made from, read and split in halves.
+"""The toxic and benign rows that a pack is made from, read from files.
 
-The rows of each set are split by a hash of their tokens, so that the halves do not
-depend on the order of the file and equal rows are never on both sides.
+Two sets may be paired: each prompt is then answered badly in the one and well in the other.
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.reading import Reading, Tally
 from geofilter.data.rows import Row, open_rows
 from geofilter.errors import DataError
-from geofilter.support.display import shown
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded, Encoder
 
-# Of each set, after what cannot be used: ten rows for each half, below which neither
-# a standard deviation nor an AUROC means anything.
-MINIMUM_ROWS = 20
+
+@dataclass(frozen=True)
+class Pairing:
+    """What belongs together in two paired sets: the k-th sample of each is of the k-th pair.
+
+    `domains` (pairs,): those that the rows name, "" where they name none. `selection`: the
+    domains that choose features, where that is laid down.
+    """
+
+    domains: tuple[str, ...]
+    selection: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Contrast:
     """One contrast set, encoded. `skipped` counts rows without a usable sample, by status.
 
     `origin` says more about where the rows come from, in values that JSON can spell. `reading`:
-    what was read of the file.
+    what was read of the file. `pairing`: how its samples go with those of the other set; the
+    same for both, and None where the sets are not paired.
     """
 
     samples: Sequence["Encoded"]
@@ -40,6 +44,7 @@ class Contrast:
     skipped: dict[str, int]
     origin: Mapping[str, object] = field(default_factory=dict)
     reading: Reading | None = None
+    pairing: Pairing | None = None
 
     def describe(self) -> dict[str, object]:
         """What a pack records about the set it was made from."""
@@ -108,57 +113,9 @@ def _encoded(row: Row, tally: Tally, encoder: "Encoder") -> "Encoded | Problem":
         sample, *others = tally.samples(row.record, row.where, row.problem)
         if others:
             raise DataError(
-                f"{row.where}: a chosen/rejected row holds two samples, which cannot be a "
-                "contrast set; give toxic and benign text in two files"
+                f"{row.where}: a chosen/rejected row holds two samples, which is no toxic or "
+                "benign row; give a file of such pairs with --contrast"
             )
         return encoder.encode(sample)
     except Unscorable as reason:
         return reason.problem
-
-
-def split_halves(
-    toxic: Contrast, benign: Contrast
-) -> tuple[dict[str, list["Encoded"]], dict[str, int]]:
-    """The selection and report halves of both sets, and counts of what was left out.
-
-    Keys `toxic selection`, `toxic report`, `benign selection`, `benign report`. Rows that
-    are the same to the model count once, and in neither set when both hold them.
-    Raises `DataError` when too few are left or the sets are much the same.
-    """
-    sets = {"toxic": _distinct(toxic.samples), "benign": _distinct(benign.samples)}
-    shared = sets["toxic"].keys() & sets["benign"].keys()
-    smaller = min(len(rows) for rows in sets.values())
-    if smaller and len(shared) > smaller / 2:
-        raise DataError(
-            f"{shown(toxic.source)} and {shown(benign.source)} share "
-            f"{len(shared)} rows, more than half of the smaller; give two different sets"
-        )
-    counts = {"shared": len(shared)}
-    parts: dict[str, list[Encoded]] = {}
-    for name, contrast in (("toxic", toxic), ("benign", benign)):
-        counts[f"{name} duplicates"] = len(contrast.samples) - len(sets[name])
-        rows = [sample for key, sample in sorted(sets[name].items()) if key not in shared]
-        require_rows(shown(contrast.source), len(rows), MINIMUM_ROWS)
-        # The keys are hashes: half of their order is a random half, the same every time.
-        parts[f"{name} selection"] = rows[: len(rows) // 2]
-        parts[f"{name} report"] = rows[len(rows) // 2 :]
-    return parts, counts
-
-
-def _distinct(samples: Iterable["Encoded"]) -> dict[bytes, "Encoded"]:
-    """Samples by a hash of what the model would see and pool over; equal ones once."""
-    distinct = {}
-    for sample in samples:
-        content = np.asarray(sample.ids, np.int64).tobytes()
-        mask = np.asarray(sample.pooled, bool).tobytes()
-        distinct[hashlib.blake2b(content + mask, digest_size=16).digest()] = sample
-    return distinct
-
-
-def require_rows(name: str, rows: int, needed: int) -> None:
-    """Raise `DataError` when `name` has fewer rows than `needed`."""
-    if rows < needed:
-        raise DataError(
-            f"{name}: {rows} usable distinct rows, at least {needed} are needed to choose "
-            "features on one half and test them on the other"
-        )

@@ -18,9 +18,9 @@ from geofilter.data.window import window_length
 from geofilter.errors import OutputError, PackError
 from geofilter.model.catalogue import CatalogueEntry
 from geofilter.model.loading import LoadedModel
-from geofilter.packs import default_contrast
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.make import make_pack
+from geofilter.packs.named import PAIRS, identity, read_named
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
@@ -28,7 +28,7 @@ from geofilter.support.progress import Progress, no_progress
 
 # Raise it whenever a change to contrast, discovery, features or labels makes another pack
 # of the same rows: packs that were cached before are then no longer used.
-VERSION = 2
+VERSION = 3
 
 
 def cache_folder() -> Path:
@@ -38,37 +38,44 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "geofilter"
 
 
-def pack_inputs(entry: CatalogueEntry | None) -> dict[str, object]:
+def pack_inputs(entry: CatalogueEntry | None, contrast: str | None = None) -> dict[str, object]:
     """All that decides a default pack besides the model, its tokenizer and the window.
 
-    `entry` is the model's in the catalogue. Nothing is loaded to find that out.
+    `entry` is the model's in the catalogue, `contrast` what `read_named` takes. Nothing is
+    loaded or fetched to find that out. Raises `DataError` for a file that cannot be read.
     """
     return {
         "top_k": entry.top_k if entry else None,
         "recipe": VERSION,
-        "contrast": [open_rows(place).fingerprint() for place in _places(entry)]
-        or dict(default_contrast.DEFINITION),
+        "contrast": [open_rows(place).fingerprint() for place in _places(entry, contrast)]
+        or identity(_name(entry, contrast)),
         "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
     }
 
 
-def _places(entry: CatalogueEntry | None) -> list[str]:
-    """The toxic and the benign file of the model's own; none for the default sets."""
-    if entry is None or entry.toxic is None or entry.benign is None:
+def _places(entry: CatalogueEntry | None, contrast: str | None) -> list[str]:
+    """The toxic and the benign file of the model's own; empty where a name stands for the sets."""
+    if contrast is not None or entry is None or entry.toxic is None or entry.benign is None:
         return []
     return [entry.path(entry.toxic), entry.path(entry.benign)]
+
+
+def _name(entry: CatalogueEntry | None, contrast: str | None) -> str:
+    return contrast or (entry.contrast if entry else PAIRS)
 
 
 class DefaultPack:
     """The pack of a model and SAE, read from the cache or made from its contrast sets.
 
-    A model of the catalogue may come with sets of its own; every other takes the default
-    ones from the hub. `path` is the pack's place in the cache.
+    `contrast` is what `read_named` takes. By default a model takes the sets of its own, where
+    the catalogue knows some, or those that are best for it. `path` is the pack's place in
+    the cache.
     """
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, contrast: str | None = None) -> None:
         entry = model.entry
         self._model = model
+        self._sets = contrast
         self._encoder = Encoder(model.tokenizer, max_length=window_length(model))
         name = entry.name if entry else _file_name(model.name)
         self.path = cache_folder() / "packs" / f"{name}-{self._key()}.pack"
@@ -79,7 +86,7 @@ class DefaultPack:
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
-            **pack_inputs(self._model.entry),
+            **pack_inputs(self._model.entry, self._sets),
         }
         text = json.dumps(decides, sort_keys=True)
         return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
@@ -95,7 +102,7 @@ class DefaultPack:
         """Discover the pack and keep it, unless the cache cannot be written.
 
         Of several processes that want the same pack at once, one makes it and the others
-        wait for it. Raises `DataError` when the default contrast sets cannot be fetched.
+        wait for it. Raises `DataError` when contrast sets cannot be fetched or read.
         """
         with _one_at_a_time(self.path):
             if (pack := self.cached()) is not None:
@@ -109,8 +116,9 @@ class DefaultPack:
             return pack
 
     def _contrast(self) -> tuple[Contrast, Contrast]:
-        if not (places := _places(self._model.entry)):
-            return default_contrast.read(default_contrast.fetch_prompts(), self._encoder)
+        entry = self._model.entry
+        if not (places := _places(entry, self._sets)):
+            return read_named(_name(entry, self._sets), self._encoder)
         toxic, benign = (read_contrast(place, self._encoder) for place in places)
         return toxic, benign
 

@@ -12,7 +12,9 @@ from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.falsify import Given
 from geofilter.packs.falsify import falsify as try_features
 from geofilter.packs.make import make_pack
+from geofilter.packs.named import PAIRS, identity, read_named
 from geofilter.packs.pack import FeaturePack
+from geofilter.packs.plain import Plain
 from geofilter.support.atomic import check_output
 from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
@@ -20,20 +22,25 @@ from geofilter.support.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class Discovery:
-    """A new pack, the contrast sets that it was made from, and rows its features were tried on."""
+    """A new pack, the contrast sets that it was made from, and rows its features were tried on.
+
+    `plain`: how well length and words alone tell the two sets apart.
+    """
 
     pack: FeaturePack
     toxic: Contrast
     benign: Contrast
     given: Given
+    plain: Plain
 
 
 def discover(
-    toxic: str,
-    benign: str,
+    toxic: str | None,
+    benign: str | None,
     model: str,
     output: str | os.PathLike[str] | None = None,
     *,
+    contrast: str | None = None,
     sae: str | None = None,
     block: int | None = None,
     device: str = "auto",
@@ -48,7 +55,8 @@ def discover(
 
     Without an SAE the pack is dense: it has no features, only the direction between the two.
 
-    `toxic` and `benign` are files of at least 20 rows each; `model`, `sae`, `block`,
+    `toxic` and `benign` are files of at least 20 rows each; in place of both, `contrast` is what
+    `--contrast` takes (`read_named`), such as a file of at least 20 pairs. `model`, `sae`, `block`,
     `device` and `trust_remote_code` are as in `load`. Each set is split in halves: features
     are chosen on one, and every figure of the pack comes from the other. The pack is saved
     to `output` where that is given, and never over another file.
@@ -62,6 +70,8 @@ def discover(
     """
     if not falsify and (harmless_words or polite_harm or keep_lexical):
         raise PackError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
+    if (toxic is None) != (benign is None) or (toxic is None) == (contrast is None):
+        raise PackError("give both a toxic and a benign file, or contrast in place of them")
     if output is not None:
         check_output(output)
     if falsify and not choose(model, sae, block, device, None).has_sae:
@@ -69,18 +79,24 @@ def discover(
             f"--falsify tries SAE features, and {shown(model)} is read without an SAE; "
             "leave it out, or give an SAE with --sae"
         )
+    if contrast is not None:
+        identity(contrast)  # a wrong path is reported at once
     loaded = load(model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code)
     encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
-    sets = read_contrast(toxic, encoder), read_contrast(benign, encoder)
+    if toxic is not None and benign is not None:
+        sets = read_contrast(toxic, encoder), read_contrast(benign, encoder)
+    else:
+        sets = read_named(contrast or PAIRS, encoder)
     given = Given(
         harm=read_contrast(polite_harm, encoder) if polite_harm else None,
         words=read_contrast(harmless_words, encoder) if harmless_words else None,
     )
-    pack = make_pack(loaded, *sets, progress=progress).pack
+    made = make_pack(loaded, *sets, progress=progress)
+    pack = made.pack
     if falsify:
         pack = try_features(loaded, pack, *sets, given=given, progress=progress)
     if not keep_lexical:
         pack = pack.without_lexical()
     if output is not None:
         pack.save(output)
-    return Discovery(pack, *sets, given)
+    return Discovery(pack, *sets, given, made.plain)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from geofilter.errors import PackError
 from geofilter.model.activations import TokenBudget, in_batches
 from geofilter.model.loading import LoadedModel
-from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, split_halves
+from geofilter.packs.contrast import Contrast
+from geofilter.packs.halves import MINIMUM_ROWS, split_halves
 from geofilter.packs.labels import token_activations
 from geofilter.packs.pack import FeaturePack
 from geofilter.packs.verdicts import RowSource, Trial
@@ -77,7 +78,7 @@ def falsify(
             )
     given = given or Given()
     reader = _Reader(model, budget or TokenBudget.for_device(model.device))
-    halves = split_halves(toxic, benign)[0]
+    halves = split_halves(toxic, benign).parts
     found = reader.words_of_features(halves["toxic selection"][:_MOST_READ], pack.ids)
     above = reader.finder.read(halves["toxic report"])[:MOST_PAIRS]
     below = reader.finder.read(halves["benign report"])[:MOST_PAIRS]

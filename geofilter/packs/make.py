@@ -5,9 +5,9 @@ from the selection half; everything it claims (effects, AUROC, firing rates) fro
 report half. Without an SAE there are no features: the pack is dense.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,26 @@ from geofilter.errors import PackError
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import LoadedModel
-from geofilter.packs.contrast import MINIMUM_ROWS, Contrast, require_rows, split_halves
+from geofilter.packs.contrast import Contrast
+from geofilter.packs.dense import dense_direction
+from geofilter.packs.figures import (
+    Floats64,
+    Groups,
+    Moments,
+    moments,
+    paired_difference,
+    standardised_difference,
+    statistics,
+    summary,
+)
+from geofilter.packs.halves import HALVES, MINIMUM_ROWS, Halves, require_rows, split_halves
 from geofilter.packs.labels import label_features
-from geofilter.packs.pack import ContrastSummary, FeaturePack, FeatureStatistics
+from geofilter.packs.pack import FeaturePack
+from geofilter.packs.plain import Plain, measure
 from geofilter.settings import Pooling
-from geofilter.stats.auroc import auroc, share
+from geofilter.stats.groups import numbered
 from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress
-
-if TYPE_CHECKING:
-    from geofilter.data.encoder import Encoded
-
-Floats64 = NDArray[np.float64]
 
 TOP_K = 100
 # A toxic feature is active in at least this share of the toxic rows, and in three of
@@ -46,22 +54,16 @@ _CHUNK = 256
 class MadePack:
     """A new pack, and the features of the rows it was tested on, for testing scorers too.
 
-    `toxic` and `benign` are the report halves: no part of the pack was made from them.
+    `toxic` and `benign` are the report halves: no part of the pack was made from them. `groups`
+    (pairs,): of paired rows the domain or prompt of each pair; None for others. `plain` says
+    how well length and words alone tell them apart.
     """
 
     pack: FeaturePack
     toxic: list[SampleFeatures]
     benign: list[SampleFeatures]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of all latents' φ over `rows` rows: (d_sae,) each, the variance with n - 1."""
-
-    rows: int
-    mean: Floats64
-    variance: Floats64
-    firings: NDArray[np.int64]
+    groups: Groups | None
+    plain: Plain
 
 
 def make_pack(
@@ -84,33 +86,25 @@ def make_pack(
         top_k = model.entry.top_k if model.entry else TOP_K
     if top_k < 1:
         raise PackError(f"top-k is {top_k}; at least 1 feature is needed")
-    parts, counts = split_halves(toxic, benign)
-    budget = budget or TokenBudget.for_device(model.device)
-    total = sum(len(part) for part in parts.values())
-    done = 0
-    features: dict[str, list[SampleFeatures]] = {}
-    for name, samples in parts.items():
-        features[name] = []
-        for start in range(0, len(samples), _CHUNK):
-            chunk = samples[start : start + _CHUNK]
-            answers = sample_features(model, chunk, pooling=pooling, budget=budget)
-            features[name] += [answer for answer in answers if not isinstance(answer, Problem)]
-            done += len(chunk)
-            progress("discover", done, total)
-        counts[f"{name} not_finite"] = len(samples) - len(features[name])
-        require_rows(name, len(features[name]), MINIMUM_ROWS // 2)
-
-    toxic_rows, benign_rows = features["toxic selection"], features["benign selection"]
-    tested = features["toxic report"], features["benign report"]
+    halves = split_halves(toxic, benign)
+    plain = measure(halves, model.tokenizer)
+    read = _read(model, halves, pooling, budget, progress)
+    toxic_rows, benign_rows = read.parts["toxic selection"], read.parts["benign selection"]
+    tested = read.parts["toxic report"], read.parts["benign report"]
     above, below = moments(toxic_rows, model.d_sae), moments(benign_rows, model.d_sae)
-    effects = standardised_difference(above, below)
+    paired = read.groups is not None
+    effects = (
+        paired_difference(toxic_rows, benign_rows, model.d_sae)
+        if paired
+        else standardised_difference(above, below)
+    )
     ids = np.zeros(0, np.int32) if model.sae is None else _choose(effects, above, top_k)
     rows = model.decoder[ids.tolist()]
     floor = _STD_FLOOR * np.sqrt((above.variance + below.variance)[ids] / 2)
     spread = np.maximum(np.sqrt(below.variance[ids]), floor)
-    dense = _dense_direction(toxic_rows, benign_rows)
+    dense = dense_direction(mean_hidden(toxic_rows), mean_hidden(benign_rows), pairs=paired)
     centre = _token_mean(toxic_rows + benign_rows)
-    report = parts["toxic report"] + parts["benign report"]
+    report = halves.parts["toxic report"] + halves.parts["benign report"]
     pack = FeaturePack(
         ids=ids,
         directions=(rows / rows.norm(dim=1, keepdim=True)).cpu().numpy(),
@@ -119,9 +113,9 @@ def make_pack(
         benign_std=spread.astype(np.float32),
         dense_direction=dense.astype(np.float32),
         residual_mean=centre,
-        statistics=_statistics(ids, effects, *tested, model.d_sae),
-        contrast=_summary(dense, centre, *tested, report),
-        labels=label_features(model, ids, parts["toxic selection"]),
+        statistics=statistics(ids, effects, *tested, model.d_sae, read.groups),
+        contrast=summary(dense, centre, *tested, report, read.groups),
+        labels=label_features(model, ids, halves.parts["toxic selection"]),
         pooling=pooling,
         model_name=model.name,
         sae_name=model.sae_name,
@@ -129,12 +123,68 @@ def make_pack(
         provenance={
             "toxic": toxic.describe(),
             "benign": benign.describe(),
-            "counts": counts,
+            "counts": {**halves.counts, **read.not_finite},
+            "paired": paired,
+            "plain": plain.record(),
             "settings": _settings(model, top_k, pooling),
             "versions": library_versions(["geofilter", "torch", "transformers", "sae-lens"]),
         },
     )
-    return MadePack(pack, *tested)
+    return MadePack(pack, *tested, read.groups, plain)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The features of the rows in each part, and how many rows of it are not finite.
+
+    `groups` (pairs,): of paired rows those of the report half, as numbers.
+    """
+
+    parts: Mapping[str, list[SampleFeatures]]
+    not_finite: Mapping[str, int]
+    groups: Groups | None
+
+
+def _read(
+    model: LoadedModel,
+    halves: Halves,
+    pooling: Pooling,
+    budget: TokenBudget | None,
+    progress: Progress,
+) -> _Read:
+    budget = budget or TokenBudget.for_device(model.device)
+    total = sum(map(len, halves.parts.values()))
+    done = 0
+    answers: dict[str, list[SampleFeatures | Problem]] = {}
+    for name, samples in halves.parts.items():
+        answers[name] = []
+        for start in range(0, len(samples), _CHUNK):
+            chunk = samples[start : start + _CHUNK]
+            answers[name] += sample_features(model, chunk, pooling=pooling, budget=budget)
+            done += len(chunk)
+            progress("discover", done, total)
+    usable = {
+        name: [not isinstance(answer, Problem) for answer in found]
+        for name, found in answers.items()
+    }
+    not_finite = {f"{name} not_finite": found.count(False) for name, found in usable.items()}
+    if halves.groups:  # a pair without one side is no pair
+        for half in HALVES:
+            toxic, benign = usable[f"toxic {half}"], usable[f"benign {half}"]
+            both = [bad and good for bad, good in zip(toxic, benign, strict=True)]
+            usable[f"toxic {half}"] = usable[f"benign {half}"] = both
+    parts = {
+        name: [
+            answer for answer in compress(found, usable[name]) if not isinstance(answer, Problem)
+        ]
+        for name, found in answers.items()
+    }
+    for name, rows in parts.items():
+        require_rows(name, len(rows), MINIMUM_ROWS // 2)
+    groups = None
+    if halves.groups:
+        groups = numbered(list(compress(halves.groups["report"], usable["toxic report"])))
+    return _Read(parts, not_finite, groups)
 
 
 def _settings(model: LoadedModel, top_k: int, pooling: Pooling) -> dict[str, object]:
@@ -157,113 +207,13 @@ def _choose(effects: Floats64, toxic: Moments, top_k: int) -> NDArray[np.int32]:
     return chosen
 
 
-def standardised_difference(toxic: Moments, benign: Moments) -> Floats64:
-    """Difference of means over the root of the mean variance; 0 for a constant latent."""
-    scale = np.sqrt((toxic.variance + benign.variance) / 2)
-    difference = toxic.mean - benign.mean
-    return np.divide(difference, scale, out=np.zeros_like(scale), where=scale > 0)
-
-
-def moments(features: Sequence[SampleFeatures], d_sae: int) -> Moments:
-    """Mean, variance and number of firing rows of every latent; at least two rows."""
-    total, squares = np.zeros(d_sae), np.zeros(d_sae)
-    firings = np.zeros(d_sae, np.int64)
-    for sample in features:
-        weights = sample.weights.astype(np.float64)
-        total[sample.latents] += weights
-        squares[sample.latents] += weights**2
-        firings[sample.latents] += 1
-    n = len(features)
-    variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
-    # Rounding leaves specks where the values are all equal.
-    variance[variance < 1e-12 * squares / n] = 0
-    return Moments(n, total / n, variance, firings)
-
-
-def _dense_direction(toxic: Sequence[SampleFeatures], benign: Sequence[SampleFeatures]) -> Floats64:
-    """The direction from benign to toxic rows, (d_model,), of length 1."""
-    difference = _mean_hidden(toxic) - _mean_hidden(benign)
-    unit: Floats64 = difference / np.linalg.norm(difference)
-    return unit
-
-
-def _mean_hidden(features: Sequence[SampleFeatures]) -> Floats64:
-    mean: Floats64 = np.mean([sample.mean_hidden for sample in features], axis=0, dtype=np.float64)
-    return mean
+def mean_hidden(features: Sequence[SampleFeatures]) -> Floats64:
+    """The mean residual stream of each row, (rows, d_model)."""
+    return np.stack([sample.mean_hidden for sample in features]).astype(np.float64)
 
 
 def _token_mean(features: Sequence[SampleFeatures]) -> NDArray[np.float32]:
     """Mean residual stream over all pooled tokens, (d_model,)."""
     counts = np.array([sample.n_tokens for sample in features], np.float64)
-    means = np.stack([sample.mean_hidden for sample in features]).astype(np.float64)
-    mean: NDArray[np.float32] = (counts @ means / counts.sum()).astype(np.float32)
+    mean: NDArray[np.float32] = (counts @ mean_hidden(features) / counts.sum()).astype(np.float32)
     return mean
-
-
-def _dense(features: Sequence[SampleFeatures], ids: NDArray[np.int32], d_sae: int) -> Floats64:
-    """φ at `ids` for every sample, (rows, k)."""
-    values = np.zeros((len(features), len(ids)))
-    place = np.full(d_sae, -1)
-    place[ids] = np.arange(len(ids))
-    for row, sample in enumerate(features):
-        places = place[sample.latents]
-        values[row, places[places >= 0]] = sample.weights[places >= 0]
-    return values
-
-
-def _statistics(
-    ids: NDArray[np.int32],
-    effects: Floats64,
-    toxic: Sequence[SampleFeatures],
-    benign: Sequence[SampleFeatures],
-    d_sae: int,
-) -> FeatureStatistics:
-    above, below = _dense(toxic, ids, d_sae), _dense(benign, ids, d_sae)
-    n, m = len(toxic), len(benign)
-    effect = standardised_difference(moments(toxic, d_sae), moments(benign, d_sae))[ids]
-    # Hedges and Olkin (1985): the large-sample error of a standardised mean difference.
-    error = 1.96 * np.sqrt((n + m) / (n * m) + effect**2 / (2 * (n + m)))
-    columns = {
-        "selection_effect": effects[ids],
-        "effect": effect,
-        "effect_low": effect - error,
-        "effect_high": effect + error,
-    }
-    for name, found in (
-        ("auroc", auroc(above, below)),
-        ("toxic_firing", share((above > 0).sum(axis=0), n)),
-        ("benign_firing", share((below > 0).sum(axis=0), m)),
-    ):
-        columns |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    return FeatureStatistics(**{name: value.astype(np.float32) for name, value in columns.items()})
-
-
-def _summary(
-    dense: Floats64,
-    centre: NDArray[np.float32],
-    toxic: Sequence[SampleFeatures],
-    benign: Sequence[SampleFeatures],
-    report: Sequence["Encoded"],
-) -> ContrastSummary:
-    area = auroc(
-        [float(sample.mean_hidden @ dense) for sample in toxic],
-        [float(sample.mean_hidden @ dense) for sample in benign],
-    )
-    both = [*toxic, *benign]
-    spread = sum(sample.spread(centre) for sample in both)
-    if spread == 0:
-        raise PackError("all contrast rows have the same residual stream; give rows that differ")
-    error = sum(sample.squared_error for sample in both)
-    per_row = [sample.explained_variance(centre) for sample in both]
-    known = [value for value in per_row if not np.isnan(value)]  # none without an SAE
-    unknown = [sample.unknown_share for sample in report if sample.unknown_share is not None]
-    return ContrastSummary(
-        toxic_rows=len(toxic),
-        benign_rows=len(benign),
-        persona_auroc=float(area.value),
-        persona_auroc_low=float(area.low),
-        persona_auroc_high=float(area.high),
-        explained_variance=1 - error / spread if known else None,
-        explained_variance_floor=float(np.quantile(known, 0.05)) if known else None,
-        unknown_share_ceiling=float(np.quantile(unknown, 0.95)) if unknown else None,
-    )

@@ -84,7 +84,9 @@ class ContrastSummary:
     thresholds bound what was usual there: 95 % of rows explain more variance than
     `explained_variance_floor`, and hold a smaller share of unknown tokens than
     `unknown_share_ceiling` (None where the tokenizer has no unknown token). What an SAE
-    explains is None where there was no SAE.
+    explains is None where there was no SAE. `pairs_in_order` is
+    the share of pairs whose toxic side lies further along the dense direction, a tie counting
+    half, with its 95 % interval; None where the rows are not paired.
     """
 
     toxic_rows: int
@@ -95,6 +97,15 @@ class ContrastSummary:
     explained_variance: float | None
     explained_variance_floor: float | None
     unknown_share_ceiling: float | None
+    pairs_in_order: float | None = None
+    pairs_in_order_low: float | None = None
+    pairs_in_order_high: float | None = None
+
+    def to_record(self) -> dict[str, float | None]:
+        """In values that JSON can spell, without what is not known of other sets."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        optional = {one.name for one in fields(self) if one.default is None}
+        return {k: v for k, v in values.items() if v is not None or k not in optional}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ContrastSummary":
@@ -108,8 +119,13 @@ class ContrastSummary:
         return cls(**record)
 
 
-# A tokenizer may have no unknown token, and a model no SAE.
-_MAY_BE_UNKNOWN = ("unknown_share_ceiling", "explained_variance", "explained_variance_floor")
+# A tokenizer may have no unknown token, a model no SAE, and rows may not be paired.
+_MAY_BE_UNKNOWN = (
+    "unknown_share_ceiling",
+    "explained_variance",
+    "explained_variance_floor",
+    *(one.name for one in fields(ContrastSummary) if one.default is None),
+)
 
 
 # No slots and no generated equality: the digest is cached, and arrays do not compare.
@@ -218,7 +234,7 @@ class FeaturePack:
             "sae_name": self.sae_name,
             "fingerprint": dict(self.fingerprint),
             "labels": self.labels,
-            "contrast": {field.name: getattr(self.contrast, field.name) for field in _CONTRAST},
+            "contrast": self.contrast.to_record(),
             "provenance": dict(self.provenance),
         }
         # Without trials a file stays, to the byte, what earlier versions wrote.
@@ -266,7 +282,6 @@ def _pair(model: str, sae: str) -> str:
     return f"{escape(model)} {read_by}"
 
 
-_CONTRAST = fields(ContrastSummary)
 _STATISTICS = tuple(field.name for field in fields(FeatureStatistics))
 _ARRAYS = (
     "ids",

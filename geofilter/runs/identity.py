@@ -46,7 +46,9 @@ def identify(settings: Settings) -> Identity:
     if settings.pack:
         pack = load_pack(settings.pack).digest
     else:
-        pack = _hash(json.dumps(pack_inputs(chosen.entry), sort_keys=True).encode())
+        pack = _hash(
+            json.dumps(pack_inputs(chosen.entry, settings.contrast), sort_keys=True).encode()
+        )
     return {
         "model": _of_model(settings.model),
         "sae": _of_sae(chosen.sae),

@@ -23,6 +23,7 @@ from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.default_pack import DefaultPack
+from geofilter.packs.named import NAMES, identity
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
 from geofilter.runs.defaults import block_of, resolved, scorer_of
 from geofilter.runs.provenance import (
@@ -125,6 +126,12 @@ def load_model(settings: Settings) -> LoadedModel:
     )
 
 
+def check_contrast(settings: Settings) -> None:
+    """Raise `DataError` where the contrast sets are a file that cannot be read."""
+    if settings.contrast is not None:
+        identity(settings.contrast)
+
+
 def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
     """Load what `settings` name; the model's own pack is made first where it has none yet.
 
@@ -134,11 +141,12 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
     # Read before the model is loaded: a wrong path is reported at once, and a wrong scorer.
     pack = load_pack(settings.pack) if settings.pack else None
     choose(settings)
+    check_contrast(settings)
     model = load_model(settings)
     encoder = _encoder(settings, model, model.tokenizer)
     pack_path = settings.pack
     if pack is None:
-        default = DefaultPack(model)
+        default = DefaultPack(model, settings.contrast)
         pack = default.cached() or default.make(progress)
         pack_path = str(default.path) if default.path.exists() else None
     name = scorer_of(settings).name
@@ -180,7 +188,8 @@ def _describe(rows: RowFile, loaded: Loaded, reading: Reading | None) -> Manifes
     facts = {
         **describe_origin(rows),
         "settings": asdict(settings)
-        | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")},
+        | {name: lasting(getattr(settings, name)) for name in ("model", "sae", "pack")}
+        | {"contrast": lasting(settings.contrast, NAMES)},
         "contrast": describe_contrast(pack),
         "contrast_sets": describe_contrast_sets(pack),
         # Commits on the hub; None for what is not from there.

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,9 @@ def _number_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def lasting(place: str | None) -> str | None:
-    """A path as it can be found from another folder; names and hub ids stay as they are."""
-    if place is None or place in CATALOGUE:
+def lasting(place: str | None, names: Collection[str] = CATALOGUE) -> str | None:
+    """A path as it can be found from another folder; `names` and hub ids stay as they are."""
+    if place is None or place in names:
         return place
     path = Path(place).expanduser()
     return os.path.abspath(path) if path.exists() or is_local(place) else place

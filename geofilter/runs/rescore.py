@@ -191,6 +191,7 @@ def _settings_for(
         scorer=scorer or settings.scorer,
         proximity=proximity,
         pack=lasting(pack) if pack else settings.pack,
+        contrast=None if pack else settings.contrast,
         sae=lasting(sae) if sae else settings.sae,
     )
 

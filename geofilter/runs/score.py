@@ -25,7 +25,14 @@ from geofilter.runs.engines.pool import devices_of
 from geofilter.runs.engines.processes import ProcessEngine
 from geofilter.runs.engines.threads import OnError, ThreadEngine, check_rows
 from geofilter.runs.engines.worker import SampleEncoder, TwoSteps, Worker
-from geofilter.runs.prepare import Run, choose, load_encoder, load_model, prepare
+from geofilter.runs.prepare import (
+    Run,
+    check_contrast,
+    choose,
+    load_encoder,
+    load_model,
+    prepare,
+)
 from geofilter.runs.provenance import (
     lasting,
 )
@@ -122,6 +129,7 @@ def score(
     choose(settings)
     if settings.pack:
         load_pack(settings.pack)  # a wrong path is reported at once
+    check_contrast(settings)
     begun = not restart and (out.exists() or parts_folder(out).exists())
     known: KnownEncodings | None = None
     if on_error == "stop" and not begun:

@@ -22,15 +22,13 @@ from geofilter.model.activations import TokenBudget
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import (
-    MINIMUM_ROWS,
     Contrast,
     read_contrast,
     read_groups,
-    require_rows,
-    split_halves,
 )
+from geofilter.packs.figures import moments, standardised_difference
+from geofilter.packs.halves import MINIMUM_ROWS, require_rows, split_halves
 from geofilter.packs.index import ToxicIndex
-from geofilter.packs.make import moments, standardised_difference
 from geofilter.packs.pack import FeaturePack
 from geofilter.settings import PROXIMITIES, Pooling, Proximity
 from geofilter.stats.permutation import PERMUTATIONS, RankTrend, greater_mean_p, holm, rank_trend
@@ -196,7 +194,7 @@ def split(sets: Iterable[RowSets]) -> tuple[list[Halves], list[LeftOut]]:
     left_out: list[LeftOut] = []
     for one in sets:
         try:
-            found, _ = split_halves(one.inducing, one.benign)
+            found = split_halves(one.inducing, one.benign).parts
         except DataError as error:
             left_out.append(LeftOut(None, one.domain, str(error)))
         else:

@@ -80,7 +80,7 @@ def geometry(
     deepest, wanted = load(settings, blocks, given)
     encoder = Encoder(deepest.tokenizer, max_length=window_length(deepest))
     read = read_sets(inducing, benign, encoder, by=by)
-    source = _pack_source(given, toxic, benign, encoder, progress)
+    source = _pack_source(given, toxic, benign, settings.contrast, encoder, progress)
     packs: list[FeaturePack] = []
 
     def pack_of(model: LoadedModel) -> FeaturePack:
@@ -150,7 +150,12 @@ def load(
 
 
 def _pack_source(
-    given: FeaturePack | None, toxic: str | None, benign: str, encoder: Encoder, progress: Progress
+    given: FeaturePack | None,
+    toxic: str | None,
+    benign: str,
+    contrast: str | None,
+    encoder: Encoder,
+    progress: Progress,
 ) -> PackOf:
     """What gives the toxic features of a block: the pack, the toxic rows, or the default sets."""
     sets = [read_contrast(place, encoder) for place in (toxic, benign)] if toxic else None
@@ -165,7 +170,7 @@ def _pack_source(
 
         if sets is not None:
             return make_pack(model, *sets, progress=report).pack
-        default = DefaultPack(model)
+        default = DefaultPack(model, contrast)
         return default.cached() or default.make(report)
 
     return pack_of

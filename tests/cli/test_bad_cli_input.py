@@ -187,7 +187,7 @@ CASES = {
         f"{SCORE} --max-length 5000", ("5000 tokens", "48", "smaller --max-length")
     ),
     "no contrast sets without a network": Case(
-        f"score data.jsonl {TINY}", ("default contrast sets", "--pack", "geofilter discover")
+        f"score data.jsonl {TINY} --contrast rtp", ("contrast sets", "--contrast pairs")
     ),
     "pack missing": Case(f"score data.jsonl {TINY} --pack no.pack", ("no.pack: no such pack",)),
     "pack cut off": Case(SCORE, ("my.pack: is damaged",), cut("my.pack")),
@@ -221,6 +221,19 @@ CASES = {
         DISCOVER,
         ("toxic.jsonl: 1 usable", "20"),
         replace("toxic.jsonl", b'{"prompt": "w1", "response": "w2"}\n'),
+    ),
+    "one of two contrast files": Case(
+        "discover --toxic toxic.jsonl --model model --sae sae -o new.pack",
+        ("--toxic and --benign, or --contrast",),
+    ),
+    "contrast in two ways": Case(f"{DISCOVER} --contrast rtp", ("--benign, or --contrast",)),
+    "contrast that is no name and no file": Case(
+        f"score data.jsonl {TINY} --contrast pair", ("pair: ", "pairs, rtp, hf://ORG/NAME")
+    ),
+    "contrast next to a pack": Case(f"{SCORE} --contrast rtp", ("contrast rtp", "leave out one")),
+    "contrast without pairs": Case(
+        "discover --contrast toxic.jsonl --model model --sae sae -o new.pack",
+        ("toxic.jsonl: no row holds a usable pair", "chosen (helpful) and rejected (harmful)"),
     ),
     "trial options without trials": Case(f"{DISCOVER} --keep-lexical", ("need --falsify",)),
     "file of polite harm missing": Case(

@@ -11,7 +11,7 @@ import pytest
 
 from geofilter.cli import score
 from geofilter.data import window
-from geofilter.model import loading
+from geofilter.model import chosen, loading
 from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
 from geofilter.scoring.scorers import SCORERS
@@ -42,7 +42,7 @@ def test_the_words_of_the_options_are_those_of_the_library():
     offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
     assert tuple(offered["scorer"]) == tuple(SCORERS)
     assert tuple(offered["proximity"]) == PROXIMITIES
-    assert tuple(offered["dtype"]) == tuple(loading._DTYPES)
+    assert tuple(offered["dtype"]) == tuple(chosen._DTYPES)
 
 
 # discover
@@ -227,6 +227,27 @@ def test_other_contrast_sets_make_another_default_pack(catalogue, geofilter):
     write_rows(Path("toxic.jsonl"), 40, 0, 30, seed=9)
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
     assert score_column("first.parquet") != score_column("second.parquet")
+
+
+def test_pairs_of_a_file_replace_the_sets_of_the_model(catalogue, geofilter):
+    words = [f"w{n}" for n in range(60)]
+    rows = [
+        {"prompt": words[n], "chosen": f" {words[n + 20]} w1 w2", "rejected": f" {words[n]} w50"}
+        for n in range(30)
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score = "score data.jsonl --model small --scorer persona"
+    assert geofilter(f"{score} -o first.parquet").code == 0
+    assert geofilter(f"{score} --contrast pairs.jsonl -o second.parquet").code == 0
+    assert score_column("first.parquet") != score_column("second.parquet")
+    assert geofilter("explain data.jsonl --scores second.parquet --row 0").code == 0
+    packs = [load_pack(path) for path in (default_pack.cache_folder() / "packs").iterdir()]
+    assert sorted(pack.provenance["paired"] for pack in packs) == [False, True]
+    done = geofilter("discover --contrast pairs.jsonl --model small -o own.pack --json")
+    assert (done.code, "30 rows read as chosen-rejected" in done.err) == (0, True)
+    found = json.loads(done.out)
+    assert {"length", "words", "warning"} == found["plain"].keys()
+    assert 0 <= found["pairs_in_order"] <= 1
 
 
 def test_another_size_of_the_pack_makes_another_default_pack(catalogue, geofilter, monkeypatch):

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from geofilter.errors import DataError, PackError
 from geofilter.model import latents
 from geofilter.packs import falsify as module
-from geofilter.packs.contrast import split_halves
 from geofilter.packs.falsify import Given, falsify
+from geofilter.packs.halves import split_halves
 from geofilter.packs.labels import token_activations
 from geofilter.packs.make import make_pack
 from geofilter.packs.pack import load_pack
@@ -119,7 +119,7 @@ def test_a_feature_of_words_recovers_all_and_one_of_a_speaker_nothing(setting: A
 def test_no_row_that_chose_the_features_is_tried_and_no_other_gives_words(
     setting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halves = split_halves(setting.toxic, setting.benign)[0]
+    halves = split_halves(setting.toxic, setting.benign).parts
     seen: dict[str, list[Any]] = {}
     words = module._Reader.words_of_features
     monkeypatch.setattr(
@@ -167,7 +167,7 @@ def test_a_trial_is_what_its_rows_say(setting: Any) -> None:
     """The figures of one trial, from the rows once more and by hand."""
     pack = tried(setting)
     finder = WordFinder(setting.model.tokenizer)
-    halves = split_halves(setting.toxic, setting.benign)[0]
+    halves = split_halves(setting.toxic, setting.benign).parts
     above = finder.read(halves["toxic report"])[: module.MOST_PAIRS]
     below = finder.read(halves["benign report"])[: module.MOST_PAIRS]
     without, alone = exchange(above, below, frozenset((t,) for t in INSULTS), CONTEXT)
@@ -244,7 +244,7 @@ def test_the_real_path_agrees_with_the_features_themselves() -> None:
     tested = falsify(model, pack, *tiny_contrast(), progress=lambda *at: done.append(at))
     assert [trial.feature for trial in tested.trials] == pack.ids.tolist()
     assert done[-1][1] == done[-1][2]
-    report = split_halves(*tiny_contrast())[0]["toxic report"]
+    report = split_halves(*tiny_contrast()).parts["toxic report"]
     found = [a for one in report for _, a in token_activations(model, pack.ids, [one])]
     peaks = np.array([a.max(axis=0) for a in found])
     assert [trial.toxic for trial in tested.trials] == pytest.approx(
@@ -369,7 +369,7 @@ def test_rows_that_are_not_finite_are_left_out_and_silence_no_other(
     with torch.no_grad():
         model.network.get_input_embeddings().weight[63] = float("nan")
     trials = falsify(model, make_pack(model, *sets, top_k=5).pack, *sets).trials
-    held = split_halves(*sets)[0]
+    held = split_halves(*sets).parts
     lost = sum(63 in row.ids for row in held["benign report"])
     assert 0 < lost < len(held["benign report"])
     for trial in trials:

@@ -13,7 +13,8 @@ from geofilter.model import latents
 from geofilter.model.activations import residuals
 from geofilter.model.features import sample_features
 from geofilter.packs import make
-from geofilter.packs.contrast import read_contrast, split_halves
+from geofilter.packs.contrast import read_contrast
+from geofilter.packs.halves import Halves, split_halves
 from geofilter.packs.labels import label_features, token_activations
 from geofilter.packs.make import make_pack
 from helpers.tiny_models import (
@@ -36,7 +37,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def halves():
-    return split_halves(*tiny_contrast())[0]
+    return split_halves(*tiny_contrast()).parts
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_halves_do_not_depend_on_the_order_of_the_file(halves):
     turned = split_halves(
         dataclasses.replace(toxic, samples=toxic.samples[::-1]),
         dataclasses.replace(benign, samples=benign.samples[::-1]),
-    )[0]
+    ).parts
     assert {name: ids_of(rows) for name, rows in turned.items()} == {
         name: ids_of(rows) for name, rows in halves.items()
     }
@@ -78,7 +79,8 @@ def test_halves_do_not_depend_on_the_order_of_the_file(halves):
 def test_equal_rows_count_once_and_never_on_both_sides():
     toxic, benign = tiny_contrast()
     doubled = dataclasses.replace(toxic, samples=[*toxic.samples, *toxic.samples[:7]])
-    halves, counts = split_halves(doubled, benign)
+    split = split_halves(doubled, benign)
+    halves, counts = split.parts, split.counts
     assert counts["toxic duplicates"] == 7
     assert len(halves["toxic selection"] + halves["toxic report"]) == 60
 
@@ -86,7 +88,8 @@ def test_equal_rows_count_once_and_never_on_both_sides():
 def test_rows_in_both_sets_are_left_out_of_both_and_counted():
     toxic, benign = tiny_contrast()
     mixed = dataclasses.replace(benign, samples=[*benign.samples, *toxic.samples[:9]])
-    halves, counts = split_halves(toxic, mixed)
+    split = split_halves(toxic, mixed)
+    halves, counts = split.parts, split.counts
     assert counts["shared"] == 9
     assert len(halves["toxic selection"] + halves["toxic report"]) == 51
     assert len(halves["benign selection"] + halves["benign report"]) == 60
@@ -170,7 +173,7 @@ def test_report_rows_change_no_part_of_the_pack_but_its_claims(model, halves):
         "benign report": random_samples(30, seed=9),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "split_halves", lambda *_: (strange, {}))
+        patch.setattr(make, "split_halves", lambda *_: Halves(strange, {}))
         other = make_pack(model, toxic, benign, top_k=12).pack
     for name in ("ids", "directions", "weights", "reference", "benign_std", "dense_direction"):
         np.testing.assert_array_equal(getattr(known, name), getattr(other, name))
@@ -262,7 +265,7 @@ def test_a_latent_that_two_rows_activate_is_no_feature():
     for rows, chosen in ((2, False), (30, True)):
         toxic = [with_word(encoded, word) for encoded in plain[:rows]] + plain[rows:60]
         sets = contrast(toxic, "a"), contrast(plain[60:], "b")
-        firings = (phi(model, split_halves(*sets)[0]["toxic selection"])[:, 17] > 0).sum()
+        firings = (phi(model, split_halves(*sets).parts["toxic selection"])[:, 17] > 0).sum()
         assert 1 <= firings <= rows
         assert (17 in make_pack(model, *sets, top_k=D_SAE).pack.ids) == chosen
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from geofilter.data.samples import Sample
-from geofilter.packs import default_contrast
+from geofilter.packs import rtp
 from geofilter.packs.contrast import Contrast
-from geofilter.packs.default_contrast import Prompts
+from geofilter.packs.rtp import Prompts
 from helpers.hub_repos import toxicity_prompts
 
 COMMIT = "0" * 40
@@ -34,7 +34,7 @@ def row(prompt: object, continuation: object) -> str:
 def read(path: Path, *lines: str) -> tuple[Contrast, Contrast]:
     if lines:
         path.write_text("\n".join(lines) + "\n")
-    return default_contrast.read(Prompts(path, COMMIT), Echo())  # type: ignore[arg-type]
+    return rtp.read(Prompts(path, COMMIT), Echo())  # type: ignore[arg-type]
 
 
 def texts(contrast: Contrast) -> list[str]:
@@ -71,7 +71,7 @@ def test_both_sets_hold_as_many_prompts_and_as_many_continuations(tmp_path):
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(default_contrast, "ROWS", 10)
+    monkeypatch.setattr(rtp, "ROWS", 10)
     lines = toxicity_prompts().decode().splitlines()
     before = read(tmp_path / "a.jsonl", *lines)
     random.Random(1).shuffle(lines)
@@ -121,4 +121,4 @@ def test_a_pack_records_data_set_revision_thresholds_and_rows(tmp_path):
 
 @pytest.mark.parametrize("name", ["ROWS", "TOXIC_FROM", "BENIGN_TO", "DATASET", "FILE"])
 def test_the_recipe_holds_all_that_decides(name):
-    assert getattr(default_contrast, name) in default_contrast.DEFINITION.values()
+    assert getattr(rtp, name) in rtp.DEFINITION.values()

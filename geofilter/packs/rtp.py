@@ -1,4 +1,4 @@
-"""The default contrast sets: the toxic and the non-toxic ends of RealToxicityPrompts.
+"""The paper's contrast sets: the toxic and the non-toxic ends of RealToxicityPrompts.
 
 Each row of that data set is a sentence cut in two, and its toxicity was measured for
 each part alone, so that each part is a text of its own here. A text is cut at its
@@ -57,9 +57,8 @@ def fetch_prompts() -> Prompts:
         path = hub.fetch(DATASET, FILE, kind="dataset")
     except DataError as error:
         raise DataError(
-            f"the default contrast sets cannot be fetched: {error}; or do without them: choose "
-            "toxic features from your own rows with geofilter discover --toxic FILE --benign "
-            "FILE, and give what it makes with --pack"
+            f"the contrast sets cannot be fetched: {error}; or do without them: --contrast pairs "
+            "needs no network"
         ) from error
     return Prompts(path, hub.commit_of(path))
 

@@ -1,0 +1,238 @@
+"""From what is kept of each row to what each way of scoring reaches: arithmetic alone.
+
+The rule by which a way is chosen, laid down before any other set was looked at: of all blocks
+and estimators of one scorer and one contrast, the one whose AUROC within a domain, averaged
+over the domains of the split `choose`, is highest. Every other set only reports.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import real_text_cells as cells
+from real_text_cells import Scores
+from real_text_features import Side
+from real_text_sets import Set
+
+Floats = NDArray[np.float64]
+
+# How many pairs a direction is made from, to see whether more would help, and how often.
+PAIRS, TIMES = (8, 16, 32, 64, 128, 256), 20
+
+
+def groups(one: Set) -> tuple[Sequence[str], Sequence[str]]:
+    """The group of each row, of both sides."""
+    return [item.group for item in one.harmful], [item.group for item in one.benign]
+
+
+class Looked(NamedTuple):
+    """A set and what one model's pass kept of its sides."""
+
+    set: Set
+    harmful: Side
+    benign: Side
+
+    def groups(self) -> tuple[Sequence[str], Sequence[str]]:
+        above, below = groups(self.set)
+        return [above[i] for i in self.harmful.kept], [below[i] for i in self.benign.kept]
+
+    def tokens(self) -> Floats:
+        return np.concatenate([self.harmful.tokens, self.benign.tokens])
+
+
+# Share of the covariance that is replaced by a round one.
+SHRINKAGE = 0.35
+Estimator = Callable[[Floats, Floats, bool], Floats]
+
+
+def mean_difference(toxic: Floats, benign: Floats, pairs: bool) -> Floats:
+    difference: Floats = toxic.mean(axis=0) - benign.mean(axis=0)
+    return difference / np.linalg.norm(difference)
+
+
+def fisher(toxic: Floats, benign: Floats, pairs: bool) -> Floats:
+    """Fisher's discriminant: the mean difference by the inverse of a shrunk covariance."""
+    rows = np.concatenate([toxic - toxic.mean(axis=0), benign - benign.mean(axis=0)])
+    covariance = rows.T @ rows / len(rows)
+    round_one = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * round_one
+    found: Floats = np.linalg.solve(mixed, toxic.mean(axis=0) - benign.mean(axis=0))
+    return found / np.linalg.norm(found)
+
+
+ESTIMATORS: dict[str, Estimator] = {"mean": mean_difference, "fisher": fisher}
+# The set that a direction is made from, and whether its sides are pairs.
+CONTRASTS = {"pairs": ("pairs-make", True), "rtp": ("rtp", False)}
+
+
+def direction(looked: Looked, block: int, estimator: str, pairs: bool) -> Floats:
+    """The dense direction of a contrast at a block, (d_model,)."""
+    toxic, benign = (side.means[:, block].astype(np.float64) for side in looked[1:])
+    return ESTIMATORS[estimator](toxic, benign, pairs)
+
+
+def persona(looked: Looked, block: int, along: Floats) -> Scores:
+    """The scorer `persona`: the mean activation along a direction."""
+    above, below = (side.means[:, block].astype(np.float64) @ along for side in looked[1:])
+    return Scores(above, below, looked.groups(), looked.tokens())
+
+
+def spillover(looked: Looked, pushes: tuple[Floats, Floats], block: int, along: Floats) -> Scores:
+    """The scorer `spillover`: the cosine of the push of a training step to a direction."""
+    sides = []
+    for push in pushes:
+        mine = push[:, block].astype(np.float64)
+        sides.append(mine @ along / np.linalg.norm(mine, axis=1))
+    return Scores(*sides, looked.groups(), looked.tokens())
+
+
+def loss(looked: Looked) -> Scores | None:
+    """The mean loss of the response; None where the model has no head."""
+    above, below = looked.harmful.loss, looked.benign.loss
+    if np.isnan(above).any() or np.isnan(below).any():
+        return None
+    return Scores(above, below, looked.groups(), looked.tokens())
+
+
+class Way(NamedTuple):
+    """One way to score: everything but the block."""
+
+    scorer: str
+    contrast: str
+    estimator: str
+    pooling: str = "mean"
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+# Scores by way, block and set.
+Table = dict[Way, dict[int, dict[str, Scores]]]
+
+
+def persona_table(looked: Mapping[str, Looked]) -> Table:
+    """`persona` at every block, with every contrast and estimator, on every set."""
+    table: Table = {}
+    for contrast, (source, pairs) in CONTRASTS.items():
+        blocks = looked[source].harmful.means.shape[1]
+        for estimator in ESTIMATORS:
+            found = table[Way("persona", contrast, estimator)] = {}
+            for block in range(blocks):
+                along = direction(looked[source], block, estimator, pairs)
+                found[block] = {
+                    name: persona(one, block, along)
+                    for name, one in looked.items()
+                    if name != source
+                }
+    return table
+
+
+def spillover_table(
+    looked: Mapping[str, Looked],
+    thinned: Mapping[str, tuple[Looked, tuple[Floats, Floats]]],
+) -> Table:
+    """`spillover` at every block, on the rows whose pushes are known."""
+    table: Table = {}
+    for contrast, (source, pairs) in CONTRASTS.items():
+        blocks = looked[source].harmful.means.shape[1]
+        for estimator in ESTIMATORS:
+            found = table[Way("spillover", contrast, estimator)] = {}
+            for block in range(blocks):
+                along = direction(looked[source], block, estimator, pairs)
+                found[block] = {
+                    name: spillover(one, push, block, along)
+                    for name, (one, push) in thinned.items()
+                }
+    return table
+
+
+def choosing(scores: Scores) -> float:
+    """What the rule looks at: the mean over domains of the AUROC within each."""
+    return float(np.mean(list(cells.by_group(scores).values())))
+
+
+class Choice(NamedTuple):
+    """The way and block that the choosing split chose, and what it reached there."""
+
+    way: Way
+    block: int
+    on_choose: float
+
+
+def choose(table: Table) -> dict[str, Choice]:
+    """For each scorer and contrast, by the rule above; names are SCORER/CONTRAST."""
+    chosen: dict[str, Choice] = {}
+    for way, blocks in table.items():
+        for block, sets in blocks.items():
+            reached = choosing(sets["pairs-choose"])
+            name = f"{way.scorer}/{way.contrast}"
+            if name not in chosen or reached > chosen[name].on_choose:
+                chosen[name] = Choice(way, block, reached)
+    return chosen
+
+
+def judged(sets: Mapping[str, Scores]) -> list[Scores]:
+    return [scores for name, scores in sets.items() if name.startswith("judged-")]
+
+
+def scale(looked: Mapping[str, Looked], choice: Choice) -> dict[str, list[float]]:
+    """The mean AUROC over the judged sets with directions from fewer pairs, at the chosen block.
+
+    For each number of pairs the mean, the least and the greatest of `TIMES` draws.
+    """
+    source = looked["pairs-make"]
+    toxic, benign = (side.means[:, choice.block].astype(np.float64) for side in source[1:])
+    random = np.random.default_rng(cells.SEED)
+    found = {}
+    for pairs in (*(n for n in PAIRS if n < len(toxic)), len(toxic)):
+        means = []
+        for _ in range(TIMES if pairs < len(toxic) else 1):
+            rows = random.permutation(len(toxic))[:pairs]
+            along = ESTIMATORS[choice.way.estimator](toxic[rows], benign[rows], True)
+            sets = [
+                persona(one, choice.block, along)
+                for name, one in looked.items()
+                if name.startswith("judged-")
+            ]
+            areas = [cells.auroc(one.harmful, one.benign).value for one in sets]
+            means.append(float(np.mean(areas)))
+        found[str(pairs)] = [round(float(f(means)), 4) for f in (np.mean, np.min, np.max)]
+    return found
+
+
+def records(scores: Mapping[Any, Mapping[str, Scores]]) -> dict[str, dict[str, list[float | None]]]:
+    """The cells of each way or block, and set, as they are written."""
+    return {
+        str(way): {name: list(cells.cell(found)) for name, found in sets.items()}
+        for way, sets in scores.items()
+    }
+
+
+def summary(table: Table, looked: Mapping[str, Looked]) -> dict[str, Any]:
+    """All that is written of one model: cells, what was chosen, and the judged sets together."""
+    chosen = choose(table)
+    best = {name: table[choice.way][choice.block] for name, choice in chosen.items()}
+    losses = {name: found for name, one in looked.items() if (found := loss(one)) is not None}
+    ways = {"persona/pairs": judged(best["persona/pairs"])}
+    ways |= {name: judged(sets) for name, sets in best.items() if judged(sets)}
+    if losses:
+        ways["loss"] = judged(losses)
+    return {
+        "chosen": {
+            name: {
+                "way": str(choice.way),
+                "block": choice.block,
+                "choose": round(choice.on_choose, 4),
+            }
+            for name, choice in chosen.items()
+        },
+        "judged": {name: list(found) for name, found in cells.compared(ways).items()},
+        "judged_within": {
+            name: list(found) for name, found in cells.compared(ways, inside=True).items()
+        },
+        "scale": scale(looked, chosen["persona/pairs"]),
+        "loss": records({"loss": losses})["loss"],
+        "cells": {str(way): records(blocks) for way, blocks in table.items()},
+    }

@@ -1,0 +1,138 @@
+"""The benchmark on real text measures what geofilter computes, and chooses as it says."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from geofilter.model.features import sample_features
+from geofilter.model.gradients import pushes, total_pushes
+from helpers.tiny_models import random_samples, tiny_model
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "real_text.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scripts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield
+
+
+def part(name: str) -> Any:
+    return importlib.import_module(f"real_text_{name}")
+
+
+def scores(harmful: list[float], benign: list[float], groups: str = "") -> Any:
+    named = groups or "a" * (len(harmful) + len(benign))
+    both = (list(named[: len(harmful)]), list(named[len(harmful) :]))
+    tokens = np.arange(len(named), dtype=float)
+    return part("cells").Scores(np.array(harmful), np.array(benign), both, tokens)
+
+
+@pytest.mark.parametrize("network", ["llama", "gpt2"])
+def test_a_pass_keeps_what_the_library_computes_for_each_block(network: str) -> None:
+    features = part("features")
+    model, samples = tiny_model(network), random_samples(5)
+    looks, pushed = features.look(model, samples), features.pushes(model, samples)
+    for block in range(len(looks[0].means)):
+        there = replace(model, block=block)
+        means = [one.mean_hidden for one in sample_features(there, samples)]  # type: ignore[union-attr]
+        assert np.allclose([look.means[block] for look in looks], means, atol=1e-4)
+        totals = total_pushes(pushes(there, samples).push, samples)
+        assert np.allclose([push[block] for push in pushed], totals, atol=1e-4)
+    ids = torch.from_numpy(samples[0].ids[None].astype(np.int64))
+    logs = model.network(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    each = -logs.gather(1, ids[0, 1:, None])[:, 0].numpy()
+    assert looks[0].loss == pytest.approx(each[samples[0].response[1:]].mean(), rel=1e-4)
+
+
+def test_a_row_that_was_looked_at_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = part("features")
+    model, samples = tiny_model(), random_samples(4)
+    store = features.Store.of(tmp_path, model)
+    features.fill(store, model, samples[:3], "looks")
+    seen: list[int] = []
+    look = features.look
+    monkeypatch.setattr(
+        features, "look", lambda m, batch: seen.append(len(batch)) or look(m, batch)
+    )
+    features.fill(store, model, samples, "looks")
+    assert sum(seen) == 1
+    assert store.costs()["looks"]["tokens"] == sum(len(sample.ids) for sample in samples)
+    expected = [one.means for one in look(model, samples)]
+    kept = features.side(store, [samples[0], None, *samples[1:]])
+    assert np.allclose(kept.means, expected, atol=1e-5)
+    assert kept.kept.tolist() == [0, 2, 3, 4]
+
+
+def test_a_model_with_other_weights_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    features = part("features")
+    folders = {features.Store.of(tmp_path, tiny_model(seed=seed)).folder for seed in (0, 0, 1)}
+    assert len(folders) == 2
+
+
+def test_precision_counts_ties_at_the_edge_by_their_chance() -> None:
+    cells = part("cells")
+    assert cells.precision(scores([4, 3], [2, 1]), 0.5) == 1
+    assert cells.precision(scores([1, 1], [1, 1, 1, 1, 1, 1]), 0.5) == 0.25
+    assert cells.precision(scores([3, 1], [1, 1]), 0.5) == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_within_groups_a_difference_between_groups_does_not_count() -> None:
+    found = part("cells").cell(scores([5, 5, 1], [5, 1, 1], groups="aababb"))
+    assert found.auroc > 0.5
+    assert found.within == 0.5
+
+
+def test_an_interval_of_a_difference_is_of_the_same_rows() -> None:
+    cells = part("cells")
+    random = np.random.default_rng(0)
+    good = [scores([*random.normal(1, 1, 40)], [*random.normal(0, 1, 40)]) for _ in range(4)]
+    bad = [scores([*random.normal(0, 1, 40)], [*random.normal(0, 1, 40)]) for _ in range(4)]
+    found = cells.compared({"good": good, "same": good, "bad": bad})
+    assert found["good - same"] == (0, 0, 0)
+    assert found["good - bad"].low > 0
+    areas = [cells.auroc(one.harmful, one.benign).value for one in good]
+    assert found["good"].value == pytest.approx(np.mean(areas), abs=1e-4)
+
+
+def test_only_the_choosing_split_chooses() -> None:
+    measure = part("measure")
+    good, bad = scores([2, 3], [0, 1], "abab"), scores([0, 1], [2, 3], "abab")
+    way = measure.Way("persona", "pairs", "mean")
+    table = {
+        way: {0: {"pairs-choose": good, "other": bad}, 1: {"pairs-choose": bad, "other": good}}
+    }
+    assert measure.choose(table)["persona/pairs"][:2] == (way, 0)
+
+
+def test_words_of_the_pairs_tell_texts_that_use_them() -> None:
+    baselines = part("baselines")
+    bag = baselines.BagOfWords(["red wet", "red dry", "red"], ["blue wet", "blue dry", "blue"])
+    assert bag(["a red one"]) > bag(["a wet one"]) > bag(["a blue one"])
+    assert list(baselines.keyword_scores(["I hate it", "I like it", ""])) == [1 / 3, 0, 0]
+
+
+def test_pairs_stay_pairs_when_fewer_are_drawn() -> None:
+    sets = part("sets")
+    few = sets.pairs("choose").thinned(10)
+    assert len(few.harmful) == len(few.benign) == 10
+    for harmful, benign in zip(few.harmful, few.benign, strict=True):
+        assert harmful.sample.turns[0] == benign.sample.turns[0]
+        assert harmful.text != benign.text
+
+
+def test_the_page_holds_the_tables_of_the_results() -> None:
+    page = (ROOT / "docs" / "real-text.md").read_text(encoding="utf-8")
+    for name, lines in part("report").tables(json.loads(RESULTS.read_text())).items():
+        assert f"<!-- {name} -->\n" + "\n".join(lines) + "\n<!-- end -->" in page
