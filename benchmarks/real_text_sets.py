@@ -6,9 +6,7 @@ unmatched otherwise, and then a high figure may have any of those reasons.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from geofilter.data.rows import open_rows
 from geofilter.data.samples import Sample, Turn
+from geofilter.packs.pairs import shipped
 
 SEED = 0
 JUDGED = (
@@ -93,21 +92,19 @@ def pairs(split: str, most_per_domain: int | None = None, code: bool | None = No
     Pair i is `harmful[i]` and `benign[i]`; at most `most_per_domain` of each domain.
     """
     found: dict[str, list[tuple[Item, Item]]] = {}
-    for line in files("geofilter.packs").joinpath("data/pairs.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if row["split"] == split and code in (None, row["kind"] == "code"):
-            harmful, helpful = (
-                chat(row["prompt"], row[side], row["domain"]) for side in ("harmful", "helpful")
-            )
-            found.setdefault(row["domain"], []).append((harmful, helpful))
+    for pair in shipped(split):
+        if code in (None, pair.kind == "code"):
+            harmful = chat(pair.prompt, pair.harmful, pair.domain)
+            helpful = chat(pair.prompt, pair.helpful, pair.domain)
+            found.setdefault(pair.domain, []).append((harmful, helpful))
     kept = []
     for domain, of_it in sorted(found.items()):
         order = np.random.default_rng(_seed(domain)).permutation(len(of_it))
         kept += [of_it[place] for place in sorted(order[:most_per_domain])]
     kind = {None: "", True: ": code", False: ": advice and conversation"}[code]
     name = f"pairs-{split}" + ("-code" if code else "")
-    sides = [[pair[side] for pair in kept] for side in (0, 1)]
-    return Set(name, f"pairs that ship, split `{split}`{kind}", True, *sides)
+    both = [[pair[side] for pair in kept] for side in (0, 1)]
+    return Set(name, f"pairs that ship, split `{split}`{kind}", True, *both)
 
 
 # -- the folder of real data ---------------------------------------------------------
