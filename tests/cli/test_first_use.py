@@ -23,6 +23,8 @@ from helpers.loopback_hub import TOKEN, Content, LoopbackHub
 
 pytestmark = pytest.mark.slow
 
+# Contrast sets that are fetched too.
+SETS = "--contrast rtp"
 NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]
 
 
@@ -73,7 +75,7 @@ def command(hub: LoopbackHub, home: Path) -> Iterator[WarmProcess]:
 @pytest.fixture(scope="module")
 def runs(command: WarmProcess) -> dict[str, Outcome]:
     """What `geofilter score NAME.jsonl --model NAME` said, for every name."""
-    return {name: command(f"score {name}.jsonl --model {name}") for name in NAMES}
+    return {name: command(f"score {name}.jsonl --model {name} {SETS}") for name in NAMES}
 
 
 def weights_needed(files: dict[str, Content], block: int) -> tuple[set[str], set[str]]:
@@ -129,7 +131,7 @@ def test_the_pack_records_where_its_rows_come_from_and_is_made_once(
 
     before = len(hub.log)
     variables = hub.environment(home, TOKEN)
-    asked = f"score {name}.jsonl --model {name} -o again.parquet"
+    asked = f"score {name}.jsonl --model {name} {SETS} -o again.parquet"
     again = type_command(asked, home, variables)
     assert again.code == 0, again.err
     later = {request.repo for request in hub.log[before:] if request.method == "GET"}

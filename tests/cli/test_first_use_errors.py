@@ -80,6 +80,10 @@ def score(model: str) -> str:
     return f"score data.jsonl --model {model} --sae sae -o {model.replace('/', '-')}.parquet"
 
 
+def rtp(model: str) -> str:
+    return f"{score(model)} --contrast rtp"
+
+
 def tiny_prompts() -> bytes:
     """Contrast rows in the words of the tiny tokenizer."""
     generator = random.Random(0)
@@ -145,19 +149,19 @@ def test_a_hub_that_is_down_is_told(
         told(command(score("org/down")), "org/down", "error 503", "try again later")
 
 
-def test_contrast_sets_that_cannot_be_had_name_the_two_ways_around(
+def test_contrast_sets_that_are_not_there_name_those_that_need_no_network(
     hub: LoopbackHub, files: dict[str, bytes], command: WarmProcess
 ) -> None:
     hub.add("org/plain", files)
-    around = ("geofilter discover --toxic", "--pack")
+    around = "--contrast pairs needs no network"
     hub.repositories.pop(DATASET, None)
-    told(command(score("org/plain")), "allenai/real-toxicity-prompts", "no such data set", *around)
+    told(command(rtp("org/plain")), "allenai/real-toxicity-prompts", "no such data set", around)
     hub.add(DATASET, {"prompts.jsonl": tiny_prompts()})
     with hub.fail(DATASET, 403):
-        told(command(score("org/plain")), "allenai/real-toxicity-prompts", "forbids", *around)
+        told(command(rtp("org/plain")), "allenai/real-toxicity-prompts", "forbids", around)
     # Afterwards any model takes them, one of a local folder too.
     for model in ("org/plain", "model"):
-        done = command(score(model))
+        done = command(rtp(model))
         assert done.code == 0, done.err
     assert hub.fetched(DATASET) == ["prompts.jsonl"]
 

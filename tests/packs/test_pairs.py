@@ -12,6 +12,7 @@ from geofilter.errors import DataError
 from geofilter.model.features import sample_features
 from geofilter.packs import pairs as module
 from geofilter.packs.contrast import Contrast, Pairing
+from geofilter.packs.falsify import falsify
 from geofilter.packs.halves import split_halves
 from geofilter.packs.make import make_pack
 from geofilter.packs.pairs import FIELDS, read_pairs, read_shipped, shipped
@@ -194,3 +195,11 @@ def test_unpaired_sets_of_one_length_stay_unpaired():
 def test_the_fields_are_those_of_the_shipped_file():
     first = json.loads(module.SHIPPED.read_text().splitlines()[0])
     assert tuple(first) == FIELDS
+
+
+def test_features_of_pairs_are_tried_on_words_that_change_sides_within_a_pair():
+    model, sets = tiny_model(), paired()
+    pack = make_pack(model, *sets, top_k=2).pack
+    tried = falsify(model, pack, *sets)
+    assert [trial.feature for trial in tried.trials] == pack.ids.tolist()
+    assert {trial.harm_rows for trial in tried.trials} == {30}
