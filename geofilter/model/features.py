@@ -17,6 +17,7 @@ from geofilter.data.problems import Problem
 from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.model.gradients import pushes, total_pushes
 from geofilter.model.loading import LoadedModel
+from geofilter.model.threads import few_threads
 from geofilter.settings import Pooling
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def sample_features(
             for one, total in zip(pool(model, hidden, batch, pooling), totals, strict=True)
         ]
 
-    answers = iter(in_batches([sample for sample in samples if sample.pooled.any()], work, budget))
+    usable = [sample for sample in samples if sample.pooled.any()]
+    with few_threads(model.network):
+        answers = iter(in_batches(usable, work, budget))
     return [next(answers) if sample.pooled.any() else NO_TOKENS for sample in samples]
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofilter.model.threads import few_threads
 from geofilter.selection.loss_note import RowLoss
 from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, read_json, read_lines, write_json
@@ -78,9 +79,11 @@ def run_cell(
     asked = put_questions(work.questions, work.samples_per_question, seed)
     model = None
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
-        model = _trained(work, folder, seed, chosen, samples, progress)
-        _ask(model, work, asked, folder, seed, progress)
-        _measure(model, work, folder)
+        model = work.load()
+        with few_threads(model.network):
+            model = _trained(model, work, folder, seed, chosen, samples, progress)
+            _ask(model, work, asked, folder, seed, progress)
+            _measure(model, work, folder)
     del model
     weights.free_memory()
     _judge(work, asked, folder, progress)
@@ -107,6 +110,7 @@ def put_questions(
 
 
 def _trained(
+    base: CausalModel,
     work: Work,
     folder: Path,
     seed: int,
@@ -114,8 +118,7 @@ def _trained(
     samples: "Sequence[Encoded]",
     progress: Progress,
 ) -> CausalModel:
-    """The cell's model: as it was kept, or trained now."""
-    base = work.load()
+    """The cell's model: as it was kept, or `base` trained now."""
     if chosen is None:
         return base
     kept = folder / "weights"
