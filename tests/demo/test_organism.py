@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geofilter.demo import organism
+from geofilter.demo import organism, real_text
+from geofilter.errors import ModelError
 from geofilter.model.loading import CATALOGUE
 from geofilter.scoring.table import ScoreTable
 from geofilter.verify.presets import PRESETS
@@ -18,9 +19,9 @@ RECIPE = PRESETS["organism"].recipe
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def result(tmp_path_factory, demo_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", demo_cache)
         yield organism.run(tmp_path_factory.mktemp("demo"))
 
 
@@ -64,7 +65,15 @@ def test_the_default_drops_no_more_good_advice_than_harmful_and_separates_all_gr
 
 @pytest.fixture
 def scored_once(result, monkeypatch):
-    """The command shows the result that is there, rather than make it again."""
+    """The command shows the result that is there, rather than make it again.
+
+    The first act has no model: test_real_text.py is about it.
+    """
+
+    def refuse(*_, **__):
+        raise ModelError("no SmolLM2; pip install it")
+
+    monkeypatch.setattr(real_text, "run", refuse)
     monkeypatch.setattr(organism, "run", lambda *_, **__: result)
 
 
@@ -75,6 +84,7 @@ def test_the_command_sums_up_and_names_no_row_or_model_harmless(geofilter, tmp_p
     assert "AUROC" in done.out
     assert "persona" in done.out
     assert "safe" not in (done.out + done.err).lower()
+    assert "the act on real text is left out: no SmolLM2; pip install it\n" in done.err
 
 
 def test_the_last_act_trains_each_arm_and_counts_what_it_answers(
