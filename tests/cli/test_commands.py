@@ -91,7 +91,7 @@ def test_every_scorer_can_be_asked_for(work, geofilter, scorer):
     done = geofilter(f"score data.jsonl {TINY} --pack my.pack --scorer {scorer} -o s.parquet")
     assert done.code == 0
     assert (score_column("s.parquet") == score_column("data.scores.parquet")) == (
-        scorer == "nearest"
+        scorer == "persona"  # the default
     )
 
 
@@ -331,18 +331,27 @@ def test_unscored_rows_are_kept_unless_it_is_said(work, geofilter, unscored, kep
 # explain
 
 
-def test_explain_divides_the_score_among_the_tokens(work, geofilter):
-    done = geofilter(f"explain data.jsonl {SCORED} --row 5 --json")
+@pytest.fixture
+def by_features(work, geofilter):
+    """The options that name a table scored by `nearest`, whose parts name toxic features."""
+    assert (
+        geofilter(f"score data.jsonl {TINY} --pack my.pack --scorer nearest -o n.parquet").code == 0
+    )
+    return "--scores n.parquet"
+
+
+def test_explain_divides_the_score_among_the_tokens(work, geofilter, by_features):
+    done = geofilter(f"explain data.jsonl {by_features} --row 5 --json")
     row = json.loads(done.out)
     assert row["where"] == "data.jsonl:6"
-    assert row["score"] == score_column("data.scores.parquet")[5]
+    assert row["score"] == score_column("n.parquet")[5]
     assert sum(t["contribution"] for t in row["tokens"]) == pytest.approx(row["score"], abs=1e-5)
     response = json.loads(Path("data.jsonl").read_text().splitlines()[5])["response"]
     assert [token["text"] for token in row["tokens"]] == response.split()
 
 
-def test_explain_shows_row_tokens_features_and_labels(work, geofilter):
-    done = geofilter(f"explain data.jsonl {SCORED} --row 5")
+def test_explain_shows_row_tokens_features_and_labels(work, geofilter, by_features):
+    done = geofilter(f"explain data.jsonl {by_features} --row 5")
     assert done.out.startswith("data.jsonl:6 (--row 5): score ")
     response = json.loads(Path("data.jsonl").read_text().splitlines()[5])["response"]
     assert response in done.out.replace("[", "").replace("]", "")
