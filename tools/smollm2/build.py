@@ -24,7 +24,7 @@ from geofilter.model.sae_training.train import train_saes
 from geofilter.model.saes import load_sae
 from smollm2.answers import MODEL, write_answers
 
-BLOCKS = (10, 14)
+BLOCKS = (10, 14, 19)
 ANSWER_TOKENS = 144_000
 # More latents at a token than by default: there is too little text for fewer to explain as much.
 ACTIVE = 48
@@ -76,12 +76,11 @@ def _on_others(saes: Path, blocks: Sequence[int], files: Sequence[Path]) -> dict
         texts = read_texts(str(path), encoder, _MEASURED_TOKENS, seed=0)
         both = [*texts.training, *texts.held_out]
         hidden = streams_of(model, both, list(blocks), TokenBudget.for_device(model.device))
-        found[path.name] = {"tokens": len(hidden)} | {
-            str(block): quality(
-                load_sae(str(saes / f"block-{block}"), "cpu"), hidden[:, place]
-            ).record()
-            for place, block in enumerate(blocks)
-        }
+        found[path.name] = {"tokens": len(hidden)}
+        for place, block in enumerate(blocks):
+            sae = load_sae(str(saes / f"block-{block}"), "cpu")
+            figures = quality(sae, hidden[:, place]).record()
+            found[path.name][str(block)] = {k: v for k, v in figures.items() if v is not None}
         _say(f"{path.name}: {found[path.name]}")
     return found
 
