@@ -12,7 +12,7 @@ from geofilter.data.problems import MODEL_UNSCORED
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
-from geofilter.model.catalogue import NO_SAE
+from geofilter.model.catalogue import CATALOGUE, NO_SAE
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.defaults import block_of, scorer_of
@@ -184,10 +184,14 @@ def _settings_for(
             f"{escape(saved.source, limit=200)}: does not say how it was made; "
             "save the features again with --save-features"
         ) from None
+    block = block_of(settings)
+    entry = CATALOGUE.get(settings.model)
+    if block is None and entry is not None and scorer not in (None, settings.scorer):
+        block = entry.default_block
     return replace(
         settings,
         # The features' own: another scorer may have another default.
-        block=block_of(settings),
+        block=block,
         scorer=scorer or settings.scorer,
         proximity=proximity,
         pack=lasting(pack) if pack else settings.pack,

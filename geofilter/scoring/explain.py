@@ -65,7 +65,7 @@ def token_scorer(
         dividable = [one.name for one in SCORERS.values() if one.score_tokens is not None]
         raise ModelError(
             f"scores by {name} are no sums over tokens, so that none can be masked; score with "
-            f"--scorer {' or '.join(dividable)}, or choose another --action"
+            f"--scorer {', '.join(dividable[:-1])} or {dividable[-1]}, or choose another --action"
         )
     budget = TokenBudget.for_device(model.device)
     if scorer.needs_push:

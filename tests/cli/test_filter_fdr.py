@@ -153,11 +153,15 @@ def test_the_guarantee_comes_with_its_condition_and_no_promise_beyond(clean, geo
 
 def test_the_guarantee_is_of_different_rows_with_a_score(clean, geofilter):
     """A row that went for want of a score is counted apart, and a copy not at all."""
+    # A scorer that tells the rows apart less well, so that no row is dropped at 0.5.
+    made = f"{MADE} --scorer nearest --restart"
+    for name, table in (("data", "data.scores"), ("other", "other")):
+        assert geofilter(f"score {name}.jsonl {made} -o {table}.parquet").code == 0
     own = lines("data.jsonl")
     unscored = ['{"prompt": "w1", "response": ""}\n', '{"prompt": "w2", "response": ""}\n']
     nearest = own[int(scores_of("data.scores.parquet").argmax())]
     Path("more.jsonl").write_text("".join([*own, *[nearest] * 20, *unscored]))
-    assert geofilter(f"score more.jsonl {MADE} --on-error keep -o more.parquet").code == 0
+    assert geofilter(f"score more.jsonl {made} --on-error keep -o more.parquet").code == 0
     asked = "filter more.jsonl --scores more.parquet --fdr 0.7 --reference other.parquet"
     done = geofilter(f"{asked} --unscored drop -o a.jsonl --json")
     found = json.loads(done.out)

@@ -112,7 +112,7 @@ def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_pat
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "first_plot_questions.yaml").write_text(QUESTIONS)
     variables = hub.environment(tmp_path / "home", TOKEN)
-    geofilter = WarmProcess(folder, variables)
+    geofilter = WarmProcess(folder, variables, pairs_of_a_domain=2)
     run = []
     with Server(judged).running() as judge:
         for command in commands():

@@ -49,7 +49,7 @@ def test_equal_settings_have_one_hash_before_and_after_loading(work: Path) -> No
 @pytest.mark.parametrize(
     "other",
     [
-        {"scorer": "persona"},
+        {"scorer": "nearest"},
         {"proximity": "mean"},
         {"max_length": 20},
         {"last_turn": True},

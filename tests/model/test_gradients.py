@@ -169,7 +169,7 @@ def test_saved_pushes_give_the_same_table_without_the_model(work: Path, geofilte
     first, second = (ScoreTable.read(name) for name in ("a.parquet", "b.parquet"))
     assert list(first) == list(second)
     assert first.manifest.hash == second.manifest.hash
-    assert geofilter("score data.jsonl --features f --scorer nearest -o c.parquet").code == 0
+    assert geofilter("score data.jsonl --features f --scorer persona -o c.parquet").code == 0
     assert list(ScoreTable.read("c.parquet")) == list(ScoreTable.read("data.scores.parquet"))
     assert ScoreTable.read("c.parquet").manifest.hash == (
         ScoreTable.read("data.scores.parquet").manifest.hash
