@@ -27,8 +27,10 @@ import real_text_cells as cells
 import real_text_features as features
 import real_text_measure as measure
 import real_text_report as report
+import real_text_saes as saes
 import real_text_sets as sets
 from geofilter.data.encoder import Encoder
+from geofilter.model.catalogue import CATALOGUE
 from geofilter.support.manifest import library_versions
 from real_text_cells import Scores
 from resuming import kept_results
@@ -182,6 +184,8 @@ def main() -> None:
         table = measure.persona_table(done.looked)
         if done.thinned:
             table |= measure.spillover_table(done.looked, done.thinned)
+        if not place and name in CATALOGUE and CATALOGUE[name].sae:
+            table |= saes.features_table(name, asked, options.cache)
         results["models"][name] = {**done.facts, **measure.summary(table, done.looked)}
         write(options.output, results)
         print(f"{name}: measured", flush=True)

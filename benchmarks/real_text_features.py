@@ -157,7 +157,7 @@ class Store:
     def of(cls, cache: Path, model: LoadedModel) -> "Store":
         parts = {**model.fingerprint, "dtype": "float32", "window": WINDOW}
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        for kind in ("looks", "pushes"):
+        for kind in ("looks", "pushes", "features"):
             (cache / key / kind).mkdir(parents=True, exist_ok=True)
         return cls(cache / key)
 

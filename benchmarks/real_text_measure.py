@@ -5,13 +5,14 @@ and estimators of one scorer and one contrast, the one whose AUROC within a doma
 over the domains of the split `choose`, is highest. Every other set only reports.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import real_text_cells as cells
+from geofilter.packs.dense import dense_direction
 from real_text_cells import Scores
 from real_text_features import Side
 from real_text_sets import Set
@@ -19,7 +20,7 @@ from real_text_sets import Set
 Floats = NDArray[np.float64]
 
 # How many pairs a direction is made from, to see whether more would help, and how often.
-PAIRS, TIMES = (8, 16, 32, 64, 128, 256), 20
+PAIRS, TIMES = (16, 32, 64, 128, 256, 512), 20
 
 
 def groups(one: Set) -> tuple[Sequence[str], Sequence[str]]:
@@ -42,35 +43,16 @@ class Looked(NamedTuple):
         return np.concatenate([self.harmful.tokens, self.benign.tokens])
 
 
-# Share of the covariance that is replaced by a round one.
-SHRINKAGE = 0.35
-Estimator = Callable[[Floats, Floats, bool], Floats]
+# The plain difference of means, and Fisher's discriminant with less or more shrinkage.
+SHRINKAGES = {"mean": 1.0} | {f"fisher-{share}": share for share in (0.05, 0.1, 0.2, 0.35)}
+# The set that a direction is made from.
+CONTRASTS = {"pairs": "pairs-make", "rtp": "rtp"}
 
 
-def mean_difference(toxic: Floats, benign: Floats, pairs: bool) -> Floats:
-    difference: Floats = toxic.mean(axis=0) - benign.mean(axis=0)
-    return difference / np.linalg.norm(difference)
-
-
-def fisher(toxic: Floats, benign: Floats, pairs: bool) -> Floats:
-    """Fisher's discriminant: the mean difference by the inverse of a shrunk covariance."""
-    rows = np.concatenate([toxic - toxic.mean(axis=0), benign - benign.mean(axis=0)])
-    covariance = rows.T @ rows / len(rows)
-    round_one = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * round_one
-    found: Floats = np.linalg.solve(mixed, toxic.mean(axis=0) - benign.mean(axis=0))
-    return found / np.linalg.norm(found)
-
-
-ESTIMATORS: dict[str, Estimator] = {"mean": mean_difference, "fisher": fisher}
-# The set that a direction is made from, and whether its sides are pairs.
-CONTRASTS = {"pairs": ("pairs-make", True), "rtp": ("rtp", False)}
-
-
-def direction(looked: Looked, block: int, estimator: str, pairs: bool) -> Floats:
+def direction(looked: Looked, block: int, estimator: str) -> Floats:
     """The dense direction of a contrast at a block, (d_model,)."""
     toxic, benign = (side.means[:, block].astype(np.float64) for side in looked[1:])
-    return ESTIMATORS[estimator](toxic, benign, pairs)
+    return dense_direction(toxic, benign, pairs=True, shrinkage=SHRINKAGES[estimator])
 
 
 def persona(looked: Looked, block: int, along: Floats) -> Scores:
@@ -115,12 +97,12 @@ Table = dict[Way, dict[int, dict[str, Scores]]]
 def persona_table(looked: Mapping[str, Looked]) -> Table:
     """`persona` at every block, with every contrast and estimator, on every set."""
     table: Table = {}
-    for contrast, (source, pairs) in CONTRASTS.items():
+    for contrast, source in CONTRASTS.items():
         blocks = looked[source].harmful.means.shape[1]
-        for estimator in ESTIMATORS:
+        for estimator in SHRINKAGES:
             found = table[Way("persona", contrast, estimator)] = {}
             for block in range(blocks):
-                along = direction(looked[source], block, estimator, pairs)
+                along = direction(looked[source], block, estimator)
                 found[block] = {
                     name: persona(one, block, along)
                     for name, one in looked.items()
@@ -135,12 +117,12 @@ def spillover_table(
 ) -> Table:
     """`spillover` at every block, on the rows whose pushes are known."""
     table: Table = {}
-    for contrast, (source, pairs) in CONTRASTS.items():
+    for contrast, source in CONTRASTS.items():
         blocks = looked[source].harmful.means.shape[1]
-        for estimator in ESTIMATORS:
+        for estimator in SHRINKAGES:
             found = table[Way("spillover", contrast, estimator)] = {}
             for block in range(blocks):
-                along = direction(looked[source], block, estimator, pairs)
+                along = direction(looked[source], block, estimator)
                 found[block] = {
                     name: spillover(one, push, block, along)
                     for name, (one, push) in thinned.items()
@@ -190,7 +172,8 @@ def scale(looked: Mapping[str, Looked], choice: Choice) -> dict[str, list[float]
         means = []
         for _ in range(TIMES if pairs < len(toxic) else 1):
             rows = random.permutation(len(toxic))[:pairs]
-            along = ESTIMATORS[choice.way.estimator](toxic[rows], benign[rows], True)
+            shrinkage = SHRINKAGES[choice.way.estimator]
+            along = dense_direction(toxic[rows], benign[rows], pairs=True, shrinkage=shrinkage)
             sets = [
                 persona(one, choice.block, along)
                 for name, one in looked.items()

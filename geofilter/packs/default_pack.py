@@ -1,7 +1,8 @@
 """The pack that a run takes when the user names none: the model's own.
 
-A pack is made once for each model, SAE and block, from contrast sets, and kept in the
-user's cache under a name that changes with everything that decides it.
+Packs of some models come with geofilter. Any other is made once for each model, SAE and block,
+from contrast sets, and kept in the user's cache. The name of its file changes with everything
+that decides a pack.
 """
 
 import hashlib
@@ -28,7 +29,10 @@ from geofilter.support.progress import Progress, no_progress
 
 # Raise it whenever a change to contrast, discovery, features or labels makes another pack
 # of the same rows: packs that were cached before are then no longer used.
-VERSION = 3
+VERSION = 4
+
+# Packs that were made before: `tools/default_packs.py` makes them.
+SHIPPED = Path(__file__).parent / "data" / "default"
 
 
 def cache_folder() -> Path:
@@ -45,11 +49,18 @@ def pack_inputs(entry: CatalogueEntry | None, contrast: str | None = None) -> di
     loaded or fetched to find that out. Raises `DataError` for a file that cannot be read.
     """
     return {
+        **_recipe(entry, contrast),
+        "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
+    }
+
+
+def _recipe(entry: CatalogueEntry | None, contrast: str | None) -> dict[str, object]:
+    """How a pack is made, and of which rows."""
+    return {
         "top_k": entry.top_k if entry else None,
         "recipe": VERSION,
         "contrast": [open_rows(place).fingerprint() for place in _places(entry, contrast)]
         or identity(_name(entry, contrast)),
-        "versions": library_versions(["geofilter", "transformers", "sae-lens"]),
     }
 
 
@@ -65,11 +76,12 @@ def _name(entry: CatalogueEntry | None, contrast: str | None) -> str:
 
 
 class DefaultPack:
-    """The pack of a model and SAE, read from the cache or made from its contrast sets.
+    """The pack of a model and SAE: one that ships, one from the cache, or made now.
 
     `contrast` is what `read_named` takes. By default a model takes the sets of its own, where
     the catalogue knows some, or those that are best for it. `path` is the pack's place in
-    the cache.
+    the cache; `shipped` its place in this package, where few packs are. Versions of libraries do
+    not enter the name of a pack that ships: one was checked with those it is shipped with.
     """
 
     def __init__(self, model: LoadedModel, contrast: str | None = None) -> None:
@@ -78,25 +90,27 @@ class DefaultPack:
         self._sets = contrast
         self._encoder = Encoder(model.tokenizer, max_length=window_length(model))
         name = entry.name if entry else _file_name(model.name)
-        self.path = cache_folder() / "packs" / f"{name}-{self._key()}.pack"
+        self.path = cache_folder() / "packs" / self._file(name, pack_inputs(entry, contrast))
+        self.shipped = SHIPPED / self._file(name, _recipe(entry, contrast))
 
-    def _key(self) -> str:
-        """16 hex digits over all that decides the pack."""
+    def _file(self, name: str, inputs: dict[str, object]) -> str:
+        """A name with 16 hex digits over all that decides the pack."""
         decides = {
             "model": self._model.fingerprint,
             "template": str(self._model.tokenizer.chat_template),
             "window": self._encoder.max_length,
-            **pack_inputs(self._model.entry, self._sets),
+            **inputs,
         }
         text = json.dumps(decides, sort_keys=True)
-        return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+        return f"{name}-{digest}.pack"
 
     def cached(self) -> FeaturePack | None:
-        """The pack from the cache; None where it holds no pack, or a damaged one."""
-        try:
-            return load_pack(self.path)
-        except PackError:
-            return None
+        """The pack that ships or lies in the cache; None where there is none, or a damaged one."""
+        for path in (self.shipped, self.path):
+            with suppress(PackError):
+                return load_pack(path)
+        return None
 
     def make(self, progress: Progress = no_progress) -> FeaturePack:
         """Discover the pack and keep it, unless the cache cannot be written.

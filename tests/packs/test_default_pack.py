@@ -1,0 +1,55 @@
+"""Where a default pack comes from: the package, then the cache, then the contrast sets."""
+
+from dataclasses import replace
+
+import pytest
+
+from geofilter.packs import default_pack
+from geofilter.packs.default_pack import DefaultPack
+from helpers.tiny_models import tiny_model, tiny_setting
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch):
+    monkeypatch.setattr(default_pack, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    return tiny_setting()
+
+
+def test_a_pack_that_ships_is_read_before_one_in_the_cache(setting):
+    model, pack = setting
+    default = DefaultPack(model)
+    assert default.cached() is None
+    default.path.parent.mkdir(parents=True, exist_ok=True)
+    pack.save(default.path)
+    other = replace(pack, model_name="ships")
+    other.save(default.shipped)
+    assert default.cached().model_name == "ships"
+
+
+def test_a_damaged_pack_that_ships_gives_way_to_the_cache(setting):
+    model, pack = setting
+    default = DefaultPack(model)
+    default.shipped.write_bytes(b"cut off")
+    default.path.parent.mkdir(parents=True, exist_ok=True)
+    pack.save(default.path)
+    assert default.cached().digest == pack.digest
+
+
+def test_what_decides_a_pack_changes_the_name_of_one_that_ships(setting, monkeypatch):
+    model, _ = setting
+    first = DefaultPack(model).shipped
+    assert DefaultPack(model).shipped == first
+    names = {first, DefaultPack(model, "rtp").shipped}
+    names.add(DefaultPack(tiny_model(sae=None)).shipped)
+    monkeypatch.setattr(default_pack, "VERSION", default_pack.VERSION + 1)
+    names.add(DefaultPack(model).shipped)
+    assert len(names) == 4
+
+
+def test_versions_of_libraries_decide_only_the_name_in_the_cache(setting, monkeypatch):
+    model, _ = setting
+    before = DefaultPack(model)
+    monkeypatch.setattr(default_pack, "library_versions", lambda _: {"torch": "another"})
+    after = DefaultPack(model)
+    assert (before.shipped, before.path != after.path) == (after.shipped, True)
