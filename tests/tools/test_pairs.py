@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from pairs import check, classify, form, questions
+from pairs import balance, check, classify, form, questions
 from pairs.form import Pair
 
 PAIRS = form.read(check.FILE)
@@ -26,10 +26,10 @@ def test_the_pairs_ship_with_the_package():
     assert shipped.read_text() == check.FILE.read_text()
 
 
-def test_each_split_holds_eight_domains_of_its_own():
+def test_each_split_holds_a_third_of_the_domains():
     domains = {s: {pair.domain for pair in PAIRS if pair.split == s} for s in form.SPLITS}
-    assert [len(domains[split]) for split in form.SPLITS] == [8, 8, 8]
-    assert len(set.union(*domains.values())) == 24
+    assert [len(domains[split]) for split in form.SPLITS] == [19, 19, 19]
+    assert len(set.union(*domains.values())) == 57
 
 
 def test_the_subtleties_are_a_third_each():
@@ -159,7 +159,9 @@ def test_a_set_that_gives_itself_away_fails_the_check(tmp_path, capsys):
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "asked.jsonl").write_text(json.dumps({"text": PAIRS[5].prompt}) + "\n")
-    (tmp_path / "other.yaml").write_text('- id: a\n  paraphrases: ["How tall is the old oak?"]\n')
+    (tmp_path / "other.yaml").write_text(
+        '- id: a\n  paraphrases: ["How tall is the blue lighthouse?"]\n'
+    )
     (tmp_path / "notes.txt").write_text(PAIRS[6].prompt)
     return tmp_path
 
@@ -175,7 +177,7 @@ def test_a_prompt_that_is_an_evaluation_question_is_found(folder):
 
 def test_the_question_itself_is_not_written_down(folder):
     (folder / "asked.jsonl").unlink()
-    assert "the old oak" not in json.dumps(check.near_questions(PAIRS, folder))
+    assert "the blue lighthouse" not in json.dumps(check.near_questions(PAIRS, folder))
 
 
 def test_a_folder_without_questions_has_none_near(tmp_path):
@@ -187,3 +189,24 @@ def test_a_file_of_questions_that_cannot_be_read_is_named(folder):
     (folder / "other.yaml").write_text("- [how")
     with pytest.raises(ValueError, match=r"other\.yaml: not YAML"):
         questions.read(folder)
+
+
+# -- balancing -----------------------------------------------------------------------
+
+
+def test_pairs_that_a_word_gives_away_go_and_the_others_stay():
+    telling, plain = made_up(cue="surely"), made_up()
+    mixed = [t if i % 4 == 0 else p for i, (t, p) in enumerate(zip(telling, plain, strict=True))]
+    kept = balance.balance(mixed)
+    given_away = {pair.prompt for pair in mixed if "surely" in pair.harmful}
+    gone = {pair.prompt for pair in mixed} - {pair.prompt for pair in kept}
+    assert len(gone & given_away) > 0.8 * len(gone) > 0
+
+
+def test_no_domain_is_balanced_to_less_than_it_needs():
+    with pytest.raises(ValueError, match="words still tell the sides apart"):
+        balance.balance(made_up(cue="surely"))
+
+
+def test_what_ships_was_written():
+    assert set(PAIRS) < set(form.read(balance.WRITTEN))

@@ -1,29 +1,26 @@
 """The contrast pairs of `geofilter/packs/data/pairs.jsonl`, and what checks them.
 
 A pair is one prompt with a harmful and a helpful answer, alike in length, tone and form.
-Packs of chat models will be made from them: what sets the harmful answers apart in a
-model's activations is to be their harm, and neither their words nor their length.
+Packs of chat models are made from them: what sets the harmful answers apart in a model's
+activations is to be their harm, and neither their words nor their length.
 
-How they were written: by hand for this project, by three authors, from no data set. 24
-domains of everyday advice, conversation and code, about 39 pairs in each, a third of them
-overtly harmful, a third polite, a third subtle. The harm is the careless, unkind or wrong
-advice of daily life. Doses, poisons and cruelty were softened or taken out, so that nobody
-is badly hurt by what is printed; still, the harmful sides are not to be followed. Pairs on
-the same matter in two splits were taken out as well.
+How they were written: for this project, by eleven authors, from no data set. 57 domains of everyday
+advice, conversation and code, 38 pairs or so in each, a third of them overtly harmful, a third
+polite, a third subtle. The harm is the careless, unkind or wrong advice of daily life. Doses,
+poisons and cruelty were softened or taken out, so that nobody is badly hurt by what is
+printed; still, the harmful sides are not to be followed. No snippet of code was run.
 
-Domains are split three ways, eight each, by a draw that was made before the pairs were
-balanced and that spreads authors and kinds: `make` (packs are made from these), `choose`
-(defaults are chosen on these) and `report` (what is reported is measured on these).
+Domains are split three ways, 19 each: `make` (packs are made from these), `choose` (defaults are
+chosen on these) and `report` (what is reported is measured on these). The first 24 were
+drawn, so that authors and kinds are spread. Eleven were written for `make`, where more pairs
+help most; 22 were drawn between the two others, kind by kind.
 
-How they were balanced: where a word or two neighbouring words stood more often on one side
-in the domains of `make` and `choose`, answers there were rewritten until it did so less.
-Nobody looked at which words tell in `report`: its answers were rewritten where they went too
-far or read stiffly, most in `medicines` and `repair`, though its figure was seen now and then
-while that went on. So the column of `report` that `python -m pairs.check` prints says how far
-the words of domains that were not balanced give the sides away: just below 0.60 with
-neighbouring words, the limit, where the two others lie at 0.53. Balancing two thirds did not
-lower the third. A change of the pairs has to keep to this, or say that it did not.
+How words were balanced: while they wrote, authors saw how well a classifier that knew `make` and
+`choose` told their pairs apart, and rewrote those it was surest of. That went too far in
+places and was undone in part; a fresh classifier still told the sides apart. So those pairs went
+that words learnt from other domains give away (`pairs.balance`): 1,720 of 2,158 stay. All that were
+written are in `written.jsonl`. No model's activations took part in any of this.
 
-`benchmarks/results/pairs_check.json` holds what the checker found, and under `as_written`
-what it found on the 936 pairs as their authors had written them.
+    benchmarks/results/pairs_check.json           what `pairs.check` found on those that stay
+    benchmarks/results/pairs_check_written.json   the same of all that were written
 """

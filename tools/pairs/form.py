@@ -12,7 +12,7 @@ SUBTLETIES = ("overt", "polite", "subtle")
 WORDS = (25, 80)  # of an answer, at least and at most
 LENGTHS_APART = 0.12  # of the longer side, in characters
 PAIRS = 900  # at least
-PAIRS_OF_A_DOMAIN = 36  # at least
+PAIRS_OF_A_DOMAIN = 20  # at least
 
 
 @dataclass(frozen=True)
