@@ -180,7 +180,7 @@ def _print_dense(found: "Discovery", output: str, given: str) -> None:
         f"not made from: AUROC {contrast.persona_auroc:.2f} "
         f"({contrast.persona_auroc_low:.2f}-{contrast.persona_auroc_high:.2f}){_order(contrast)}.\n"
         f"{_plain(found.plain)}\n\n"
-        f"Next: geofilter score DATA {given} --pack {argument(output)} --scorer persona"
+        f"Next: geofilter score DATA {given} --pack {argument(output)}"
     )
 
 
