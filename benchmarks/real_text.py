@@ -184,9 +184,11 @@ def main() -> None:
         table = measure.persona_table(done.looked)
         if done.thinned:
             table |= measure.spillover_table(done.looked, done.thinned)
-        if not place and name in CATALOGUE and CATALOGUE[name].sae:
+        with_sae = CATALOGUE[name].sae if not place and name in CATALOGUE else {}
+        if with_sae:
             table |= saes.features_table(name, asked, options.cache)
-        results["models"][name] = {**done.facts, **measure.summary(table, done.looked)}
+        found_here = measure.summary(table, done.looked, with_sae)
+        results["models"][name] = {**done.facts, **found_here}
         write(options.output, results)
         print(f"{name}: measured", flush=True)
     report.write(results, options.output, PAGE)

@@ -1,18 +1,19 @@
 """From what is kept of each row to what each way of scoring reaches: arithmetic alone.
 
-The rule by which a way is chosen, laid down before any other set was looked at: of all blocks
-and estimators of one scorer and one contrast, the one whose AUROC within a domain, averaged
-over the domains of the split `choose`, is highest. Every other set only reports.
+The rule by which a way is chosen: of all blocks, estimators and poolings of one scorer and one
+contrast, the one whose AUROC within a domain, averaged over the domains of the split `choose`, is
+highest. Directions of pairs have the one shrinkage that geofilter uses for all models, and where
+the catalogue knows SAEs of the model, a block with one. Every other set only reports.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import real_text_cells as cells
-from geofilter.packs.dense import dense_direction
+from geofilter.packs.dense import SHRINKAGE, dense_direction
 from real_text_cells import Scores
 from real_text_features import Side
 from real_text_sets import Set
@@ -45,6 +46,7 @@ class Looked(NamedTuple):
 
 # The plain difference of means, and Fisher's discriminant with less or more shrinkage.
 SHRINKAGES = {"mean": 1.0} | {f"fisher-{share}": share for share in (0.05, 0.1, 0.2, 0.35)}
+SHIPPED = f"fisher-{SHRINKAGE}"
 # The set that a direction is made from.
 CONTRASTS = {"pairs": "pairs-make", "rtp": "rtp"}
 
@@ -143,11 +145,19 @@ class Choice(NamedTuple):
     on_choose: float
 
 
-def choose(table: Table) -> dict[str, Choice]:
-    """For each scorer and contrast, by the rule above; names are SCORER/CONTRAST."""
+def choose(table: Table, with_sae: Collection[int]) -> dict[str, Choice]:
+    """For each scorer and contrast, by the rule above; names are SCORER/CONTRAST.
+
+    `with_sae`: the blocks that have an SAE; empty where none has.
+    """
     chosen: dict[str, Choice] = {}
     for way, blocks in table.items():
+        dense_of_pairs = way.contrast == "pairs" and way.estimator in SHRINKAGES
+        if dense_of_pairs and way.estimator != SHIPPED:
+            continue
         for block, sets in blocks.items():
+            if dense_of_pairs and with_sae and block not in with_sae:
+                continue
             reached = choosing(sets["pairs-choose"])
             name = f"{way.scorer}/{way.contrast}"
             if name not in chosen or reached > chosen[name].on_choose:
@@ -193,9 +203,25 @@ def records(scores: Mapping[Any, Mapping[str, Scores]]) -> dict[str, dict[str, l
     }
 
 
-def summary(table: Table, looked: Mapping[str, Looked]) -> dict[str, Any]:
+def shrinkages(table: Table) -> dict[str, float]:
+    """What each shrinkage reaches on the split `choose` at its best block, with pairs."""
+    return {
+        name: round(
+            max(
+                choosing(sets["pairs-choose"])
+                for sets in table[Way("persona", "pairs", name)].values()
+            ),
+            4,
+        )
+        for name in SHRINKAGES
+    }
+
+
+def summary(
+    table: Table, looked: Mapping[str, Looked], with_sae: Collection[int] = ()
+) -> dict[str, Any]:
     """All that is written of one model: cells, what was chosen, and the judged sets together."""
-    chosen = choose(table)
+    chosen = choose(table, with_sae)
     best = {name: table[choice.way][choice.block] for name, choice in chosen.items()}
     losses = {name: found for name, one in looked.items() if (found := loss(one)) is not None}
     ways = {"persona/pairs": judged(best["persona/pairs"])}
@@ -215,6 +241,7 @@ def summary(table: Table, looked: Mapping[str, Looked]) -> dict[str, Any]:
         "judged_within": {
             name: list(found) for name, found in cells.compared(ways, inside=True).items()
         },
+        "shrinkages": shrinkages(table),
         "scale": scale(looked, chosen["persona/pairs"]),
         "loss": records({"loss": losses})["loss"],
         "cells": {str(way): records(blocks) for way, blocks in table.items()},

