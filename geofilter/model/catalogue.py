@@ -35,6 +35,22 @@ def _each(pattern: str, blocks: Iterable[int]) -> dict[int, str]:
     return {block: pattern.format(block) for block in blocks}
 
 
+def _pythia(d_model: int, blocks: int, heads: int) -> Architecture:
+    return Architecture(
+        d_model,
+        blocks,
+        4 * d_model,
+        heads,
+        heads,
+        64,
+        50_304,
+        mlp_matrices=2,
+        tied=False,
+        sharded=False,
+        besides=blocks * 2048**2,  # the masks of its blocks, a byte for each pair of tokens
+    )
+
+
 _GEMMA_270M = Architecture(640, 18, 2048, 4, 1, 256, 262_144, sharded=False)
 _LLAMA_8B = Architecture(4096, 32, 14336, 32, 8, 128, 128_256, tied=False)
 
@@ -79,7 +95,17 @@ _ENTRIES = [
         sae=_each("gpt2-small-resid-post-v5-32k/blocks.{}.hook_resid_post", range(12)),
         note="base model of 2019; TopK SAEs of OpenAI",
         architecture=Architecture(
-            768, 12, 3072, 12, 12, 64, 50_257, mlp_matrices=2, stored=4, sharded=False
+            768,
+            12,
+            3072,
+            12,
+            12,
+            64,
+            50_257,
+            mlp_matrices=2,
+            stored=4,
+            sharded=False,
+            besides=12 * 1024**2 * 4,  # the masks of its blocks
         ),
         d_sae=32_768,
     ),
@@ -88,9 +114,7 @@ _ENTRIES = [
         model="EleutherAI/pythia-70m-deduped",
         sae=_each("pythia-70m-deduped-res-sm/blocks.{}.hook_resid_post", range(6)),
         note="base model, the deduplicated one, for which the SAEs were trained",
-        architecture=Architecture(
-            512, 6, 2048, 8, 8, 64, 50_304, mlp_matrices=2, tied=False, sharded=False
-        ),
+        architecture=_pythia(512, 6, heads=8),
         d_sae=32_768,
     ),
     CatalogueEntry(
@@ -98,18 +122,14 @@ _ENTRIES = [
         model="EleutherAI/pythia-160m-deduped",
         sae={},
         note="base model, the deduplicated one",
-        architecture=Architecture(
-            768, 12, 3072, 12, 12, 64, 50_304, mlp_matrices=2, tied=False, sharded=False
-        ),
+        architecture=_pythia(768, 12, heads=12),
     ),
     CatalogueEntry(
         name="pythia-410m",
         model="EleutherAI/pythia-410m-deduped",
         sae={},
         note="base model, the deduplicated one",
-        architecture=Architecture(
-            1024, 24, 4096, 16, 16, 64, 50_304, mlp_matrices=2, tied=False, sharded=False
-        ),
+        architecture=_pythia(1024, 24, heads=16),
     ),
     CatalogueEntry(
         name="gemma-2-2b",
@@ -236,9 +256,10 @@ _ENTRIES = [
         sae=_each("qwen-scope-3.5-2b-base-w32k-l50/layer{}", range(24)),
         note="Qwen Scope; the language model alone",
         # 21 and 16 heads stand for what its two kinds of attention come to, three linear ones
-        # and a full one in turn. The image tower lies in the same file.
+        # and a full one in turn. The image tower and a block that predicts the token after next
+        # lie in the same file.
         architecture=Architecture(
-            2048, 24, 6144, 21, 16, 128, 248_320, sharded=False, ahead=660_000_000
+            2048, 24, 6144, 21, 16, 128, 248_320, sharded=False, besides=785_000_000
         ),
         d_sae=32_768,
     ),
@@ -276,7 +297,7 @@ _ENTRIES = [
         note="Gemma Scope 2; the language model alone",
         gated=True,
         # 0.4 B parameters of the image tower come first in its files.
-        architecture=Architecture(2560, 34, 10240, 8, 4, 256, 262_208, ahead=840_000_000),
+        architecture=Architecture(2560, 34, 10240, 8, 4, 256, 262_208, besides=840_000_000),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -287,7 +308,7 @@ _ENTRIES = [
         gated=True,
         dtype="bfloat16",
         # As in gemma-3-4b-it.
-        architecture=Architecture(3840, 48, 15360, 16, 8, 256, 262_208, ahead=840_000_000),
+        architecture=Architecture(3840, 48, 15360, 16, 8, 256, 262_208, besides=840_000_000),
         d_sae=16_384,
     ),
     CatalogueEntry(
@@ -298,7 +319,7 @@ _ENTRIES = [
         gated=True,
         dtype="bfloat16",
         # As in gemma-3-4b-it.
-        architecture=Architecture(5376, 62, 21504, 32, 16, 128, 262_208, ahead=840_000_000),
+        architecture=Architecture(5376, 62, 21504, 32, 16, 128, 262_208, besides=840_000_000),
         d_sae=16_384,
     ),
     CatalogueEntry(

@@ -13,8 +13,9 @@ _SHARD = 5_000_000_000
 class Architecture:
     """The numbers of a config.json that decide how large a truncated model is.
 
-    `stored` and `stored_mlp` are bytes per parameter in the checkpoint. `ahead` is bytes
-    of other towers that lie before the language model in its shards.
+    `stored` and `stored_mlp` are bytes per parameter in the checkpoint. `besides` is bytes of
+    what is fetched with the language model and is no part of it: masks in the same file, and
+    other towers, which lie before it in its shards.
     """
 
     d_model: int
@@ -30,7 +31,7 @@ class Architecture:
     stored: float = 2
     stored_mlp: float | None = None  # None: as `stored`
     sharded: bool = True  # False: one file, fetched whole
-    ahead: int = 0
+    besides: int = 0
 
     def embedding(self) -> int:
         """Parameters of the token embedding."""
@@ -52,7 +53,7 @@ class Architecture:
         """Bytes in the checkpoint up to and with `block`."""
         inner = self.stored if self.stored_mlp is None else self.stored_mlp
         each = self.attention() * self.stored + self.experts_of_block() * inner
-        return self.ahead + round(self.embedding() * self.stored + (block + 1) * each)
+        return self.besides + round(self.embedding() * self.stored + (block + 1) * each)
 
     def download_bytes(self, block: int) -> int:
         """Bytes of the shards that hold the embedding and the blocks 0..block."""

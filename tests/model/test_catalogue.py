@@ -124,6 +124,30 @@ def test_the_sum_over_all_blocks_is_the_models_published_size(name, parameters):
     assert total == pytest.approx(parameters, rel=0.02)
 
 
+# What the hub says of the one file of weights, in bytes.
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("gpt2", 548_105_171),
+        ("pythia-70m", 166e6),
+        ("pythia-160m", 375e6),
+        ("pythia-410m", 911e6),
+        ("smollm2-135m", 269_060_552),
+        ("gemma-3-270m", 536e6),
+        ("gemma-3-1b-it", 2.00e9),
+        ("llama-3.2-1b-instruct", 2.47e9),
+        ("qwen2.5-0.5b-instruct", 988_097_824),
+        ("qwen2.5-1.5b-instruct", 3_087_467_144),
+        ("qwen3.5-2b-base", 4.55e9),
+        ("minilm", 90.9e6),
+    ],
+)
+def test_one_file_is_as_large_as_published_with_masks_and_towers_in_it(name, size):
+    architecture = CATALOGUE[name].architecture
+    assert not architecture.sharded
+    assert architecture.download_bytes(0) == pytest.approx(size, rel=0.02)
+
+
 def test_packed_experts_are_counted_packed_on_disk_and_unpacked_in_memory():
     entry = CATALOGUE["gpt-oss-20b"]
     whole = entry.architecture.download_bytes(entry.architecture.blocks - 1)
