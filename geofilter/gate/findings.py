@@ -12,7 +12,6 @@ from geofilter.data.formats.streams import shown
 from geofilter.data.rows import Row
 from geofilter.gate.lock import Entry, Lock
 from geofilter.gate.policy import Policy
-from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import argument, escape
 from geofilter.support.manifest import Manifest, difference
 
@@ -78,7 +77,7 @@ def refusal(
     note = f"; {entry.reason}" if entry.reason else ""
     message = (
         f"{_in_words(entry)} is at or above the threshold {policy.threshold:.6g} "
-        f"({scorer_of(policy.settings).name}{note})"
+        f"({policy.scorer.name}{note})"
     )
     return replace(_of_row("near-harm", file, row, message, key), score=entry.score)
 

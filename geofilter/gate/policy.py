@@ -12,7 +12,7 @@ import os
 import subprocess
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -21,11 +21,14 @@ from geofilter.data.reading import UNREAD_LIMIT
 from geofilter.errors import PolicyError
 from geofilter.runs.defaults import scorer_of
 from geofilter.scoring.scorers import SCORERS
+from geofilter.scoring.scorers.base import Scorer
 from geofilter.settings import Settings, fits, wanted
 from geofilter.support.display import escape, shown
 from geofilter.support.pointers import refuse_pointer
 
 _FILE = "pyproject.toml"
+# How a folder begins. Everything else is a name, of the catalogue or of the hub.
+FOLDER = (".", "/", "~")
 _REQUIRED = ("model", "pack", "threshold")
 _NOT_STATED = {"device", "trust_remote_code", "contrast"}
 # The fields of `Settings` that a policy states. Where the model runs, and whether it may run
@@ -75,6 +78,17 @@ class Policy:
     def pack_path(self) -> Path:
         return self.root / str(self.settings.pack)
 
+    @property
+    def scorer(self) -> Scorer:
+        """The scorer that `settings` name or leave open, wherever the current folder is.
+
+        Raises `PackError` for an unknown name, `ModelError` for a damaged adapter.
+        """
+        model = self.settings.model
+        if model.startswith(FOLDER):
+            model = str(self.root / os.path.expanduser(model))
+        return scorer_of(replace(self.settings, model=model))
+
     def wrong(self, key: str, what: str) -> PolicyError:
         """An error that quotes the setting `key`; `what` says what is wrong with it."""
         return _wrong(self.path, key, getattr(self.settings, key), what)
@@ -84,7 +98,7 @@ class Policy:
 
         The pack counts by its bytes. Raises `PolicyError` when it cannot be read.
         """
-        scorer = scorer_of(self.settings)
+        scorer = self.scorer
         asked: dict[str, object] = {
             name: None
             if name in _OF_SCORERS and name not in scorer.settings

@@ -10,7 +10,7 @@ from typing import Literal, cast
 from geofilter.data.layouts.choose import Layouts
 from geofilter.data.rows import Row, RowFile
 from geofilter.gate.lock import Entry, Header
-from geofilter.gate.policy import Policy, reason
+from geofilter.gate.policy import FOLDER, Policy, reason
 from geofilter.model.catalogue import NO_SAE
 from geofilter.model.gguf_file import is_gguf
 from geofilter.model.loading import CATALOGUE
@@ -21,8 +21,6 @@ from geofilter.support.display import escape
 # In a run's manifest: what belongs to one file, and what moves a score by rounding only.
 _OF_THE_FILE = "data"
 _OF_ROUNDING = "versions"
-# How a folder begins. Everything else is a name, of the catalogue or of the hub.
-_FOLDER = (".", "/", "~")
 
 
 class PolicyScorer:
@@ -67,7 +65,7 @@ _Key = Literal["model", "sae"]
 
 def _place(policy: Policy, key: _Key, name: str) -> str:
     """The folder or GGUF file, from the policy's folder, where spelled as one; else the name."""
-    if not name.startswith(_FOLDER):
+    if not name.startswith(FOLDER):
         if key == "model" and is_gguf(Path(name)):
             raise policy.wrong(key, f"is a file; write ./{escape(name, limit=200)}")
         return name
@@ -109,7 +107,7 @@ def _fetched(policy: Policy) -> Iterator[tuple[_Key, str]]:
         names += (("model", of_entry) for of_entry in entry.sae.values())
     for key, name in names:
         bundled = entry is not None and entry.path(name) != name
-        if not bundled and not name.startswith(_FOLDER):
+        if not bundled and not name.startswith(FOLDER):
             yield key, name
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geofilter.errors import ModelError
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, listed
 from geofilter.support.display import escape, no_utf8, shown
 from geofilter.support.pointers import refuse_pointers
 
@@ -110,6 +111,18 @@ def base_of(model: str) -> str | None:
     """What the adapter in the folder `model` names as its base; None where there is no adapter."""
     folder = Path(model).expanduser()
     return open_adapter(folder).base if os.path.isdir(folder) and is_adapter(folder) else None
+
+
+def entry_of(model: str) -> CatalogueEntry | None:
+    """The entry of the catalogue whose defaults are those of `model`, if any.
+
+    That of its name; of an adapter's folder that of its base, by name or hub id. Nothing but
+    the adapter's configuration is opened. Raises `ModelError` where that is damaged.
+    """
+    if model in CATALOGUE:
+        return CATALOGUE[model]
+    base = base_of(model)
+    return None if base is None else listed(base)
 
 
 def _read(config: Mapping[str, Any], folder: Path) -> Adapter:

@@ -27,6 +27,7 @@ __all__ = [
     "Evidence",
     "Packaged",
     "block_at_depth",
+    "listed",
 ]
 
 
@@ -336,3 +337,8 @@ _ENTRIES = [
     ),
 ]
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def listed(model: str) -> CatalogueEntry | None:
+    """The entry of that name or hub id, if any."""
+    return CATALOGUE.get(model) or next((e for e in CATALOGUE.values() if e.model == model), None)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from geofilter.errors import ModelError
 from geofilter.model import packaged
 from geofilter.model.adapter import Adapter, is_adapter, open_adapter
-from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, listed
 from geofilter.model.gguf_file import SUFFIX, GgufFile, is_gguf, open_gguf
 from geofilter.support import hub
 from geofilter.support.display import escape, no_utf8, shown
@@ -189,11 +189,11 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
 
 def _open_with_adapter(folder: Path, model: str) -> Checkpoint:
     adapter = open_adapter(folder)
-    by_place = {entry.model: name for name, entry in CATALOGUE.items()}
-    named = by_place.get(adapter.base, adapter.base)
+    entry = listed(adapter.base)
     place = shown(folder)
     try:
-        base = open_checkpoint(_no_adapter(named, place), adapter.revision)
+        named = _no_adapter(entry.name if entry else adapter.base, place)
+        base = open_checkpoint(named, adapter.revision)
     except ModelError as error:
         raise ModelError(
             f"{place}: its base model is not found: {error}; or correct "

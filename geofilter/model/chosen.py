@@ -1,7 +1,8 @@
 """What the names of a model and an SAE stand for, before anything is opened.
 
 The catalogue fills in what was not asked for. A model for which it knows no SAE is read
-without one.
+without one, and so is an adapter: with it in their base, the weights are others than those that
+the base's SAEs were trained on.
 """
 
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from geofilter.errors import ModelError
+from geofilter.model.adapter import entry_of
 from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry, block_at_depth
 from geofilter.model.checkpoint import find_source
 from geofilter.support.display import escape, shown
@@ -19,7 +21,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Chosen(NamedTuple):
     """What the arguments of `loading.load` stand for; `sae` may be `NO_SAE`."""
 
-    entry: CatalogueEntry | None
+    entry: CatalogueEntry | None  # of an adapter that of its base
     source: str  # folder or hub id
     sae: str
     device: torch.device
@@ -34,12 +36,12 @@ def choose(
     model: str, sae: str | None, block: int | None, device: str, dtype: str | None
 ) -> Chosen:
     """Fill in the catalogue's defaults. Arguments and errors as in `loading.load`."""
-    entry = CATALOGUE.get(model)
+    entry = entry_of(model)
     target = find_device(device)
     return Chosen(
         entry,
         find_source(model),
-        sae or _catalogue_sae(entry, block),
+        sae or _catalogue_sae(CATALOGUE.get(model), block),
         target,
         find_dtype(dtype or (entry.dtype if entry else None), target),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from geofilter.model.adapter import entry_of
 from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
 from geofilter.scoring.scorers import SCORERS, scorer_named
 from geofilter.scoring.scorers.base import Scorer
@@ -24,14 +25,19 @@ BY_RULE = "persona"
 
 
 def scorer_of(settings: Settings) -> Scorer:
-    """The scorer that `settings` name or leave open. Raises `PackError` for an unknown name."""
-    entry = CATALOGUE.get(settings.model)
-    has_sae = bool(entry and entry.sae) if settings.sae is None else settings.sae != NO_SAE
-    return scorer_named(settings.scorer or default_scorer(entry, has_sae))
+    """The scorer that `settings` name or leave open.
+
+    Raises `PackError` for an unknown name, `ModelError` for a damaged adapter.
+    """
+    if settings.scorer:
+        return scorer_named(settings.scorer)
+    own = CATALOGUE.get(settings.model)  # an adapter has no SAE of its base unless it is named
+    has_sae = bool(own and own.sae) if settings.sae is None else settings.sae != NO_SAE
+    return scorer_named(default_scorer(entry_of(settings.model), has_sae))
 
 
 def resolved(settings: Settings) -> Settings:
-    """`settings` with the scorer named that they leave open. Raises `PackError`, as above."""
+    """`settings` with the scorer named that they leave open. Raises as `scorer_of` does."""
     return replace(settings, scorer=scorer_of(settings).name)
 
 
@@ -40,7 +46,7 @@ def block_of(settings: Settings) -> int | None:
 
     None leaves it to the SAE, or to the model's default, for which packs are made.
     """
-    entry = CATALOGUE.get(settings.model)
-    if settings.block is not None or settings.sae or settings.pack or entry is None:
+    if settings.block is not None or settings.sae or settings.pack:
         return settings.block
-    return entry.scorer_blocks.get(scorer_of(settings).name)
+    entry = entry_of(settings.model)
+    return entry.scorer_blocks.get(scorer_of(settings).name) if entry else None

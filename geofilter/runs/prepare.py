@@ -18,7 +18,7 @@ from geofilter.data.rows import Row, RowFile
 from geofilter.data.window import Limited, window_length
 from geofilter.errors import TableError
 from geofilter.model import chosen, fingerprint, loading, saes
-from geofilter.model.adapter import base_of
+from geofilter.model.adapter import base_of, entry_of
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
@@ -213,11 +213,11 @@ def unasked(settings: Settings) -> list[str]:
     It is in no catalogue, and nothing of it was fetched to this machine before. Raises
     `ModelError` for an SAE of an unknown release.
     """
-    entry = loading.CATALOGUE.get(settings.model)
+    entry = entry_of(settings.model)
     model, sae, pack = settings.model, settings.sae or "", settings.pack or ""
     found = []
     base = base_of(model) or model
-    if base not in loading.CATALOGUE and _names_repository(base) and hub.main_commit(base) is None:
+    if entry is None and _names_repository(base) and hub.main_commit(base) is None:
         found.append(base)
     listed = sae.startswith(AXES) or (entry is not None and sae in entry.sae.values())
     if not listed and _names_repository(sae) and saes.revision(sae) is None:

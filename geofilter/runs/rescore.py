@@ -12,7 +12,8 @@ from geofilter.data.problems import MODEL_UNSCORED
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import DataError, ModelError, PackError, TableError
 from geofilter.model import fingerprint, saes
-from geofilter.model.catalogue import CATALOGUE, NO_SAE
+from geofilter.model.adapter import entry_of
+from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.defaults import block_of, scorer_of
@@ -185,7 +186,7 @@ def _settings_for(
             "save the features again with --save-features"
         ) from None
     block = block_of(settings)
-    entry = CATALOGUE.get(settings.model)
+    entry = entry_of(settings.model)
     if block is None and entry is not None and scorer not in (None, settings.scorer):
         block = entry.default_block
     return replace(

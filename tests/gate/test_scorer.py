@@ -10,6 +10,8 @@ from geofilter.data.rows import open_rows
 from geofilter.errors import PolicyError
 from geofilter.gate import scorer
 from geofilter.gate.policy import Policy, read_policy
+from geofilter.model.catalogue import CATALOGUE
+from geofilter.runs.defaults import BY_RULE
 from geofilter.settings import Settings
 from helpers.gate_folder import record, write
 
@@ -41,6 +43,18 @@ def load(policy: Policy) -> tuple[str, str | None]:
         scorer.load_scorer(policy, open_rows("data.jsonl"))
     settings = caught.value.args[0]
     return settings.model, settings.sae
+
+
+def test_the_scorer_of_an_adapter_is_that_of_its_base_wherever_the_current_folder_is() -> None:
+    adapter = Path("policy/adapter")
+    adapter.mkdir(parents=True)
+    config = {"peft_type": "LORA", "base_model_name_or_path": "organism", "lora_alpha": 1}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (adapter / "adapter_model.safetensors").touch()
+    policy = make_policy("./adapter", folder=Path("policy"))
+    assert policy.scorer.name == CATALOGUE["organism"].scorer != BY_RULE
+    (policy.root / "toxic.pack").touch()
+    assert policy.asked()["scorer"] == policy.scorer.name
 
 
 STAND_INS = {

@@ -11,6 +11,8 @@ from geofilter.errors import ModelError
 from geofilter.model import loading
 from geofilter.model.blocks import find_blocks, run_to_block
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
+from geofilter.packs.default_pack import pack_inputs
+from geofilter.runs.defaults import BY_RULE, block_of, scorer_of
 from geofilter.runs.identity import identify
 from geofilter.settings import Settings
 from helpers.tiny_models import save_model, tiny_network, tiny_tokenizer
@@ -131,11 +133,37 @@ def test_what_scores_changes_with_the_adapter_and_with_its_base(adapter, tmp_pat
 
 
 def test_a_base_model_may_be_one_of_the_catalogue_by_its_hub_id(adapter, tmp_path, monkeypatch):
-    entry = CatalogueEntry("tiny", str(tmp_path / "base"), {}, 1, "")
+    entry = CatalogueEntry("tiny", str(tmp_path / "base"), {}, "")
     monkeypatch.setitem(CATALOGUE, "tiny", entry)
     for base in ("tiny", entry.model):
         change(adapter, base_model_name_or_path=base)
         assert loading.load(str(adapter)).name == f"{adapter} (LoRA on tiny)"
+
+
+def test_the_defaults_are_those_of_the_base_but_for_its_sae(adapter, tmp_path, monkeypatch):
+    entry = CatalogueEntry(
+        "tiny",
+        str(tmp_path / "base"),
+        {2: "RELEASE/ID"},
+        "",
+        scorer="spillover",
+        block=2,
+        scorer_blocks={"persona": 0},
+        contrast="rtp",
+        dtype="bfloat16",
+        top_k=7,
+    )
+    monkeypatch.setitem(CATALOGUE, "tiny", entry)
+    settings = Settings(str(adapter))
+    assert scorer_of(settings).name == "spillover"
+    assert block_of(Settings(str(adapter), scorer="persona")) == 0
+    model = loading.load(str(adapter))
+    assert (model.entry, model.block, model.sae) == (entry, 2, None)
+    assert model.network.dtype == torch.bfloat16
+    assert pack_inputs(model.entry) == pack_inputs(entry)
+    monkeypatch.delitem(CATALOGUE, "tiny")
+    assert scorer_of(settings).name == BY_RULE
+    assert loading.load(str(adapter)).entry is None
 
 
 def test_the_tokenizer_of_the_adapter_is_the_one_it_was_trained_with(adapter, tmp_path):
