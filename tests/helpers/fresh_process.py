@@ -17,14 +17,16 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 from helpers.cli_folder import Outcome
 
+# The tests' helpers, and this tree's own package whatever is installed.
+_PLACES = os.pathsep.join(str(Path(__file__).parents[place]) for place in (1, 2))
 # What the tests set for themselves, and what the machine may have set for its user.
 _LEFT_OUT = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_", "GEOFILTER_", "COLUMNS")
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without any setting of a hub, and `variables`."""
+    """This process's environment, without any setting of a hub, for this tree; and `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
-    return kept | dict(variables)
+    return kept | {"PYTHONPATH": _PLACES} | dict(variables)
 
 
 def type_command(
@@ -50,12 +52,10 @@ class WarmProcess:
         self, folder: Path, variables: Mapping[str, str], pairs_of_a_domain: int | None = None
     ) -> None:
         """`pairs_of_a_domain`: of the pairs that ship so many, where packs need not be good."""
-        # The tests' helpers, and this tree's own package whatever is installed.
-        places = [str(Path(__file__).parents[place]) for place in (1, 2)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "helpers.fresh_process", str(pairs_of_a_domain or "")],
             cwd=folder,
-            env=clean_environment(variables) | {"PYTHONPATH": os.pathsep.join(places)},
+            env=clean_environment(variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

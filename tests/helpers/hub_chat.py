@@ -86,14 +86,7 @@ def qwen_2_5_7b_instruct() -> Files:
     }
     weights = Weights(7)
     weights.normal("model.embed_tokens.weight", config["vocab_size"], width, std=1.0)
-    for block in range(blocks):
-        name = f"model.layers.{block}"
-        for norm in ("input", "post_attention"):
-            weights.normal(f"{name}.{norm}_layernorm.weight", width, std=0.1, mean=1.0)
-        weights.attention(f"{name}.self_attn", width, 4, 2, 16)
-        for part, size in (("q", 64), ("k", 32), ("v", 32)):
-            weights.normal(f"{name}.self_attn.{part}_proj.bias", size)
-        weights.mlp(f"{name}.mlp", width, inner)
+    weights.llama_blocks(blocks, width, inner, biases=True)
     weights.normal("model.norm.weight", width, mean=1.0)
     weights.normal("lm_head.weight", config["vocab_size"], width)
     names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
@@ -111,7 +104,7 @@ def qwen_2_5_7b_instruct() -> Files:
     )
 
 
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
+def parquet(rows: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     return buffer.getvalue()
@@ -142,7 +135,7 @@ def advice(rows: int = 40) -> Files:
     file = "medical/train-00000-of-00001.parquet"
     return {
         "README.md": _card(("medical", {"train": "medical/train-*"})),
-        file: _parquet(table),
+        file: parquet(table),
     }
 
 
@@ -165,7 +158,7 @@ def no_robots(rows: int = 6) -> Files:
                     "category": "Chat",
                 }
             )
-        return _parquet(table)
+        return parquet(table)
 
     return {
         "README.md": _card(("default", {"train": "data/train-*", "test": "data/test-*"})),

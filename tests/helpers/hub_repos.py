@@ -7,12 +7,21 @@ vocabularies are tiny. Nothing here imports the code under test.
 
 import json
 import random
+import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from helpers.loopback_hub import Content
 
@@ -98,6 +107,16 @@ def data_rows() -> bytes:
 
 def tokenizer_files(special: list[str], bos: str | None, names: dict[str, str]) -> Files:
     """`tokenizer.json` of a byte-level BPE and `tokenizer_config.json`."""
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 10**30, **names}
+    return {
+        "tokenizer.json": byte_level_bpe(special, bos),
+        "tokenizer_config.json": json.dumps(config, indent=2).encode(),
+        "special_tokens_map.json": json.dumps(names).encode(),
+    }
+
+
+def byte_level_bpe(special: list[str], bos: str | None) -> bytes:
+    """`tokenizer.json` of a byte-level BPE; `bos` is put before each text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -107,35 +126,85 @@ def tokenizer_files(special: list[str], bos: str | None, names: dict[str, str]) 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = _sentences(_ILL, _RUDE) + _sentences(_WELL, _KIND)
-    tokenizer.train_from_iterator(texts * 3, trainer)
+    return _trained(tokenizer, trainer, bos)
+
+
+def gemma_bpe(special: list[str]) -> bytes:
+    """`tokenizer.json` of a BPE in which "▁" stands for a space, as Gemma's, with <bos> first."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=special,
+        initial_alphabet=[*string.printable, "▁"],
+        show_progress=False,
+    )
+    return _trained(tokenizer, trainer, "<bos>")
+
+
+def bert_word_pieces() -> bytes:
+    """`tokenizer.json` of BERT's word pieces in lower case, between [CLS] and [SEP]."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=400,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        initial_alphabet=[*string.ascii_lowercase, *string.punctuation],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer.to_str().encode()
+
+
+def _texts() -> list[str]:
+    return (_sentences(_ILL, _RUDE) + _sentences(_WELL, _KIND)) * 3
+
+
+def _trained(tokenizer: Tokenizer, trainer: trainers.BpeTrainer, bos: str | None) -> bytes:
+    tokenizer.train_from_iterator(_texts(), trainer)
     if bos is not None:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A",
             pair=f"{bos} $A {bos} $B",
             special_tokens=[(bos, tokenizer.token_to_id(bos))],
         )
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 10**30, **names}
-    return {
-        "tokenizer.json": tokenizer.to_str().encode(),
-        "tokenizer_config.json": json.dumps(config, indent=2).encode(),
-        "special_tokens_map.json": json.dumps(names).encode(),
-    }
+    return tokenizer.to_str().encode()
 
 
 VOCABULARY = 512  # of the embedding: more than the tokenizer has, as real ones are padded
 
 
 class Weights:
-    """Random tensors by name, bfloat16 unless they are something else."""
+    """Random tensors by name, of the type `dtype` unless they are something else."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, dtype: torch.dtype = torch.bfloat16, *, std: float = 0.02
+    ) -> None:
         self.tensors: dict[str, torch.Tensor] = {}
         self._generator = torch.Generator().manual_seed(seed)
+        self._dtype, self._std = dtype, std
 
-    def normal(self, name: str, *shape: int, std: float = 0.02, mean: float = 0.0) -> None:
-        values = torch.randn(shape, generator=self._generator) * std + mean
-        self.tensors[name] = values.to(torch.bfloat16)
+    def normal(self, name: str, *shape: int, std: float | None = None, mean: float = 0.0) -> None:
+        deviation = self._std if std is None else std
+        values = torch.randn(shape, generator=self._generator) * deviation + mean
+        self.tensors[name] = values.to(self._dtype)
+
+    def linear(self, name: str, *shape: int) -> None:
+        """A matrix (outputs, inputs), or a kernel, with a bias for each output."""
+        self.normal(f"{name}.weight", *shape)
+        self.normal(f"{name}.bias", shape[0])
+
+    def norm(self, name: str, width: int) -> None:
+        """A layer norm with a bias."""
+        self.normal(f"{name}.weight", width, std=0.1, mean=1.0)
+        self.normal(f"{name}.bias", width)
 
     def octets(self, name: str, *shape: int, low: int = 0, high: int = 256) -> None:
         self.tensors[name] = torch.randint(
@@ -151,6 +220,17 @@ class Weights:
         self.normal(f"{name}.gate_proj.weight", inner, width)
         self.normal(f"{name}.up_proj.weight", inner, width)
         self.normal(f"{name}.down_proj.weight", width, inner)
+
+    def llama_blocks(self, blocks: int, width: int, inner: int, *, biases: bool = False) -> None:
+        """Blocks of Llama, of 4 heads and 2 of keys; with `biases` on q, k and v, of Qwen 2."""
+        for block in range(blocks):
+            name = f"model.layers.{block}"
+            for norm in ("input", "post_attention"):
+                self.normal(f"{name}.{norm}_layernorm.weight", width, std=0.1, mean=1.0)
+            self.attention(f"{name}.self_attn", width, 4, 2, 16)
+            for part, size in (("q", 64), ("k", 32), ("v", 32)) if biases else ():
+                self.normal(f"{name}.self_attn.{part}_proj.bias", size)
+            self.mlp(f"{name}.mlp", width, inner)
 
 
 def checkpoint_files(config: Mapping[str, Any], weights: Weights, shards: int) -> Files:
@@ -265,12 +345,7 @@ def llama_3_1() -> Files:
     }
     weights = Weights(31)
     weights.normal("model.embed_tokens.weight", VOCABULARY, width, std=1.0)
-    for block in range(blocks):
-        name = f"model.layers.{block}"
-        for norm in ("input", "post_attention"):
-            weights.normal(f"{name}.{norm}_layernorm.weight", width, std=0.1, mean=1.0)
-        weights.attention(f"{name}.self_attn", width, 4, 2, 16)
-        weights.mlp(f"{name}.mlp", width, 64)
+    weights.llama_blocks(blocks, width, 64)
     weights.normal("model.norm.weight", width, mean=1.0)
     weights.normal("lm_head.weight", VOCABULARY, width)
     names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}

@@ -135,3 +135,36 @@ def gpt_oss_sae(path: str, block: int, model: str = "openai/gpt-oss-20b") -> Fil
         ).encode(),
         f"{path}/ae.pt": pickled.getvalue(),
     }
+
+
+def pythia_res_sm(path: str, block: int) -> Files:
+    """ctigges/pythia-70m-deduped__res-sm_processed at the folder `path`: sae-lens's own files."""
+    width, latents = 64, 512
+    config = {
+        "model_name": "pythia-70m-deduped",
+        "hook_point": f"blocks.{block}.hook_resid_post",
+        "hook_point_layer": block,
+        "d_in": width,
+        "d_sae": latents,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "activation_fn_str": "relu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "prepend_bos": False,
+        "context_size": 128,
+        "dataset_path": "EleutherAI/the_pile_deduplicated",
+        "sae_lens_training_version": None,
+    }
+    directions = torch.from_numpy(_directions(latents, width)).float()
+    tensors = {
+        "W_enc": directions.T.contiguous(),
+        "W_dec": directions,
+        "b_enc": torch.full((latents,), -3.0),
+        "b_dec": torch.zeros(width),
+    }
+    return {
+        f"{path}/cfg.json": json.dumps(config).encode(),
+        f"{path}/sae_weights.safetensors": save(tensors),
+        f"{path}/sparsity.safetensors": save({"sparsity": torch.full((latents,), -2.0)}),
+    }
