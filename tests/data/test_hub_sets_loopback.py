@@ -1,19 +1,23 @@
-"""`hf://` names read, scored, filtered and written through a hub on loopback."""
+"""`hf://` names read, scored, filtered and contrasted through a hub on loopback."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import pytest
 
+from geofilter.packs.pack import load_pack
 from helpers.cli_folder import Outcome
 from helpers.fresh_process import WarmProcess
+from helpers.hub_chat import parquet
 from helpers.loopback_hub import TOKEN, LoopbackHub
 
 pytestmark = pytest.mark.slow
 
 DATA = "datasets/org/rows"
+PREFERENCES = "datasets/org/preferences"
 SCORED = "--model model --sae sae --pack my.pack"
 
 
@@ -25,6 +29,13 @@ def refused(done: Outcome, *expected: str) -> None:
         assert part in line
 
 
+def preferences() -> list[dict[str, str]]:
+    return [
+        {"prompt": f"w{n} w{n + 1}", "chosen": f"w{n + 20} w2", "rejected": f"w{n + 9} w3 w4"}
+        for n in range(30)
+    ]
+
+
 @pytest.fixture(scope="module")
 def hub(scored_folder: Path) -> Iterator[LoopbackHub]:
     data, other = (scored_folder / f"{name}.jsonl" for name in ("data", "other"))
@@ -32,6 +43,10 @@ def hub(scored_folder: Path) -> Iterator[LoopbackHub]:
         DATA: {"train.jsonl": data, "test.jsonl": other, "more/extra.jsonl": other},
         "datasets/org/gated": {"train.jsonl": data},
         "datasets/org/down": {"train.jsonl": data},
+        PREFERENCES: {
+            "data/train-00000-of-00001.parquet": parquet(preferences()),
+            "data/test-00000-of-00001.parquet": parquet(preferences()[::-2]),
+        },
     }
     with LoopbackHub(repositories, gated=("datasets/org/gated",)) as server:
         yield server
@@ -82,6 +97,29 @@ def test_rows_of_the_hub_are_scored_and_split_like_a_file(
     done = command(f"filter {name} --scores hub.parquet --drop-fraction 0.5 -o late.jsonl")
     refused(done, name, "has changed since")
     assert not (work / "late.jsonl").exists()
+
+
+def test_a_preference_set_of_the_hub_makes_the_pack_that_its_rows_make(
+    command: WarmProcess, work: Path
+) -> None:
+    def discover(contrast: str, pack: str = "no.pack") -> Outcome:
+        return command(f"discover --contrast {contrast} --model model --sae sae -o {pack}")
+
+    rows = "".join(json.dumps(row) + "\n" for row in preferences())
+    (work / "preferences.jsonl").write_text(rows)
+    packs = []
+    for place in ("preferences.jsonl", "hf://org/preferences", f"hf://{PREFERENCES}#train"):
+        done = discover(place, f"{len(packs)}.pack")
+        assert done.code == 0, done.err
+        packs.append(load_pack(work / f"{len(packs)}.pack"))
+    for pack in packs:
+        np.testing.assert_array_equal(pack.ids, packs[0].ids)
+        np.testing.assert_array_equal(pack.dense_direction, packs[0].dense_direction)
+    toxic = packs[1].provenance["toxic"]
+    assert (toxic["dataset"], toxic["rows"]) == (f"hf://{PREFERENCES}", 30)
+    few = "hf://datasets/org/preferences#test: 15 usable distinct pairs"
+    refused(discover("hf://org/preferences#test"), few)
+    refused(discover("hf://org/nowhere"), "no such data set", "--contrast pairs needs no network")
 
 
 def test_data_sets_that_are_unavailable_are_refused_at_once(
