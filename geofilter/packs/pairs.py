@@ -27,6 +27,8 @@ SHIPPED = Path(__file__).parent / "data" / "pairs.jsonl"
 # The parts of the shipped pairs: the first chooses features, the last tests them, and the
 # middle one is for choosing between ways to do so.
 SPLITS = ("make", "choose", "report")
+# Pairs of a domain that a pack is tested on: more would take longer than the pack itself.
+TESTED = 10
 # Rows of a preference set on the hub that are read; many have a hundred thousand and more.
 MOST_ROWS = 1000
 _DOMAIN = "domain"
@@ -61,11 +63,16 @@ def shipped(split: str | None = None) -> list[Pair]:
 def read_shipped(encoder: "Encoder") -> tuple[Contrast, Contrast]:
     """The harmful and the helpful side of the shipped pairs, for packs.
 
-    Features are chosen by the split `make` and tested on `report`; `choose` stays out.
+    Features are chosen by the split `make` and tested on `TESTED` pairs of each domain of
+    `report`; `choose` stays out.
     """
-    pairs = [pair for pair in shipped() if pair.split != "choose"]
-    selection = frozenset(pair.domain for pair in pairs if pair.split == "make")
-    return encode(pairs, encoder, selection=selection)
+    made = shipped("make")
+    tested: dict[str, list[Pair]] = {}
+    for pair in shipped("report"):
+        tested.setdefault(pair.domain, []).append(pair)
+    few = [pair for of_domain in tested.values() for pair in of_domain[:TESTED]]
+    selection = frozenset(pair.domain for pair in made)
+    return encode([*made, *few], encoder, selection=selection)
 
 
 def encode(
