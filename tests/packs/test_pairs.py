@@ -15,7 +15,7 @@ from geofilter.packs.contrast import Contrast, Pairing
 from geofilter.packs.falsify import falsify
 from geofilter.packs.halves import split_halves
 from geofilter.packs.make import make_pack
-from geofilter.packs.pairs import FIELDS, read_pairs, read_shipped, shipped
+from geofilter.packs.pairs import FIELDS, TESTED, read_pairs, read_shipped, shipped
 from helpers.tiny_models import D_SAE, random_samples, sample, tiny_model, tiny_tokenizer
 
 ENCODER = Encoder(tiny_tokenizer(), max_length=32)
@@ -57,7 +57,7 @@ def test_the_shipped_pairs_have_three_parts_of_different_domains():
         shipped("mak")
 
 
-def test_packs_choose_by_make_test_on_report_and_leave_choose_alone(monkeypatch):
+def test_packs_choose_by_make_and_test_on_some_of_report(monkeypatch):
     class Echo:
         def encode(self, one):
             return one
@@ -65,9 +65,9 @@ def test_packs_choose_by_make_test_on_report_and_leave_choose_alone(monkeypatch)
     toxic, benign = read_shipped(Echo())  # type: ignore[arg-type]
     known = {pair.harmful: pair for pair in shipped()}
     read = [known[one.turns[1].content] for one in toxic.samples]
-    assert Counter(pair.split for pair in read) == {
-        split: len(shipped(split)) for split in ("make", "report")
-    }
+    assert [pair for pair in read if pair.split == "make"] == shipped("make")
+    tested = Counter(pair.domain for pair in read if pair.split != "make")
+    assert tested == {pair.domain: TESTED for pair in shipped("report")}
     assert [one.turns[1].content for one in benign.samples] == [pair.helpful for pair in read]
     assert toxic.pairing is not None
     assert toxic.pairing.selection == {pair.domain for pair in shipped("make")}
