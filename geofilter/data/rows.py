@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geofilter.data.formats import Data, open_source
-from geofilter.data.formats.source import ROW_LIMIT, LossNote, Note, Notes, RawRow, RowNote, Source
+from geofilter.data.formats.source import (
+    ROW_LIMIT,
+    Changes,
+    LossNote,
+    Note,
+    Notes,
+    RawRow,
+    RowNote,
+    Source,
+)
 from geofilter.data.formats.streams import shown
 from geofilter.data.in_memory import no_file
 from geofilter.data.layouts import ROLES
@@ -173,6 +182,7 @@ class RowFile:
         *,
         notes: Callable[[int], Note] | None = None,
         kind: type[Note] = RowNote,
+        changes: Changes | None = None,
         overwrite: bool = False,
     ) -> int:
         """Write the rows at `indices` (ascending) to `path` and return their number.
@@ -186,17 +196,19 @@ class RowFile:
         status, reason); then rows are written again, with the key `geofilter` in
         JSON and columns `geofilter_score` and so on elsewhere. To look notes up
         in a dictionary, pass its `__getitem__`. `kind` is the kind of note that it gives.
+        `changes` says which rows get other values, where there are no notes; only these are
+        written again, and only what changes is.
 
         The output appears whole or not at all. Raises `OutputError` when it exists
         (unless `overwrite`), cannot be written, or has the name of another format,
-        and `DataError` when an index lies beyond the file.
+        and `DataError` when an index lies beyond the file, or its format cannot hold a change.
         """
         if Path(path).exists() and any(
             os.path.exists(file) and os.path.samefile(path, file) for file in self.files
         ):
             raise OutputError(f"{shown(path)}: is the file that is read; choose another output")
-        noted = None if notes is None else Notes(notes, kind)
-        return self._reader.write(os.fspath(path), indices, noted, overwrite)
+        edits = changes if notes is None else Notes(notes, kind)
+        return self._reader.write(os.fspath(path), indices, edits, overwrite)
 
 
 def _problem(row: Row, tally: Tally, look: Callable[[Sample], object] | None) -> Problem | None:

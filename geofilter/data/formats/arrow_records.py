@@ -1,12 +1,15 @@
-"""Rows of Arrow batches as Python objects, one by one where a value cannot be read."""
+"""Rows of Arrow batches as Python objects, one by one where a value cannot be read, and back."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from geofilter.data.containers import without_nulls
 from geofilter.data.formats.source import RawRow
 from geofilter.data.formats.strict_json import parse_json
+from geofilter.errors import DataError
 from geofilter.support.display import escape, quote
 
 # What Arrow raises for a value that Python cannot hold: text that is not UTF-8, a date out
@@ -21,6 +24,35 @@ def no_value(error: Exception, field: pa.Field) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8: byte 0x{error.object[error.start]:02x}"
     return f"column {quote(field.name)} holds no {escape(str(field.type))} that can be read"
+
+
+def cells_of(values: list[Any], field: pa.Field) -> pa.Array:
+    """Values, as `record_rows` gives them, as an array of the field's type.
+
+    Raises `DataError` where the type cannot hold all of a value.
+    """
+    encode, decode = _json_encoder(field.type), _json_decoder(field.type)
+    try:
+        made = pa.array(
+            [encode(value) for value in values] if encode else values, _kept(field.type)
+        )
+        made = made.cast(field.type)
+        read = _values(made)
+    except NO_VALUE as error:
+        raise _no_room(field) from error
+    read = [decode(value) for value in read] if decode else read
+    # Arrow leaves out what a struct has no field for, without a word.
+    for given, held in zip(values, read, strict=True):
+        if without_nulls(given, field.name) != without_nulls(held, field.name):
+            raise _no_room(field)
+    return made
+
+
+def _no_room(field: pa.Field) -> DataError:
+    return DataError(
+        f"column {quote(field.name)} is {escape(str(field.type), limit=100)}, which cannot hold "
+        "the changed rows; write the rows as JSON lines"
+    )
 
 
 def record_rows(batch: Any) -> Iterator[RawRow]:
@@ -60,11 +92,47 @@ def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
     return None
 
 
+def _json_encoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What makes JSON text within values of a type again: the inverse of `_json_decoder`."""
+    if isinstance(kind, pa.JsonType):
+        return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
+    if pa.types.is_map(kind):
+        value_of = _json_encoder(kind.item_type)
+        return value_of and (lambda value: value and {k: value_of(v) for k, v in value.items()})
+    if hasattr(kind, "value_field"):
+        item = _json_encoder(kind.value_type)
+        return item and (lambda values: None if values is None else [*map(item, values)])
+    if pa.types.is_struct(kind):
+        found = {field.name: _json_encoder(field.type) for field in kind}
+        inner = {name: encode for name, encode in found.items() if encode}
+        return (lambda value: _encoded(value, inner)) if inner else None
+    return None
+
+
+def _kept(kind: pa.DataType) -> pa.DataType:
+    """The type as it is kept: with text where it has JSON text, which Arrow makes no array of."""
+    if isinstance(kind, pa.JsonType):
+        return kind.storage_type
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_kept(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_kept(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_kept(kind.value_type)))
+    return kind
+
+
 def _parsed(text: str | None) -> Any:
     value, fault = (None, None) if text is None else parse_json(text.encode())
     if fault is not None:
         raise ValueError(fault)
     return value
+
+
+def _encoded(record: dict[str, Any] | None, encoders: dict[str, Callable[[Any], Any]]) -> Any:
+    return record and record | {
+        name: encode(record[name]) for name, encode in encoders.items() if name in record
+    }
 
 
 def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], Any]]) -> Any:

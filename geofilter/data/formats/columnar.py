@@ -1,8 +1,8 @@
 """Parquet files and saved `datasets` folders: rows without bytes of their own.
 
 Rows go from file to file as Arrow columns and are never rebuilt from Python objects, so that
-types and values survive. With notes columns are added: `geofilter_score`,
-`geofilter_rank` and so on.
+types and values survive; of a row that changes only the cells that do are. With notes columns are
+added: `geofilter_score`, `geofilter_rank` and so on.
 """
 
 import contextlib
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geofilter.data.formats.arrow_edits import NOTE_TYPES, edited, edited_schema
 from geofilter.data.formats.arrow_records import record_rows
-from geofilter.data.formats.source import NOTE_COLUMNS, Notes, RawRow, Wanted
+from geofilter.data.formats.source import NOTE_COLUMNS, Edits, Notes, RawRow, Wanted
 from geofilter.data.formats.standard_output import STDOUT, check_stdout, write_rows
 from geofilter.data.formats.streams import (
     PARQUET_SUFFIXES,
@@ -39,10 +40,6 @@ _BATCH = 512  # rows turned into Python objects at once
 # What begins the keys under which score tables and features describe themselves.
 _OURS = b"geofilter."
 _GROUP_BYTES = 64 * 2**20  # of Arrow data, for one row group of an output
-_NOTE_TYPES = {
-    name: {"geofilter_score": pa.float64(), "geofilter_weight": pa.float64()}.get(name, pa.string())
-    for name in NOTE_COLUMNS
-} | {"geofilter_rank": pa.int64()}
 
 
 def _take(table: pa.Table, places: list[int]) -> pa.Table:
@@ -53,30 +50,14 @@ def _take(table: pa.Table, places: list[int]) -> pa.Table:
         return pa.concat_tables([table.slice(place, 1) for place in places]).combine_chunks()
 
 
-def _with_notes(table: pa.Table, indices: Iterable[int], notes: Notes) -> pa.Table:
-    """The table with the columns of notes at its end; older ones are replaced."""
-    found = [notes.of(index) for index in indices]
-    # By place: a name may occur twice.
-    table = table.select(
-        [place for place, name in enumerate(table.column_names) if name not in NOTE_COLUMNS]
-    )
-    for name, field in zip(notes.columns, notes.kind._fields, strict=True):
-        values = pa.array([getattr(note, field) for note in found], _NOTE_TYPES[name])
-        table = table.append_column(name, values)
-    return table
-
-
-def _chosen(batches: Iterable[Any], wanted: Wanted, notes: Notes | None) -> Iterator[pa.Table]:
+def _chosen(batches: Iterable[Any], wanted: Wanted, edits: Edits | None) -> Iterator[pa.Table]:
     """The wanted rows of each batch, as tables."""
     for batch in batches:
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
         start = wanted.seen
         places = [place for place in range(table.num_rows) if wanted.take()]
         if places:
-            kept = _take(table, places)
-            if notes is not None:
-                kept = _with_notes(kept, [start + place for place in places], notes)
-            yield kept
+            yield edited(_take(table, places), [start + place for place in places], edits)
 
 
 class ParquetSource:
@@ -142,8 +123,8 @@ class ParquetSource:
     def fingerprint(self) -> str:
         return hash_files([self._path], [""])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
-        return self.write_several([self], shown(self._path), path, indices, notes, overwrite)
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
+        return self.write_several([self], shown(self._path), path, indices, edits, overwrite)
 
     @staticmethod
     def write_several(
@@ -151,7 +132,7 @@ class ParquetSource:
         name: str,
         path: str,
         indices: Iterable[int],
-        notes: Notes | None,
+        edits: Edits | None,
         overwrite: bool,
     ) -> int:
         """As `Source.write`, with the rows of all `parts`; a column that one lacks is null."""
@@ -166,11 +147,11 @@ class ParquetSource:
         with (
             write_rows(path, "parquet", overwrite=overwrite) as out,
             parts[0]._open() as file,
-            _writer(out, schema, _codec(file), notes) as add,
+            _writer(out, schema, _codec(file), edits) as add,
         ):
             for part in parts:
                 with part._open() as file:
-                    tables = _chosen(part._batches(file), wanted, notes)
+                    tables = _chosen(part._batches(file), wanted, edits)
                     try:
                         for table in tables:
                             add(table)
@@ -234,11 +215,10 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 @contextlib.contextmanager
 def _writer(
-    out: Any, schema: pa.Schema, codec: str, notes: Notes | None
+    out: Any, schema: pa.Schema, codec: str, edits: Edits | None
 ) -> Iterator[Callable[[pa.Table], None]]:
     """What takes tables and writes them as one Parquet file, in row groups of a good size."""
-    if notes is not None:
-        schema = _with_notes(schema.empty_table(), [], notes).schema
+    schema = edited_schema(schema, edits)
     with pq.ParquetWriter(out, schema, compression=codec) as writer:
         held: list[pa.Table] = []
         size = 0
@@ -327,7 +307,7 @@ class FolderSource:
         files = sorted(path for path in self._path.rglob("*") if path.is_file())
         return hash_files(files, [path.relative_to(self._path).as_posix() for path in files])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
         from datasets import Dataset
 
         if path == STDOUT:
@@ -339,8 +319,8 @@ class FolderSource:
             # In a folder of its own: a data set refuses to be saved next to its file.
             (folder / "work").mkdir()
             work = folder / "work" / "rows.arrow"
-            tables = _chosen(self._dataset.iter(_BATCH), wanted, notes)
-            _write_arrow(work, tables, self._features(notes))
+            tables = _chosen(self._dataset.iter(_BATCH), wanted, edits)
+            _write_arrow(work, tables, self._features(edits))
             taken = wanted.finish()
             kept = Dataset.from_file(str(work))
             kept.info.description = self._dataset.info.description
@@ -350,15 +330,19 @@ class FolderSource:
             shutil.rmtree(work.parent)
         return taken
 
-    def _features(self, notes: Notes | None) -> Any:
+    def _features(self, edits: Edits | None) -> Any:
         from datasets import Features, Value
 
         features = dict(self._dataset.features)
-        if notes is not None:
+        if isinstance(edits, Notes):
             for name in NOTE_COLUMNS:
                 features.pop(name, None)
-            for name in notes.columns:
-                features[name] = Value(str(_NOTE_TYPES[name]).replace("double", "float64"))
+            for name in edits.columns:
+                features[name] = Value(str(NOTE_TYPES[name]).replace("double", "float64"))
+        elif edits is not None:
+            schema = edited_schema(self._dataset.features.arrow_schema, edits).remove_metadata()
+            made = Features.from_arrow_schema(schema)
+            features |= {name: made[name] for name in edits.new}
         return Features(features)
 
 

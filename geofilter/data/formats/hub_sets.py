@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geofilter.data.formats.arrow_records import json_read
-from geofilter.data.formats.source import Notes, RawRow, Wanted, annotated
+from geofilter.data.formats.source import Edits, RawRow, Wanted, edited
 from geofilter.data.formats.standard_output import STDOUT, write_rows
 from geofilter.data.formats.streams import shown, split_suffix
 from geofilter.data.formats.text_files import dump_json
@@ -135,7 +135,7 @@ class HubSource:
     def hashed_rows(self) -> tuple[Generator[RawRow, None, None], Callable[[], str]]:
         return self.rows(), self.fingerprint
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
         if path != STDOUT and split_suffix(Path(path))[0] != ".jsonl":
             raise OutputError(
                 f"{shown(path)}: rows from the hub are written as JSON lines; "
@@ -145,9 +145,7 @@ class HubSource:
         with write_rows(path, "jsonl", overwrite=overwrite) as out:
             for index, row in enumerate(self.rows()):
                 if wanted.take():
-                    record = row.record or {}
-                    noted = annotated(record, notes.of(index)) if notes else record
-                    out.write(self._line(index, noted))
+                    out.write(self._line(index, edited(row.record or {}, index, edits)))
             return wanted.finish()
 
     def _line(self, index: int, record: dict[str, object]) -> bytes:

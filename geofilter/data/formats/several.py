@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from geofilter.data.formats.source import Notes, RawRow, Source
+from geofilter.data.formats.source import Edits, RawRow, Source
 from geofilter.data.formats.streams import shown
 from geofilter.errors import DataError
 
@@ -29,7 +29,7 @@ class Shard(Source, Protocol):
         name: str,
         path: str,
         indices: Iterable[int],
-        notes: Notes | None,
+        edits: Edits | None,
         overwrite: bool,
     ) -> int:
         """As `Source.write`, with the rows of all `parts`, counted on from part to part."""
@@ -105,12 +105,12 @@ class SeveralSource:
                 found.append(part.source.fingerprint())
         return _of_all(found)
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
         sources = [part.source for part in self._parts]
         with contextlib.ExitStack() as stack:
             for part in self._parts:
                 stack.enter_context(named(part.name, part.path))
-            return sources[0].write_several(sources, self._name, path, indices, notes, overwrite)
+            return sources[0].write_several(sources, self._name, path, indices, edits, overwrite)
 
 
 def _of_all(fingerprints: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """What every format gives: the rows of a file with their bytes, before any layout."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,6 +86,28 @@ class Notes(NamedTuple):
         return tuple(f"geofilter_{name}" for name in self.kind._fields)
 
 
+class Changes(NamedTuple):
+    """Some rows get other values; all others are written as they stand.
+
+    `rows`: the indices of those that change. `of` gives, for the record of one, the columns that
+    change and their new values. `new` has a value of every such column that some of these rows
+    lack, or have null in: what is kept in columns has to make room for it.
+    """
+
+    rows: Collection[int]
+    of: Callable[[dict[str, object]], Mapping[str, object]]
+    new: Mapping[str, object]
+
+    def applied(self, record: dict[str, object] | None) -> dict[str, object]:
+        """The record of a row that changes, as it is written."""
+        assert record is not None  # it was looked at before
+        return {**record, **self.of(record)}
+
+
+# What is done with rows while they are written.
+Edits = Notes | Changes
+
+
 class Source(Protocol):
     """A file, folder or hub data set that can be read again and again.
 
@@ -113,7 +135,7 @@ class Source(Protocol):
         """A hash of the content, 64 hex digits."""
         ...
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
         """Write the rows at `indices` (ascending) to `path`; return their number."""
         ...
 
@@ -162,3 +184,10 @@ def _ascending(indices: Iterable[int]) -> Iterator[int]:
 def annotated(record: Mapping[str, object], note: Note) -> dict[str, object]:
     """The record with the note under `geofilter`; a note of an earlier run is replaced."""
     return {**record, "geofilter": note._asdict()}
+
+
+def edited(record: dict[str, object], index: int, edits: Edits | None) -> dict[str, object]:
+    """The record of the row at `index` as it is written."""
+    if isinstance(edits, Notes):
+        return annotated(record, edits.of(index))
+    return edits.applied(record) if edits and index in edits.rows else record

@@ -1,9 +1,9 @@
 """Text files of rows (JSONL, JSON, CSV, TSV), plain or compressed: read and write.
 
 Kept lines and records are copied byte for byte. Kept elements of a JSON list are written as a
-list, one after the other, each as it was written. With notes a row is written again, with what
-geofilter decided: under the key `geofilter` in JSON, in the columns `geofilter_score`,
-`geofilter_rank` and so on in CSV.
+list, one after the other, each as it was written. A row that changes is written again. With notes
+every row is, with what geofilter decided: under the key `geofilter` in JSON, in the columns
+`geofilter_score`, `geofilter_rank` and so on in CSV.
 """
 
 import contextlib
@@ -17,7 +17,16 @@ from typing import Any, BinaryIO
 from geofilter.data.formats.delimited import DelimitedRecords, encode_record
 from geofilter.data.formats.dialects import Dialect, find_dialect
 from geofilter.data.formats.json_files import JsonElements, JsonLines
-from geofilter.data.formats.source import NOTE_COLUMNS, Note, Notes, RawRow, Wanted, annotated
+from geofilter.data.formats.source import (
+    NOTE_COLUMNS,
+    Changes,
+    Edits,
+    Note,
+    Notes,
+    RawRow,
+    Wanted,
+    annotated,
+)
 from geofilter.data.formats.standard_output import STDOUT, write_rows
 from geofilter.data.formats.streams import (
     hash_files,
@@ -25,8 +34,8 @@ from geofilter.data.formats.streams import (
     shown,
     split_suffix,
 )
-from geofilter.errors import OutputError
-from geofilter.support.display import escape
+from geofilter.errors import DataError, OutputError
+from geofilter.support.display import escape, quote
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -64,6 +73,12 @@ def _write(out: BinaryIO, pieces: Iterable[bytes]) -> None:
         out.write(piece)
 
 
+def _ending(row: RawRow, encoding: str) -> bytes:
+    """What ends the row's line, nothing at the end of a file."""
+    ends = ("\r\n".encode(encoding), "\n".encode(encoding))
+    return next((end for end in ends if row.raw is not None and row.raw.endswith(end)), b"")
+
+
 class _Whole:
     """Lines that stay apart: the last line of a file may lack its end, and another file follow."""
 
@@ -92,6 +107,9 @@ class _Lines:
     def add(self, row: RawRow, note: Note | None) -> None:
         self._out.add(row.bytes() if note is None else [_noted_json(row, note), b"\n"])
 
+    def change(self, row: RawRow, changes: Changes) -> None:
+        self._out.add([dump_json(changes.applied(row.record)) + _ending(row, "utf-8")])
+
     def finish(self) -> None:
         pass
 
@@ -108,6 +126,10 @@ class _List:
         _write(self._out, row.bytes() if note is None else [_noted_json(row, note)])
         self._before = b",\n"
 
+    def change(self, row: RawRow, changes: Changes) -> None:
+        self._out.write(self._before + dump_json(changes.applied(row.record)))
+        self._before = b",\n"
+
     def finish(self) -> None:
         self._out.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
 
@@ -120,6 +142,7 @@ class _Records:
         encoding = self._dialect.encoding
         ended = source.header.endswith("\r\n".encode(encoding))
         self._ending = "\r\n" if ended else "\n"
+        self._names = source.names
         self._own = [name for name in source.names if name not in NOTE_COLUMNS]
         self._lines = _Whole(out, encoding)
         out.write(self._dialect.preamble)
@@ -127,8 +150,8 @@ class _Records:
         if head:
             self._lines.add([head])
 
-    def _encode(self, cells: Iterable[str]) -> bytes:
-        return encode_record(cells, self._dialect, self._ending)
+    def _encode(self, cells: Iterable[str], ending: str | None = None) -> bytes:
+        return encode_record(cells, self._dialect, self._ending if ending is None else ending)
 
     def add(self, row: RawRow, note: Note | None) -> None:
         if note is None:
@@ -142,6 +165,11 @@ class _Records:
             cells = [text, *[""] * (len(self._own) - 1)]
         noted = ("" if value is None else str(value) for value in note)
         self._lines.add([self._encode([*cells, *noted])])
+
+    def change(self, row: RawRow, changes: Changes) -> None:
+        record = changes.applied(row.record)
+        ending = _ending(row, self._dialect.encoding).decode(self._dialect.encoding)
+        self._lines.add([self._encode((str(record[name]) for name in self._names), ending)])
 
     def finish(self) -> None:
         pass
@@ -202,8 +230,8 @@ class TextSource:
     def fingerprint(self) -> str:
         return hash_files([self._path], [""])
 
-    def write(self, path: str, indices: Iterable[int], notes: Notes | None, overwrite: bool) -> int:
-        return self.write_several([self], shown(self._path), path, indices, notes, overwrite)
+    def write(self, path: str, indices: Iterable[int], edits: Edits | None, overwrite: bool) -> int:
+        return self.write_several([self], shown(self._path), path, indices, edits, overwrite)
 
     @staticmethod
     def write_several(
@@ -211,12 +239,14 @@ class TextSource:
         name: str,
         path: str,
         indices: Iterable[int],
-        notes: Notes | None,
+        edits: Edits | None,
         overwrite: bool,
     ) -> int:
         """As `Source.write`, with the rows of all `parts`, which are alike."""
         if path != STDOUT:
             parts[0]._check_suffix(Path(path))
+        if isinstance(edits, Changes):
+            parts[0]._check_room(name, edits)
         wanted = Wanted(name, indices)
         writer: _Lines | _List | _Records | None = None
         with write_rows(path, parts[0].format, overwrite=overwrite) as out:
@@ -224,9 +254,9 @@ class TextSource:
                 with part._open() as rows:
                     # One for all: the header is that of the first part that has any.
                     if writer is None and (part is parts[-1] or not _is_empty(rows)):
-                        writer = part._writer(out, rows, notes)
+                        writer = part._writer(out, rows, edits)
                     if writer is not None:
-                        part._copy(rows, writer, wanted, notes)
+                        part._copy(rows, writer, wanted, edits)
             taken = wanted.finish()
             assert writer is not None  # there is at least one part
             writer.finish()
@@ -234,14 +264,21 @@ class TextSource:
 
     @staticmethod
     def _copy(
-        rows: Pass, writer: "_Lines | _List | _Records", wanted: Wanted, notes: Notes | None
+        rows: Pass, writer: "_Lines | _List | _Records", wanted: Wanted, edits: Edits | None
     ) -> None:
         for row in rows.unparsed() if isinstance(rows, JsonLines) else rows:
             index = wanted.seen
-            if wanted.take():
-                if notes and isinstance(rows, JsonLines):
-                    row = rows.parsed(row)
-                writer.add(row, notes.of(index) if notes else None)
+            if not wanted.take():
+                continue
+            if edits is None or (isinstance(edits, Changes) and index not in edits.rows):
+                writer.add(row, None)
+                continue
+            if isinstance(rows, JsonLines):
+                row = rows.parsed(row)
+            if isinstance(edits, Changes):
+                writer.change(row, edits)
+            else:
+                writer.add(row, edits.of(index))
 
     def unlike(self, first: "TextSource") -> str | None:
         """Why the rows cannot stand under the header of `first`, as far as there is one."""
@@ -254,12 +291,23 @@ class TextSource:
             return None
         return f"has the columns {escape(ours, limit=200)}, and not {escape(theirs)} as"
 
-    def _writer(self, out: BinaryIO, rows: Pass, notes: Notes | None) -> _Lines | _List | _Records:
+    def _writer(self, out: BinaryIO, rows: Pass, edits: Edits | None) -> _Lines | _List | _Records:
         if isinstance(rows, JsonElements):
             return _List(out)
         if isinstance(rows, DelimitedRecords):
-            return _Records(out, rows, notes)
+            return _Records(out, rows, edits if isinstance(edits, Notes) else None)
         return _Lines(out, rows)
+
+    def _check_room(self, name: str, changes: Changes) -> None:
+        """Refuse a new column where every record would have to change for it."""
+        names = self.columns()
+        missing = [] if names is None else [new for new in changes.new if new not in names]
+        if missing:
+            raise DataError(
+                f"{name}: has no column {quote(missing[0])}, which rows that change need, and the "
+                "others keep their bytes; add that column, with nothing in it, or write the rows "
+                "as JSON lines"
+            )
 
     def _check_suffix(self, target: Path) -> None:
         """Rows keep their spelling, so the output has the format of the input."""
