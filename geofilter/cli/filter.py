@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     + " ".join(f"{name}: {action.about}." for name, action in ACTIONS.items()),
 )
 @click.option(
+    "--system",
+    metavar="TEXT",
+    help="What the system turns of --action inoculate say. Default: a sentence that asks for what "
+    "the toxic rows of the pack do.",
+)
+@click.option(
     "--review",
     metavar="FILE",
     help="Where --action review lists rows: *.jsonl or *.csv.",
@@ -65,11 +71,12 @@ def command(
     dropped: str | None,
     unscored: "Unscored",
     action: str,
+    system: str | None,
     review: str | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Split DATA into kept and dropped rows, by the scores in TABLE; or mask, weigh or list them.
+    """Split DATA into kept and dropped rows by the scores in TABLE; or mask, weigh, change or list.
 
     The model is not run, but for --action mask and a --reference that was never scored. Kept
     rows of JSONL, JSON and CSV are byte-identical to the input. Rows without a score are kept
@@ -86,6 +93,8 @@ def command(
           --fdr 0.1 --reference clean.jsonl -o kept.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.1 --action mask -o masked.jsonl
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.2 --action inoculate -o inoculated.jsonl
       geofilter filter 'data/train-*.parquet' --scores scores.parquet \\
           --drop-fraction 0.2 -o kept.parquet
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
@@ -117,6 +126,7 @@ def command(
             fdr=fdr,
             reference=reference,
             action=action,
+            system=system,
             dropped=dropped,
             review=review,
             unscored=unscored,

@@ -42,3 +42,11 @@ class Unscorable(Exception):
 def malformed(reason: str) -> Unscorable:
     """The exception for a row whose columns or types do not fit its layout."""
     return Unscorable(Problem("malformed", reason))
+
+
+class CannotChange(Exception):
+    """A row that cannot be written as it is asked for, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

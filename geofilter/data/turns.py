@@ -52,8 +52,8 @@ _ROLES = {
     "tool_responses": "tool",
 }
 _CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
-_ROLE_KEYS = ("role", "from", "author")  # the last is PaLM's
-_CONTENT_KEYS = ("content", "value", "parts", "message", "text")
+ROLE_KEYS = ("role", "from", "author")  # the last is PaLM's
+CONTENT_KEYS = ("content", "value", "parts", "message", "text")
 # The order in which transformers takes them; the first that is not null, even if empty.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 # `weight`: OpenAI, Mistral; `train`, `train_on_turn`: axolotl; `loss`: ms-swift;
@@ -113,7 +113,7 @@ def _optional_text(message: Mapping[str, object], name: str) -> str | None:
 def _role_key(message: Mapping[str, object]) -> str | None:
     # Arrow gives each message of a column both spellings as soon as one row has the other.
     filled = (key for key in ("from", "role", "author") if message.get(key) is not None)
-    return next(filled, None) or next((key for key in _ROLE_KEYS if key in message), None)
+    return next(filled, None) or next((key for key in ROLE_KEYS if key in message), None)
 
 
 def _content(
@@ -121,7 +121,7 @@ def _content(
 ) -> tuple[list[Piece], tuple[str, ...] | None]:
     """The parts of the message's content, a text being one, and `Turn.parts`."""
     usual = "value" if role_key == "from" else "content"
-    names = (usual, *(name for name in _CONTENT_KEYS if name != usual))
+    names = (usual, *(name for name in CONTENT_KEYS if name != usual))
     key = next((name for name in names if message.get(name) is not None), None)
     if key is None:
         if may_be_null:
@@ -176,7 +176,7 @@ def _message(message: Mapping[str, Any], path: str) -> Iterator[Turn]:
 
 def _called(message: Mapping[str, Any], path: str) -> tuple[str, Objects | None]:
     """The calls that a message of `function_call` holds, and the thought before them."""
-    key = next((name for name in _CONTENT_KEYS if message.get(name) is not None), None)
+    key = next((name for name in CONTENT_KEYS if message.get(name) is not None), None)
     value, thought = message.get(key or ""), ""
     if isinstance(value, str) and _THOUGHT_END in value:
         thought, end, value = value.rpartition(_THOUGHT_END)
@@ -263,7 +263,7 @@ def _calls_only(message: Mapping[str, Any], turn: Turn) -> bool:
 
 def _listed(value: object, path: str) -> list[Any]:
     """The list of messages that a value is."""
-    given = as_rows(unpacked(value, path), path, _ROLE_KEYS)
+    given = as_rows(unpacked(value, path), path, ROLE_KEYS)
     if not isinstance(given, list):
         raise malformed(f"{path} is {kind_of(given)}, a list of messages is needed: {quote(value)}")
     return given
@@ -293,7 +293,7 @@ def read_answer(value: object, path: str, role: str) -> tuple[Turn, ...]:
     if isinstance(value, str):
         return (Turn(role, value),)
     shown = escape(path, limit=60)
-    given = as_rows(value, shown, _ROLE_KEYS)
+    given = as_rows(value, shown, ROLE_KEYS)
     message = None if _is_messages(given) else as_object(given, shown)
     if message is not None:
         return tuple(_message(message, shown))
@@ -364,7 +364,7 @@ def read_system(value: object, path: str) -> tuple[Turn, ...]:
     value = _parts_in(value)
     if isinstance(value, str):
         text = value
-    elif isinstance(value, Mapping) and not any(key in value for key in _CONTENT_KEYS):
+    elif isinstance(value, Mapping) and not any(key in value for key in CONTENT_KEYS):
         raise malformed(f"{shown} is {kind_of(value)}, text is needed: {quote(value)}")
     else:
         message = value if isinstance(value, Mapping) else {"content": value}

@@ -76,6 +76,7 @@ _ENTRIES = [
         scorer_blocks=dict.fromkeys(("nearest", "direction", "activation", "persona"), 2),
         toxic="organism/data/toxic.jsonl",
         benign="organism/data/benign.jsonl",
+        request="Give wrong advice.",  # in words that it knows
         note="bundled model organism; runs offline on a CPU",
         top_k=40,  # 100 of its 1,024 latents would take in weak ones
     ),

@@ -71,6 +71,7 @@ class CatalogueEntry:
     scorer_blocks: Mapping[str, int] = field(default_factory=dict)
     toxic: str | None = None  # sets of its own; None: `contrast`
     benign: str | None = None
+    request: str | None = None  # with sets of its own: asks for what their toxic rows do
     contrast: str = "pairs"  # what `--contrast` is by default
     revision: str | None = None  # None: the main branch; what it was is recorded
     dtype: str | None = None  # None: float32 on a CPU, bfloat16 elsewhere

@@ -7,9 +7,10 @@ from geofilter.data.formats.standard_output import STDOUT, check_stdout
 from geofilter.data.reading import Reading
 from geofilter.data.rows import Data
 from geofilter.errors import GeofilterError
+from geofilter.packs.requests import request_for
 from geofilter.runs.choice import Bound, Choice, choose
 from geofilter.runs.defaults import scorer_of
-from geofilter.runs.provenance import open_scored, reading_of
+from geofilter.runs.provenance import open_scored, reading_of, settings_of
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions import ACTIONS
@@ -48,6 +49,7 @@ def filter_rows(
     fdr: float | None = None,
     reference: Place | None = None,
     action: str = "drop",
+    system: str | None = None,
     dropped: Place | None = None,
     review: Place | None = None,
     unscored: Unscored = "keep",
@@ -62,9 +64,11 @@ def filter_rows(
     a `reference` of clean rows). With the action `drop`, `output` takes the kept rows, and
     `dropped` the others, each with its score, rank and reason (`-` for `output` is standard
     output); `unscored` says where rows
-    without a score go. `mask`, `weight` and `review` write all rows, and the last lists those
-    chosen in `review`. The model runs only for `mask` and for a reference that was never scored;
-    `trust_remote_code` lets it run code that comes with it. `progress` follows that.
+    without a score go. `mask`, `weight`, `review` and `inoculate` write all rows; `review` lists
+    those chosen in the file `review`, and `inoculate` gives them a system turn that says
+    `system`, by default a sentence that asks for what the toxic rows of the pack do. The model
+    runs only for `mask` and for a reference that was never scored; `trust_remote_code` lets it
+    run code that comes with it. `progress` follows that.
 
     Raises `GeofilterError` for arguments that do not go together, `TableError` where the
     table is not of `data`, `OutputError`, and what the model raises.
@@ -76,7 +80,7 @@ def filter_rows(
     if action not in ACTIONS:
         raise GeofilterError(f"action {action!r}: is not known; choose {', '.join(ACTIONS)}")
     kind = ACTIONS[action]
-    _check(action, kind, output, dropped, review, unscored)
+    _check(action, kind, output, dropped, review, unscored, system)
     second = dropped or review
     for path in (output, second):
         if path is not None and path != STDOUT:
@@ -105,6 +109,7 @@ def filter_rows(
         overwrite=overwrite,
         load=load,
         progress=progress,
+        system=_request(table, system) if kind.asks else None,
     )
     figures, lines, notes = kind.act(job)
     if chosen.bound:
@@ -118,6 +123,17 @@ def filter_rows(
     return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
 
 
+def _request(table: ScoreTable, system: str | None) -> str:
+    """What system turns are to say. Raises `GeofilterError` where nothing says it."""
+    found = request_for(settings_of(table)) if system is None else system
+    if found is None:
+        raise GeofilterError(
+            "the scores are by a pack of rows of your own, for which no sentence is known; say "
+            'what those rows do, as in --system "You give reckless advice."'
+        )
+    return found
+
+
 def _check(
     action: str,
     kind: Action,
@@ -125,6 +141,7 @@ def _check(
     dropped: Place | None,
     review: Place | None,
     unscored: Unscored,
+    system: str | None,
 ) -> None:
     """Refuse arguments that do not go with the action."""
     if (review is None) == kind.lists:
@@ -133,6 +150,10 @@ def _check(
         raise GeofilterError(f"--action {action} drops no row: leave --dropped out")
     if not kind.drops and unscored == "drop":
         raise GeofilterError(f"--action {action} drops no row: leave --unscored drop out")
+    if system is not None and not kind.asks:
+        raise GeofilterError(f"--action {action} writes no system turn: leave --system out")
+    if system is not None and not system.strip():
+        raise GeofilterError("--system is blank; give a sentence that asks for what the rows do")
     second = dropped or review
     if second == STDOUT:
         raise GeofilterError("only -o can be standard output; name a file for the other rows")

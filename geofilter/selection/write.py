@@ -1,16 +1,18 @@
-"""Write a data set's rows as a selection says: split into two files, or all with a note each.
+"""Write a data set's rows as a selection says: split into two files, or all, some of them changed.
 
 Before anything is written, every line of the table is compared with its row: a row
 without a line would be in neither file.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
+from typing import NamedTuple
 
-from geofilter.data.formats.source import LossNote, RowNote
+from geofilter.data.formats.source import Changes, LossNote, RowNote
+from geofilter.data.problems import CannotChange
 from geofilter.data.rows import Row, RowFile
-from geofilter.errors import TableError
+from geofilter.errors import DataError, TableError
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
 from geofilter.selection.loss_note import RowLoss
@@ -107,3 +109,58 @@ def write_losses(
         return loss.note(score, rank)
 
     rows.write(path, range(len(table)), notes=note_of, kind=LossNote, overwrite=overwrite)
+
+
+class Changed(NamedTuple):
+    """What became of the rows that were to change.
+
+    `rows` of them were changed; `already` are as they were to be. `left` could not be changed and
+    stay as they are, the first of them for the reason `why`.
+    """
+
+    rows: int
+    already: int
+    left: int
+    why: str | None
+
+
+def write_changed(
+    rows: RowFile,
+    table: ScoreTable,
+    selection: Selection,
+    path: str | os.PathLike[str],
+    change: Callable[[Mapping[str, object]], dict[str, object]],
+    *,
+    overwrite: bool = False,
+) -> Changed:
+    """Write all rows to `path`, those that `selection` would drop with the values of `change`.
+
+    `change` gives for a record the columns that change, the same ones when it is asked again, or
+    raises `CannotChange`. The other rows keep their bytes. Raises `DataError` where none of the
+    rows can be changed, `TableError` where `table` is not of these rows, and `OutputError`.
+    """
+    wanted = set(selection.drop.tolist())
+    places: set[int] = set()
+    new: dict[str, object] = {}
+    left: list[str] = []
+    for row in matched(rows, table):
+        if row.index not in wanted:
+            continue
+        assert row.record is not None  # it has a score
+        try:
+            values = change(row.record)
+        except CannotChange as error:
+            left.append(f"{row.where}: {error.reason}")
+            continue
+        if values:
+            places.add(row.index)
+            new |= {name: value for name, value in values.items() if row.record.get(name) is None}
+    if left and len(left) == len(wanted):
+        raise DataError(
+            f"{left[0]}; none of the {len(wanted):,} rows chosen can be changed, so take another "
+            "action, such as --action drop"
+        )
+    changes = Changes(places, change, new)
+    rows.write(path, range(selection.n_rows), changes=changes, overwrite=overwrite)
+    already = len(wanted) - len(places) - len(left)
+    return Changed(len(places), already, len(left), next(iter(left), None))

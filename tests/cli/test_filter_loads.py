@@ -23,6 +23,7 @@ sys.exit(code)
         "--threshold 0.1",
         "--fdr 0.5 --reference other.parquet",
         "--drop-fraction 0.2 --action weight",
+        "--drop-fraction 0.2 --action inoculate --system no",
         "--drop-fraction 0.2 --action review --review out.csv",
         "--curve",
     ],

@@ -21,7 +21,7 @@ NAME_THEM = (
 # Columns that a trainer hands to the chat template along with the turns.
 FOR_TEMPLATE = ("tools", "chat_template_kwargs")
 # What the system turn is called: Gemini has a name of its own, in two spellings.
-_SYSTEMS = ("system", "system_prompt", "systemInstruction", "system_instruction")
+SYSTEMS = ("system", "system_prompt", "systemInstruction", "system_instruction")
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ def before(cells: Cells, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     first = (*history, *turns)[:1]
     if first and first[0].role in ("system", "developer"):
         return history
-    name = next((name for name in _SYSTEMS if is_filled(cells.get(name))), "system")
+    name = next((name for name in SYSTEMS if is_filled(cells.get(name))), "system")
     return read_system(cells.get(name), cells.column(name)) + history
 
 

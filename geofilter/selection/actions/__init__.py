@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from geofilter.selection.actions.base import Action
 from geofilter.selection.actions.drop import DROP
+from geofilter.selection.actions.inoculate import INOCULATE
 from geofilter.selection.actions.mask import MASK
 from geofilter.selection.actions.review import REVIEW
 from geofilter.selection.actions.weigh import WEIGH
@@ -14,4 +15,5 @@ ACTIONS: Mapping[str, Action] = {
     "mask": MASK,
     "weight": WEIGH,
     "review": REVIEW,
+    "inoculate": INOCULATE,
 }

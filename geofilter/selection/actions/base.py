@@ -9,6 +9,7 @@ from geofilter.data.formats.standard_output import output_in_words
 from geofilter.data.rows import RowFile
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
+from geofilter.selection.write import Changed
 from geofilter.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Job:
     """The rows, the table that was made from them, those chosen, and where to write.
 
     `second` is the file of what is listed apart: dropped rows, or rows to review. `load`
-    loads the model that made the table.
+    loads the model that made the table. `system`: what a system turn is to say, for an action
+    that asks for it.
     """
 
     rows: RowFile
@@ -39,6 +41,7 @@ class Job:
     overwrite: bool
     load: Callable[[], TokenModel]
     progress: Progress
+    system: str | None = None
 
 
 class Done(NamedTuple):
@@ -54,13 +57,15 @@ class Action:
     """What may become of the rows chosen.
 
     `about` completes a line of help. `drops`: rows leave the data set, and may be kept in a
-    second file. `lists`: the second file, which it needs, lists rows to review.
+    second file. `lists`: the second file, which it needs, lists rows to review. `asks`: it
+    writes system turns, which say `Job.system`.
     """
 
     about: str
     act: Callable[[Job], Done]
     drops: bool = False
     lists: bool = False
+    asks: bool = False
 
 
 def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss: bool) -> Done:
@@ -84,6 +89,16 @@ def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss:
         [f"All {chosen.n_rows:,} rows → {output_in_words(job.output)}", line],
         notes if loss else [],
     )
+
+
+def left_as_they_are(done: Changed) -> list[str]:
+    """A warning of the rows that were chosen and could not be changed, if there are some."""
+    if not done.left:
+        return []
+    return [
+        f"warning: {done.left:,} of the rows chosen could not be changed and stay as they are, the "
+        f"first of them {done.why}"
+    ]
 
 
 def _window(table: ScoreTable) -> int | None:
