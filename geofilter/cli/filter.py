@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.choice import choice_options
-from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
+from geofilter.cli.options import data_argument, json_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.selection.actions import ACTIONS
 
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 
 @click.command("filter")
 @data_argument
-@scores_option
+@click.option(
+    "--scores",
+    metavar="TABLE",
+    help="The score table that `score` made of DATA; --drop-rows needs none.",
+)
 @choice_options
+@click.option(
+    "--drop-rows",
+    metavar="LIST",
+    help="Drop exactly the rows that this list says, as --action review writes it and a person "
+    "has edited it: with a decision (drop, keep, unsure) for each row, or rows to drop only.",
+)
 @click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
 @click.option(
     "-o",
@@ -61,11 +71,12 @@ if TYPE_CHECKING:
 @json_option
 def command(
     data: "Data",
-    scores: str,
+    scores: str | None,
     drop_fraction: float | None,
     threshold: float | None,
     fdr: float | None,
     reference: str | None,
+    drop_rows: str | None,
     curve: bool,
     output: str | None,
     dropped: str | None,
@@ -95,16 +106,20 @@ def command(
           --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.2 --action inoculate -o inoculated.jsonl
+      geofilter filter train.jsonl --drop-rows review.csv -o reviewed.jsonl
       geofilter filter 'data/train-*.parquet' --scores scores.parquet \\
           --drop-fraction 0.2 -o kept.parquet
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --threshold 0.3 -o - | gzip > kept.jsonl.gz
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
+    if scores is None and drop_rows is None:
+        raise click.UsageError("Missing option '--scores'")
     if curve:
-        given = any(one is not None for one in (drop_fraction, threshold, fdr))
+        given = any(one is not None for one in (drop_fraction, threshold, fdr, drop_rows))
         if given or output or dropped or review:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
+        assert scores is not None  # there is no --drop-rows
         _curve(data, scores, reference, as_json)
         return
     to_stdout = output == "-"
@@ -125,6 +140,7 @@ def command(
             threshold=threshold,
             fdr=fdr,
             reference=reference,
+            drop_rows=drop_rows,
             action=action,
             system=system,
             dropped=dropped,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from geofilter.data.formats.standard_output import STDOUT, check_stdout
 from geofilter.data.reading import Reading
-from geofilter.data.rows import Data
+from geofilter.data.rows import Data, open_rows
 from geofilter.errors import GeofilterError
 from geofilter.packs.requests import request_for
 from geofilter.runs.choice import Bound, Choice, choose
@@ -15,7 +15,9 @@ from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions import ACTIONS
 from geofilter.selection.actions.base import Action, Job, TokenModel
+from geofilter.selection.actions.drop import drop_listed
 from geofilter.selection.choose import Selection, Unscored
+from geofilter.selection.decisions import read_decisions
 from geofilter.support.atomic import check_output
 from geofilter.support.progress import Progress, no_progress
 
@@ -41,13 +43,14 @@ class Filtered:
 
 def filter_rows(
     data: Data,
-    scores: Place,
+    scores: Place | None,
     output: Place,
     *,
     drop_fraction: float | None = None,
     threshold: float | None = None,
     fdr: float | None = None,
     reference: Place | None = None,
+    drop_rows: Place | None = None,
     action: str = "drop",
     system: str | None = None,
     dropped: Place | None = None,
@@ -61,9 +64,11 @@ def filter_rows(
 
     Give one of `drop_fraction` (the share of the scored rows nearest to harm), `threshold` (the
     lowest score chosen) and `fdr` (the share of clean rows among the chosen, on average; with
-    a `reference` of clean rows). With the action `drop`, `output` takes the kept rows, and
-    `dropped` the others, each with its score, rank and reason (`-` for `output` is standard
-    output); `unscored` says where rows
+    a `reference` of clean rows). Or give `drop_rows`, a list in which a person has decided on
+    rows: it needs no `scores`, and notes them where they are given.
+
+    With the action `drop`, `output` takes the kept rows, and `dropped` the others, each with its
+    score, rank and reason (`-` for `output` is standard output); `unscored` says where rows
     without a score go. `mask`, `weight`, `review` and `inoculate` write all rows; `review` lists
     those chosen in the file `review`, and `inoculate` gives them a system turn that says
     `system`, by default a sentence that asks for what the toxic rows of the pack do. The model
@@ -74,17 +79,28 @@ def filter_rows(
     table is not of `data`, `OutputError`, and what the model raises.
     """
     choice = Choice(drop_fraction, threshold, fdr, reference)
-    if choice.given != 1:
-        raise GeofilterError("give one of --drop-fraction, --threshold and --fdr, or --curve")
+    if choice.given + (drop_rows is not None) != 1:
+        raise GeofilterError(
+            "give one of --drop-fraction, --threshold, --fdr and --drop-rows, or --curve"
+        )
     choice.check()
     if action not in ACTIONS:
         raise GeofilterError(f"action {action!r}: is not known; choose {', '.join(ACTIONS)}")
     kind = ACTIONS[action]
     _check(action, kind, output, dropped, review, unscored, system)
+    if drop_rows is not None and not (action == "drop" and unscored == "keep"):
+        raise GeofilterError(
+            "--drop-rows drops the rows that its list says, and no others: leave --action and "
+            "--unscored out"
+        )
     second = dropped or review
     for path in (output, second):
         if path is not None and path != STDOUT:
             check_output(path, overwrite=overwrite)
+    if drop_rows is not None:
+        return _drop_listed(data, scores, output, drop_rows, dropped, overwrite)
+    if scores is None:
+        raise GeofilterError("give --scores with the table that `geofilter score` made")
     table = ScoreTable.read(scores)
     rows = open_scored(data, table)
     if output == STDOUT:
@@ -121,6 +137,25 @@ def filter_rows(
         notes.append(f"warning: {warning}")
     reading = reading_of(table, rows)
     return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
+
+
+def _drop_listed(
+    data: Data,
+    scores: Place | None,
+    output: Place,
+    listed: Place,
+    dropped: Place | None,
+    overwrite: bool,
+) -> Filtered:
+    """Drop rows of `data` by a list of decisions alone; scores are noted where they are given."""
+    decisions = read_decisions(listed)
+    table = None if scores is None else ScoreTable.read(scores)
+    rows = open_rows(data) if table is None else open_scored(data, table)
+    if output == STDOUT:
+        check_stdout(rows.format)
+    chosen, done = drop_listed(rows, table, decisions, output, dropped, overwrite=overwrite)
+    reading = rows.survey(check=False).reading if table is None else reading_of(table, rows)
+    return Filtered(chosen, None, *done, reading, rows.source)
 
 
 def _request(table: ScoreTable, system: str | None) -> str:

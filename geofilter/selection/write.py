@@ -18,26 +18,31 @@ from geofilter.selection.choose import Selection
 from geofilter.selection.loss_note import RowLoss
 from geofilter.support.display import escape
 
+# The status of a row that is dropped without a score table.
+NOT_SCORED = "not_scored"
+
 
 def write_split(
     rows: RowFile,
-    table: ScoreTable,
+    table: ScoreTable | None,
     selection: Selection,
     kept: str | os.PathLike[str],
     dropped: str | os.PathLike[str] | None = None,
     *,
+    reason: Callable[[int], str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the rows that `selection` keeps to `kept`, the others to `dropped` if given.
 
     Kept rows keep their bytes; each dropped row is noted with its score, rank, status and
-    reason. Raises `TableError` where `table` is not of these rows, and `OutputError`;
-    then nothing is left half-written.
+    reason, which `reason` may give. Without a `table` it has no score. Raises `TableError` where
+    `table` is not of these rows, and `OutputError`; then nothing is left half-written.
     """
-    check_match(rows, table)
+    if table is not None:
+        check_match(rows, table)
     # The dropped rows first: a kept file without them would look like finished work.
     if dropped is not None:
-        notes = notes_of(table, selection)
+        notes = notes_of(table, selection, reason)
         rows.write(dropped, selection.drop.tolist(), notes=notes, overwrite=overwrite)
     rows.write(kept, selection.keep.tolist(), overwrite=overwrite)
 
@@ -75,17 +80,27 @@ def _hashes(table: ScoreTable) -> Iterator[str]:
         yield row_hash
 
 
-def notes_of(table: ScoreTable, selection: Selection) -> Callable[[int], RowNote]:
-    """The note of each dropped row; to be called in the order of the rows."""
-    lines = enumerate(table.records(["score", "rank", "status", "reason"]))
+def notes_of(
+    table: ScoreTable | None,
+    selection: Selection,
+    reason: Callable[[int], str] | None = None,
+) -> Callable[[int], RowNote]:
+    """The note of each dropped row; to be called in the order of the rows.
+
+    `reason` gives the reason, where it is another than the row's rank.
+    """
+    lines = None if table is None else table.records(["score", "rank", "status", "reason"])
+    numbered = None if lines is None else enumerate(lines)
 
     def note_of(index: int) -> RowNote:
-        score, rank, status, reason = next(line for row, line in lines if row == index)
+        if numbered is None:
+            return RowNote(None, None, NOT_SCORED, reason(index) if reason else None)
+        score, rank, status, why = next(line for row, line in numbered if row == index)
         if score is None:
-            return RowNote(None, None, status, f"unscored: {reason}")
-        return RowNote(
-            score, rank, status, f"rank {rank} of {selection.n_scored}, 1 = nearest to harm"
-        )
+            why = f"unscored: {why}"
+        else:
+            why = f"rank {rank} of {selection.n_scored}, 1 = nearest to harm"
+        return RowNote(score, rank, status, reason(index) if reason else why)
 
     return note_of
 

@@ -76,7 +76,7 @@ CASES = {
         f"{SCORE} --column prompt=a --column prompt=b", ("'prompt' is given twice",)
     ),
     "window of no token": Case(f"{SCORE} --max-length 0", ("--max-length", "0")),
-    "no selection": Case(FILTER, ("give one of --drop-fraction, --threshold and --fdr",)),
+    "no selection": Case(FILTER, ("give one of --drop-fraction, --threshold, --fdr",)),
     "both selections": Case(
         f"{FILTER} --drop-fraction 0.1 --threshold 1", ("give one of --drop-fraction, --threshold",)
     ),

@@ -35,7 +35,7 @@ def test_an_output_is_replaced_only_where_that_is_asked_for(work: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "give one of --drop-fraction, --threshold and --fdr"),
+        ({}, "give one of --drop-fraction, --threshold, --fdr"),
         ({"drop_fraction": 0.1, "threshold": 0.1}, "give one of"),
         ({"fdr": 0.1}, "--fdr and --reference go together"),
         ({"drop_fraction": 0.1, "reference": "other.jsonl"}, "--fdr and --reference go together"),

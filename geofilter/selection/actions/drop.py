@@ -1,9 +1,13 @@
-"""Drop the rows chosen: kept rows go to one file, dropped ones to another if it is given."""
+"""Drop rows, those chosen or those on a list: the others go to one file, they may to another."""
 
 import os
 
 from geofilter.data.formats.standard_output import output_in_words
+from geofilter.data.rows import RowFile
+from geofilter.scoring.table import ScoreTable
 from geofilter.selection.actions.base import Action, Done, Job
+from geofilter.selection.choose import Selection
+from geofilter.selection.decisions import Decisions
 from geofilter.selection.write import write_split
 from geofilter.support.display import escape
 
@@ -46,6 +50,41 @@ def _drop(job: Job) -> Done:
         "dropped_file": dropped,
     }
     return Done(figures, lines, notes)
+
+
+def drop_listed(
+    rows: RowFile,
+    table: ScoreTable | None,
+    decisions: Decisions,
+    kept: str | os.PathLike[str],
+    dropped: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool,
+) -> tuple[Selection, Done]:
+    """Drop exactly the rows that a list says are to go. Raises what `applied` and writing raise.
+
+    With a `table` dropped rows are noted with their scores.
+    """
+    chosen = decisions.applied(rows)
+    reason = decisions.reason
+    write_split(rows, table, chosen, kept, dropped, reason=reason, overwrite=overwrite)
+    place = f" → {escape(os.fspath(dropped), None)}" if dropped else ""
+    lines = [
+        f"{len(chosen.keep):,} of {chosen.n_rows:,} rows kept → {output_in_words(kept)}",
+        f"{len(chosen.drop):,} rows dropped, as {escape(decisions.name, None)} says{place}",
+    ]
+    undecided = decisions.undecided
+    notes = [f"{undecided:,} of the rows listed are not decided, and kept"] if undecided else []
+    figures: dict[str, object] = {
+        "rows": chosen.n_rows,
+        "kept": len(chosen.keep),
+        "dropped": len(chosen.drop),
+        "listed": len(decisions.lines),
+        "undecided": undecided,
+        "kept_file": os.fspath(kept),
+        "dropped_file": dropped and os.fspath(dropped),
+    }
+    return chosen, Done(figures, lines, notes)
 
 
 DROP = Action(about="they go", act=_drop, drops=True)

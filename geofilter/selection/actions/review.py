@@ -22,7 +22,18 @@ from geofilter.selection.write import check_match, notes_of
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
 
-FIELDS = ("row", "where", "score", "rank", "reason", "prompt", "response")
+# The decision is a person's, and the hash says which row it was about: see `decisions`.
+FIELDS = (
+    "row",
+    "decision",
+    "where",
+    "score",
+    "rank",
+    "reason",
+    "prompt",
+    "response",
+    "row_hash",
+)
 # With what a spreadsheet begins a formula; the wide ones count in some languages.
 _FORMULA = tuple("=+-@＝＋－＠")
 
@@ -37,8 +48,9 @@ def write_review(
 ) -> int:
     """Write the rows that `selection` would drop to `path`, in their order; return how many.
 
-    Each with its row (from 0), its place for a person, its score, rank and reason, and its
-    prompt and response. JSON lines or CSV, as the name says. Raises `OutputError`.
+    Each with its row (from 0), room for a decision, its place for a person, its score, rank and
+    reason, its prompt and response, and its hash. JSON lines or CSV, as the name says. Raises
+    `OutputError`.
     """
     spell = _spelling(Path(path))
     notes = notes_of(table, selection)
@@ -49,7 +61,8 @@ def write_review(
             if row.index in wanted:
                 note = notes(row.index)
                 prompt, response = _texts(rows, row)
-                line = (row.index, row.where, note.score, note.rank, note.reason, prompt, response)
+                found = (row.index, "", row.where, note.score, note.rank, note.reason)
+                line = (*found, prompt, response, row.row_hash)
                 out.write(spell(dict(zip(FIELDS, line, strict=True))))
     return len(wanted)
 
@@ -119,7 +132,10 @@ def _review(job: Job) -> Done:
     place = os.fspath(job.second)
     line = f"{listed:,} of them are listed for review → {escape(place, None)}"
     figures: dict[str, object] = {"listed": listed, "review_file": place}
-    return whole(job, "review", figures, line, loss=False)
+    done = whole(job, "review", figures, line, loss=False)
+    return done._replace(
+        notes=["write drop, keep or unsure into its column decision, then filter with --drop-rows"]
+    )
 
 
 REVIEW = Action(about="they are listed, nothing changes", act=_review, lists=True)
