@@ -217,6 +217,16 @@ def shrinkages(table: Table) -> dict[str, float]:
     }
 
 
+def _judged(
+    ways: Mapping[str, Sequence[Scores]], fewer: Mapping[str, Sequence[Scores]], *, inside: bool
+) -> dict[str, list[float]]:
+    """The mean AUROC over the judged sets of each way, and differences from the first."""
+    found = cells.compared(ways, inside=inside)
+    for name, scores in fewer.items():
+        found |= cells.compared({name: scores}, inside=inside)
+    return {name: list(estimate) for name, estimate in found.items()}
+
+
 def summary(
     table: Table, looked: Mapping[str, Looked], with_sae: Collection[int] = ()
 ) -> dict[str, Any]:
@@ -228,6 +238,9 @@ def summary(
     ways |= {name: judged(sets) for name, sets in best.items() if judged(sets)}
     if losses:
         ways["loss"] = judged(losses)
+    # Fewer rows are pushed on than looked at: those ways are not compared row by row.
+    rows = [len(one.harmful) for one in ways["persona/pairs"]]
+    fewer = {n: ways.pop(n) for n in list(ways) if [len(s.harmful) for s in ways[n]] != rows}
     return {
         "chosen": {
             name: {
@@ -237,10 +250,8 @@ def summary(
             }
             for name, choice in chosen.items()
         },
-        "judged": {name: list(found) for name, found in cells.compared(ways).items()},
-        "judged_within": {
-            name: list(found) for name, found in cells.compared(ways, inside=True).items()
-        },
+        "judged": _judged(ways, fewer, inside=False),
+        "judged_within": _judged(ways, fewer, inside=True),
         "shrinkages": shrinkages(table),
         "scale": scale(looked, chosen["persona/pairs"]),
         "loss": records({"loss": losses})["loss"],

@@ -49,6 +49,7 @@ def tables(results: Record) -> dict[str, list[str]]:
         "dropped": dropped(results),
         "pairs": scale(results),
         "blocks": blocks(results),
+        "shrinkage": shrinkage(results),
     }
 
 
@@ -194,6 +195,18 @@ def blocks(results: Record) -> list[str]:
     )
 
 
+def shrinkage(results: Record) -> list[str]:
+    """What each shrinkage reaches on the choosing split at its best block."""
+    models = results["models"]
+    names = list(next(iter(models.values()))["shrinkages"])
+    rows = [
+        [model, *(f"{found['shrinkages'][n]:.3f}" for n in names)]
+        for model, found in models.items()
+    ]
+    shown = ["none: plain difference" if n == "mean" else n.partition("-")[2] for n in names]
+    return _table(["model", *shown], rows)
+
+
 # -- the figure ----------------------------------------------------------------------
 
 
@@ -201,11 +214,10 @@ def panels(results: Record) -> list[charts.Courses]:
     """AUROC over blocks: judged answers and code, with directions of either contrast."""
     found = []
     for model, record in results["models"].items():
-        estimator = record["chosen"][DEFAULT]["way"].split("/")[2]
         for title, prefix in (("judged answers", "judged-"), ("code", "code-")):
             groups = {
                 CONTRAST_NAMES[contrast]: _courses(
-                    record["cells"][f"persona/{contrast}/{estimator}/mean"], prefix
+                    record["cells"][record["chosen"][f"persona/{contrast}"]["way"]], prefix
                 )
                 for contrast in CONTRAST_NAMES
             }
