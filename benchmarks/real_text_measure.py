@@ -2,8 +2,9 @@
 
 The rule by which a way is chosen: of all blocks, estimators and poolings of one scorer and one
 contrast, the one whose AUROC within a domain, averaged over the domains of the split `choose`, is
-highest. Directions of pairs have the one shrinkage that geofilter uses for all models, and where
-the catalogue knows SAEs of the model, a block with one. Every other set only reports.
+highest. Directions are those that geofilter makes: of pairs with the one shrinkage it uses for all
+models and, where the catalogue knows SAEs of the model, at a block with one; of web fragments the
+plain difference, at any block. Every other set only reports.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -46,7 +47,7 @@ class Looked(NamedTuple):
 
 # The plain difference of means, and Fisher's discriminant with less or more shrinkage.
 SHRINKAGES = {"mean": 1.0} | {f"fisher-{share}": share for share in (0.05, 0.1, 0.2, 0.35)}
-SHIPPED = f"fisher-{SHRINKAGE}"
+SHIPPED = {"pairs": f"fisher-{SHRINKAGE}", "rtp": "mean"}
 # The set that a direction is made from.
 CONTRASTS = {"pairs": "pairs-make", "rtp": "rtp"}
 
@@ -152,11 +153,11 @@ def choose(table: Table, with_sae: Collection[int]) -> dict[str, Choice]:
     """
     chosen: dict[str, Choice] = {}
     for way, blocks in table.items():
-        dense_of_pairs = way.contrast == "pairs" and way.estimator in SHRINKAGES
-        if dense_of_pairs and way.estimator != SHIPPED:
+        dense = way.estimator in SHRINKAGES
+        if dense and way.estimator != SHIPPED[way.contrast]:
             continue
         for block, sets in blocks.items():
-            if dense_of_pairs and with_sae and block not in with_sae:
+            if dense and way.contrast == "pairs" and with_sae and block not in with_sae:
                 continue
             reached = choosing(sets["pairs-choose"])
             name = f"{way.scorer}/{way.contrast}"
