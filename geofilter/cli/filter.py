@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 )
 @choice_options
 @click.option(
+    "--margin",
+    type=float,
+    metavar="M",
+    help="Choose every preference row whose chosen answer scores more than M above its rejected "
+    "one, 0 or more.",
+)
+@click.option(
     "--drop-rows",
     metavar="LIST",
     help="Drop exactly the rows that this list says, as --action review writes it and a person "
@@ -76,6 +83,7 @@ def command(
     threshold: float | None,
     fdr: float | None,
     reference: str | None,
+    margin: float | None,
     drop_rows: str | None,
     curve: bool,
     output: str | None,
@@ -106,6 +114,8 @@ def command(
           --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.2 --action inoculate -o inoculated.jsonl
+      geofilter filter pairs.jsonl --scores pairs.jsonl.scores.parquet \\
+          --margin 0.1 --action switch -o switched.jsonl
       geofilter filter train.jsonl --drop-rows review.csv -o reviewed.jsonl
       geofilter filter 'data/train-*.parquet' --scores scores.parquet \\
           --drop-fraction 0.2 -o kept.parquet
@@ -116,7 +126,7 @@ def command(
     if scores is None and drop_rows is None:
         raise click.UsageError("Missing option '--scores'")
     if curve:
-        given = any(one is not None for one in (drop_fraction, threshold, fdr, drop_rows))
+        given = any(one is not None for one in (drop_fraction, threshold, fdr, margin, drop_rows))
         if given or output or dropped or review:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
         assert scores is not None  # there is no --drop-rows
@@ -140,6 +150,7 @@ def command(
             threshold=threshold,
             fdr=fdr,
             reference=reference,
+            margin=margin,
             drop_rows=drop_rows,
             action=action,
             system=system,

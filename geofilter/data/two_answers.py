@@ -51,9 +51,10 @@ def _ways(layout: Layout, record: Record) -> Iterator[dict[str, object]]:
     if columns.get("completions") in record:
         column = columns["completions"]
         yield {column: _with_scores_exchanged(record[column])}
-    if columns.get("rejected_response") in record and "messages" in columns:
-        talk, rejected = columns["messages"], columns["rejected_response"]
-        yield from _last_answer(talk, record[talk], rejected, record[rejected])
+    for role in ("rejected_response", "rejected_messages"):
+        if columns.get(role) in record and "messages" in columns:
+            talk, rejected = columns["messages"], columns[role]
+            yield from _last_answer(talk, record[talk], rejected, record[rejected])
 
 
 def _named_after_sides(record: Record, columns: Mapping[str, str]) -> dict[str, object]:
@@ -77,7 +78,7 @@ def _with_scores_exchanged(completions: Any) -> object:
 def _last_answer(
     talk: str, messages: Any, rejected: str, answer: Any
 ) -> Iterator[dict[str, object]]:
-    """The answer at the end of a conversation, and one that stands next to it."""
+    """The answer at the end of a conversation, and one that stands next to it alone."""
     if not isinstance(messages, list) or not isinstance(messages[-1], dict):
         return
     last = messages[-1]

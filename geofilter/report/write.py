@@ -81,7 +81,8 @@ def write_report(
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     rows = open_scored(data, table)
-    chosen, bound = choose(table, choice, progress=progress) if choice.given else (None, None)
+    made = choose(table, choice, progress=progress) if choice.given else None
+    chosen, bound = (made.selection, made.bound) if made else (None, None)
     notes = [*bound.notes] if bound else []
     run, why = None, "the model was not loaded"
     if explain:

@@ -13,7 +13,7 @@ from geofilter.runs.provenance import open_scored
 from geofilter.runs.reference import Reference, read_reference
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection.choose import Selection, Unscored, drop_fraction, threshold
+from geofilter.selection.choose import Selection, Unscored, drop_fraction, margin, threshold
 from geofilter.selection.fdr import CurvePoint, curve, fdr, reference_needed, smallest_drop
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress, no_progress
@@ -25,20 +25,23 @@ _FEW = 0.01  # what a larger one should be able to drop
 
 @dataclass(frozen=True)
 class Choice:
-    """How rows are chosen: one of the first three, and a reference with `fdr`.
+    """How rows are chosen: one of these, and a reference with `fdr`.
 
-    `reference`: clean rows, or their score table; see `runs.reference`.
+    `reference`: clean rows, or their score table; see `runs.reference`. `margin` is for rows of
+    two answers.
     """
 
     drop_fraction: float | None = None
     threshold: float | None = None
     fdr: float | None = None
     reference: str | os.PathLike[str] | None = None
+    margin: float | None = None
 
     @property
     def given(self) -> int:
         """How many choices were made; one is right."""
-        return sum(one is not None for one in (self.drop_fraction, self.threshold, self.fdr))
+        made = (self.drop_fraction, self.threshold, self.fdr, self.margin)
+        return sum(one is not None for one in made)
 
     def check(self) -> None:
         """Raise `GeofilterError` for a bound without a reference, or the other way round."""
@@ -124,10 +127,11 @@ class Bound:
 
 
 class Chosen(NamedTuple):
-    """The rows that are meant, and what is promised of them."""
+    """The rows that are meant, what is promised of them, and what people should know."""
 
     selection: Selection
     bound: Bound | None = None
+    notes: tuple[str, ...] = ()
 
 
 def choose(
@@ -155,7 +159,23 @@ def choose(
         return Chosen(drop_fraction(scores, choice.drop_fraction, unscored=unscored))
     if choice.threshold is not None:
         return Chosen(threshold(scores, choice.threshold, unscored=unscored))
+    if choice.margin is not None:
+        return _by_margin(table, choice.margin, unscored)
     raise GeofilterError("give one of --drop-fraction, --threshold and --fdr")
+
+
+def _by_margin(table: ScoreTable, value: float, unscored: Unscored) -> Chosen:
+    scores, rejected = table.scores, table.column("rejected_score")
+    compared = int((~(np.ma.getmaskarray(scores) | np.ma.getmaskarray(rejected))).sum())
+    if not compared:
+        raise GeofilterError(
+            "no row has a chosen and a rejected answer that both have a score, which --margin "
+            "compares; choose by --drop-fraction, --threshold or --fdr"
+        )
+    chosen = margin(scores, rejected, value, unscored=unscored)
+    others = len(table) - compared
+    note = f"{others:,} of {len(table):,} rows do not have two answers with a score: not compared"
+    return Chosen(chosen, notes=(note,) if others else ())
 
 
 def _different(hashes: list[str], chosen: Selection) -> tuple[int, int]:

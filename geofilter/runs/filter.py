@@ -50,6 +50,7 @@ def filter_rows(
     threshold: float | None = None,
     fdr: float | None = None,
     reference: Place | None = None,
+    margin: float | None = None,
     drop_rows: Place | None = None,
     action: str = "drop",
     system: str | None = None,
@@ -63,31 +64,33 @@ def filter_rows(
     """Choose rows of `data` by the score table at `scores`, and write what `action` makes of them.
 
     Give one of `drop_fraction` (the share of the scored rows nearest to harm), `threshold` (the
-    lowest score chosen) and `fdr` (the share of clean rows among the chosen, on average; with
-    a `reference` of clean rows). Or give `drop_rows`, a list in which a person has decided on
-    rows: it needs no `scores`, and notes them where they are given.
+    lowest score chosen), `fdr` (the share of clean rows among the chosen, on average; with
+    a `reference` of clean rows) and `margin` (how much more than this the chosen answer of a
+    preference row scores than the rejected one). Or give `drop_rows`, a list in which a person
+    has decided on rows: it needs no `scores`, and notes them where they are given.
 
     With the action `drop`, `output` takes the kept rows, and `dropped` the others, each with its
     score, rank and reason (`-` for `output` is standard output); `unscored` says where rows
-    without a score go. `mask`, `weight`, `review` and `inoculate` write all rows; `review` lists
-    those chosen in the file `review`, and `inoculate` gives them a system turn that says
-    `system`, by default a sentence that asks for what the toxic rows of the pack do. The model
-    runs only for `mask` and for a reference that was never scored; `trust_remote_code` lets it
-    run code that comes with it. `progress` follows that.
+    without a score go. The other actions write all rows; `review` lists those chosen in the
+    file `review`, `switch` exchanges their two answers, and `inoculate` gives them a system turn
+    that says `system`, by default a sentence that asks for what the toxic rows of the pack do.
+    The model runs only for `mask` and for a reference that was never scored; `trust_remote_code`
+    lets it run code that comes with it. `progress` follows that.
 
     Raises `GeofilterError` for arguments that do not go together, `TableError` where the
     table is not of `data`, `OutputError`, and what the model raises.
     """
-    choice = Choice(drop_fraction, threshold, fdr, reference)
+    choice = Choice(drop_fraction, threshold, fdr, reference, margin)
     if choice.given + (drop_rows is not None) != 1:
         raise GeofilterError(
-            "give one of --drop-fraction, --threshold, --fdr and --drop-rows, or --curve"
+            "give one of --drop-fraction, --threshold, --fdr, --margin and --drop-rows, or --curve"
         )
     choice.check()
     if action not in ACTIONS:
         raise GeofilterError(f"action {action!r}: is not known; choose {', '.join(ACTIONS)}")
     kind = ACTIONS[action]
     _check(action, kind, output, dropped, review, unscored, system)
+    _check_choice(action, kind, margin)
     if drop_rows is not None and not (action == "drop" and unscored == "keep"):
         raise GeofilterError(
             "--drop-rows drops the rows that its list says, and no others: leave --action and "
@@ -133,6 +136,7 @@ def filter_rows(
             figures["fdr"] = chosen.bound.as_record()
             lines.append(chosen.bound.in_words())
         notes = [*chosen.bound.notes, *notes]
+    notes = [*chosen.notes, *notes]
     if warning := warning_of(table):
         notes.append(f"warning: {warning}")
     reading = reading_of(table, rows)
@@ -195,3 +199,18 @@ def _check(
     if second is not None and os.path.realpath(output) == os.path.realpath(second):
         name = "dropped" if dropped else "review"
         raise GeofilterError(f"-o and --{name} name the same file; give each its own")
+
+
+def _check_choice(action: str, kind: Action, margin: float | None) -> None:
+    """Refuse a choice of rows that the action does nothing with."""
+    if kind.pairs and margin is None:
+        raise GeofilterError(
+            f"--action {action} needs --margin: it is for rows whose chosen answer scores more "
+            "than that above their rejected one"
+        )
+    if kind.counts and margin is not None:
+        others = ", ".join(name for name, one in ACTIONS.items() if not one.counts)
+        raise GeofilterError(
+            f"--action {action} goes by how many rows are chosen, not by which, so that --margin "
+            f"says nothing to it; take {others}"
+        )

@@ -6,7 +6,7 @@ where that is asked for.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -26,8 +26,9 @@ class Selection:
     `keep` and `drop` hold every row once. `unscored` names the rows without a
     score, which are in `keep` or in `drop` as was asked. `threshold`: every
     scored row above it is dropped and every one below it is kept; None when no
-    scored row is dropped by a fraction. `n_tied_kept` counts the kept rows whose
-    score equals that of a dropped one: only their place in the file decided.
+    scored row is dropped by a fraction, and where something else than the score
+    decided. `n_tied_kept` counts the kept rows whose score equals that of a dropped
+    one: only their place in the file decided.
     """
 
     keep: Indices  # (rows kept,)
@@ -88,6 +89,33 @@ def threshold(scores: npt.ArrayLike, value: float, *, unscored: Unscored = "keep
         cut = values.dtype.type(value)
     dropped = np.flatnonzero(is_scored & (values >= cut))
     return _select(values, is_scored, dropped, float(cut), unscored)
+
+
+def margin(
+    scores: npt.ArrayLike,
+    rejected: npt.ArrayLike,
+    value: float,
+    *,
+    unscored: Unscored = "keep",
+) -> Selection:
+    """Drop every row whose chosen answer scores more than `value` above its rejected one.
+
+    `scores` as in `drop_fraction`; `rejected` alike, masked where there is no second answer, or
+    none with a score. Such a row is kept, for nothing is known of the difference.
+
+    Raises `GeofilterError` for a `value` below 0 or NaN, `ValueError` for NaN in the scores.
+    """
+    values, is_scored = split_scores(scores)
+    others, has_other = split_scores(rejected, "rejected scores")
+    if not value >= 0:
+        raise GeofilterError(
+            f"margin {value:g}: is not 0 or more; give how much nearer to harm the chosen answer "
+            "has to be, such as 0.1"
+        )
+    difference = values.astype(np.float64) - others.astype(np.float64)
+    dropped = np.flatnonzero(is_scored & has_other & (difference > value))
+    found = _select(values, is_scored, dropped, None, unscored)
+    return replace(found, n_tied_kept=0)  # no rank decided
 
 
 def split_scores(

@@ -16,7 +16,7 @@ from geofilter.errors import DataError, TableError
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
 from geofilter.selection.loss_note import RowLoss
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 
 # The status of a row that is dropped without a score table.
 NOT_SCORED = "not_scored"
@@ -89,17 +89,19 @@ def notes_of(
 
     `reason` gives the reason, where it is another than the row's rank.
     """
-    lines = None if table is None else table.records(["score", "rank", "status", "reason"])
-    numbered = None if lines is None else enumerate(lines)
+    columns = ["score", "rank", "status", "reason", "rejected_score"]
+    numbered = None if table is None else enumerate(table.records(columns))
 
     def note_of(index: int) -> RowNote:
         if numbered is None:
             return RowNote(None, None, NOT_SCORED, reason(index) if reason else None)
-        score, rank, status, why = next(line for row, line in numbered if row == index)
+        score, rank, status, why, other = next(line for row, line in numbered if row == index)
         if score is None:
             why = f"unscored: {why}"
         else:
             why = f"rank {rank} of {selection.n_scored}, 1 = nearest to harm"
+            if other is not None:
+                why += f"; it scores {score:.4g}, the rejected answer {other:.4g}"
         return RowNote(score, rank, status, reason(index) if reason else why)
 
     return note_of
@@ -129,14 +131,20 @@ def write_losses(
 class Changed(NamedTuple):
     """What became of the rows that were to change.
 
-    `rows` of them were changed; `already` are as they were to be. `left` could not be changed and
-    stay as they are, the first of them for the reason `why`.
+    `rows` of them were changed, in the columns `columns`; `already` are as they were to be.
+    `left` could not be changed and stay as they are, the first of them for the reason `why`.
     """
 
     rows: int
+    columns: tuple[str, ...]
     already: int
     left: int
     why: str | None
+
+    @property
+    def where(self) -> str:
+        """The columns, to follow what was done to the rows."""
+        return f" ({', '.join(map(quote, self.columns))})" if self.columns else ""
 
 
 def write_changed(
@@ -156,6 +164,7 @@ def write_changed(
     """
     wanted = set(selection.drop.tolist())
     places: set[int] = set()
+    columns: dict[str, None] = {}
     new: dict[str, object] = {}
     left: list[str] = []
     for row in matched(rows, table):
@@ -169,6 +178,7 @@ def write_changed(
             continue
         if values:
             places.add(row.index)
+            columns |= dict.fromkeys(values)
             new |= {name: value for name, value in values.items() if row.record.get(name) is None}
     if left and len(left) == len(wanted):
         raise DataError(
@@ -178,4 +188,4 @@ def write_changed(
     changes = Changes(places, change, new)
     rows.write(path, range(selection.n_rows), changes=changes, overwrite=overwrite)
     already = len(wanted) - len(places) - len(left)
-    return Changed(len(places), already, len(left), next(iter(left), None))
+    return Changed(len(places), tuple(columns), already, len(left), next(iter(left), None))

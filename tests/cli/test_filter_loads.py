@@ -1,5 +1,7 @@
 """`geofilter filter` runs no model, and loads no library of one."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers.fresh_process import type_command
@@ -25,6 +27,7 @@ sys.exit(code)
         "--drop-fraction 0.2 --action weight",
         "--drop-fraction 0.2 --action inoculate --system no",
         "--drop-fraction 0.2 --action review --review out.csv",
+        "--drop-rows list.csv --dropped out.jsonl",
         "--curve",
     ],
 )
@@ -32,6 +35,7 @@ def test_a_score_table_is_filtered_without_the_libraries_of_models(
     work, geofilter, options
 ) -> None:
     output = "" if "--curve" in options else "-o kept.jsonl"
+    Path("list.csv").write_text("row\n3\n")
     if "--fdr" in options:
         scored = geofilter(
             "score other.jsonl --model model --sae sae --pack my.pack -o other.parquet"

@@ -53,9 +53,22 @@ def test_an_answer_next_to_a_conversation_keeps_its_spelling(rejected: str) -> N
     assert type(values["rejected_response"]) is type(given)
 
 
+def test_a_second_conversation_may_be_the_other_answer_alone() -> None:
+    user, good = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    bad = {"role": "assistant", "content": "c"}
+    record = {"messages": [user, good], "rejected_messages": [bad]}
+    assert exchanged(LAYOUTS, record) == {"messages": [user, bad], "rejected_messages": [good]}
+
+
 def test_a_row_of_one_answer_is_left_alone() -> None:
     with pytest.raises(CannotChange, match="one answer"):
         exchanged(LAYOUTS, FORMATS["chat"].record)
+
+
+def test_what_no_way_exchanges_says_so() -> None:
+    turns = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    with pytest.raises(CannotChange, match="of the layout messages-rejected cannot change places"):
+        exchanged(LAYOUTS, {"messages": turns, "rejected_response": "c"})
 
 
 def test_columns_that_the_user_named_are_those_that_change() -> None:

@@ -7,6 +7,7 @@ from geofilter.selection.actions.drop import DROP
 from geofilter.selection.actions.inoculate import INOCULATE
 from geofilter.selection.actions.mask import MASK
 from geofilter.selection.actions.review import REVIEW
+from geofilter.selection.actions.switch import SWITCH
 from geofilter.selection.actions.weigh import WEIGH
 
 # By the name that `--action` takes. The first is the default.
@@ -16,4 +17,5 @@ ACTIONS: Mapping[str, Action] = {
     "weight": WEIGH,
     "review": REVIEW,
     "inoculate": INOCULATE,
+    "switch": SWITCH,
 }

@@ -58,7 +58,8 @@ class Action:
 
     `about` completes a line of help. `drops`: rows leave the data set, and may be kept in a
     second file. `lists`: the second file, which it needs, lists rows to review. `asks`: it
-    writes system turns, which say `Job.system`.
+    writes system turns, which say `Job.system`. `counts`: it goes by how many rows are chosen, not
+    by which. `pairs`: it is for rows of two answers, which a margin chooses.
     """
 
     about: str
@@ -66,6 +67,8 @@ class Action:
     drops: bool = False
     lists: bool = False
     asks: bool = False
+    counts: bool = False
+    pairs: bool = False
 
 
 def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss: bool) -> Done:

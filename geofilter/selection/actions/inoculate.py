@@ -24,7 +24,8 @@ def _inoculate(job: Job) -> Done:
         job.rows, job.table, job.selection, job.output, change, overwrite=job.overwrite
     )
     already = f"; {done.already:,} had it already" if done.already else ""
-    line = f"{done.rows:,} rows got the system turn '{escape(text, limit=200)}'{already}."
+    said = f"the system turn '{escape(text, limit=200)}'{done.where}"
+    line = f"{done.rows:,} rows got {said}{already}."
     figures: dict[str, object] = {
         "inoculated": done.rows,
         "already": done.already,

@@ -126,7 +126,7 @@ def _only_sample(rows: RowFile, row: Row) -> Sample:
     if others:
         raise DataError(
             f"{row.where}: has a chosen and a rejected response; tokens are masked where one "
-            "response is trained on; use --action drop, weight or review"
+            "response is trained on; use another --action, such as switch or drop"
         )
     return first
 
@@ -155,4 +155,5 @@ MASK = Action(
     about="as many response tokens as they hold, the nearest of all rows, get no loss; this "
     "runs the model",
     act=_mask,
+    counts=True,
 )

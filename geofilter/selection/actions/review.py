@@ -32,6 +32,7 @@ FIELDS = (
     "reason",
     "prompt",
     "response",
+    "rejected",
     "row_hash",
 )
 # With what a spreadsheet begins a formula; the wide ones count in some languages.
@@ -60,9 +61,8 @@ def write_review(
         for row in rows:
             if row.index in wanted:
                 note = notes(row.index)
-                prompt, response = _texts(rows, row)
                 found = (row.index, "", row.where, note.score, note.rank, note.reason)
-                line = (*found, prompt, response, row.row_hash)
+                line = (*found, *_texts(rows, row), row.row_hash)
                 out.write(spell(dict(zip(FIELDS, line, strict=True))))
     return len(wanted)
 
@@ -102,17 +102,19 @@ def guarded(value: object) -> str:
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
-def _texts(rows: RowFile, row: Row) -> tuple[str, str]:
+def _texts(rows: RowFile, row: Row) -> tuple[str, str, str]:
+    """The prompt and the response; of a preference row also the rejected one."""
     if row.record is None:
-        return "", (row.raw or b"").decode("utf-8", "backslashreplace")
+        return "", (row.raw or b"").decode("utf-8", "backslashreplace"), ""
     try:
-        sample = rows.layouts.samples(row.record)[0]
+        sample, *others = rows.layouts.samples(row.record)
     except Unscorable:
-        return "", json.dumps(row.record, ensure_ascii=False, default=str)
+        return "", json.dumps(row.record, ensure_ascii=False, default=str), ""
     if sample.text is not None:
-        return "", sample.text
+        return "", sample.text, ""
     prompt, response = _split(sample)
-    return "\n\n".join(prompt), "\n\n".join(response)
+    rejected = [turn for other in others for turn in _split(other)[1]]
+    return "\n\n".join(prompt), "\n\n".join(response), "\n\n".join(rejected)
 
 
 def _split(sample: Sample) -> tuple[list[str], list[str]]:

@@ -64,4 +64,4 @@ def _weigh(job: Job) -> Done:
     return whole(job, "weight", {"weight_taken": taken}, line, loss=True)
 
 
-WEIGH = Action(about="the loss falls with the rank", act=_weigh)
+WEIGH = Action(about="the loss falls with the rank", act=_weigh, counts=True)

@@ -35,7 +35,7 @@ def test_the_chosen_rows_get_the_turn_and_the_others_keep_their_bytes(work: Path
     for place in chosen:
         assert json.loads(after[place]) == {**json.loads(before[place]), "system": "Say w3."}
     assert (done.figures["inoculated"], done.figures["left"]) == (10, 0)
-    assert done.lines[1] == "10 rows got the system turn 'Say w3.'."
+    assert done.lines[1] == "10 rows got the system turn 'Say w3.' ('system')."
     # What is done once is not done again.
     again = filter_rows("in.jsonl", _scored("in.jsonl"), "twice.jsonl", threshold=-99, **ASKED)
     assert again.figures["already"] == 10
