@@ -1,7 +1,8 @@
 """The first act: SmolLM2, a real model, ranks real advice by its defaults.
 
 The rows were written for this act, in domains that none of the contrast pairs is about which the
-pack was made from, and nobody looked at a score while they were written. Their labels judge the scores and never make them.
+pack was made from, and nobody looked at a score while they were written. Their labels judge the
+scores and never make them.
 """
 
 import os

@@ -13,9 +13,9 @@ printed; still, the harmful sides are not to be followed. No snippet of code was
 Domains are split three ways, 19 each: `make` (packs are made from these), `choose` (defaults are
 chosen on these) and `report` (what is reported is measured on these). The first 24 were drawn, so
 that authors and kinds are spread. Of the other 33 nine were written for `make`, two were put there,
-and 22 were drawn between `choose` and `report`, kind by kind. Four of the eleven then changed places with
-four drawn ones of `choose`, since rows of the demo are about the same things; figures on the
-split `choose` and on judged answers had been seen by then, and played no part.
+and 22 were drawn between `choose` and `report`, kind by kind. Four of the eleven then changed
+places with four drawn ones of `choose`, since rows of the demo are about the same things; figures
+on the split `choose` and on judged answers had been seen by then, and played no part.
 
 How words were balanced: while they wrote, authors saw how well a classifier that knew `make` and
 `choose` told their pairs apart, and rewrote those it was surest of. That went too far in
