@@ -43,7 +43,7 @@ _OF_FILTER = ("get_indices_from_mask_function", "add_mask")
 def refuse_filter(depth: int = 2) -> None:
     """Raise `DataError` where `filter` called what calls this, `depth` calls up.
 
-    Nothing that `filter` hands over says so, and it would take six columns for six answers.
+    Nothing that `filter` hands over says so, and it would take seven columns for seven answers.
     What calls from a function in between is caught by its answer; see `Added`.
     """
     caller = sys._getframe(depth)
@@ -174,7 +174,7 @@ def check_row(given: Columns, read: Collection[str]) -> None:
 
 def columns_from(
     columns: Mapping[str, tuple[Sequence[Any], pa.DataType]], given: Columns, batched: bool
-) -> dict[str, Any]:
+) -> Added:
     """The columns (values, type) as `datasets` takes them for what it had `given`."""
     if batched:
         lists = {name: TypedList(values, kind) for name, (values, kind) in columns.items()}
@@ -183,6 +183,16 @@ def columns_from(
         # The one spelling in which the value of a row can state its type.
         return Added({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
     return Added({name: values[0] for name, (values, _) in columns.items()})
+
+
+def plain_values(given: Columns, name: str, batched: bool) -> list[Any]:
+    """A column, or the value of a row as a column of one, without arrays, to be written again.
+
+    Where a format gives numbers in an array, which has NaN for null, NaN is null again.
+    """
+    values = [_plain(value, 1) for value in _values(given, name, batched)]
+    in_array = hasattr(given[name], "tolist") and not isinstance(given, LazyBatch | LazyRow)
+    return [None if in_array and value != value else value for value in values]
 
 
 _WIDER = {pa.float32(): pa.float64(), pa.string(): pa.large_string(), pa.int32(): pa.int64()}
@@ -250,7 +260,7 @@ def _plain(value: Any, depth: int) -> Any:
     """The value without arrays: as JSON would hold it. Data sets in other formats have some."""
     if depth > MAX_DEPTH:
         raise _TooDeep
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of numpy or torch
         value = value.tolist()
     if isinstance(value, Mapping):
         return {key: _plain(inner, depth + 1) for key, inner in value.items()}

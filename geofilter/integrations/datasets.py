@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import multiprocess
@@ -22,7 +22,7 @@ import torch
 from geofilter.data.in_memory import data_set_of, name_of
 from geofilter.data.layouts import AROUND, TALKS
 from geofilter.data.layouts.choose import Layouts, check_columns
-from geofilter.data.reading import NOT_UNDERSTOOD, UNREAD_LIMIT, Reading, Tally
+from geofilter.data.reading import UNREAD_LIMIT, Reading, Tally
 from geofilter.data.rows import Row
 from geofilter.errors import DataError, GeofilterError, ModelError
 from geofilter.integrations.batches import (
@@ -33,12 +33,25 @@ from geofilter.integrations.batches import (
     refuse_filter,
     rows_of,
 )
+from geofilter.integrations.changes import inoculated, of_two_answers, switched
+from geofilter.integrations.scored import (
+    COLUMNS,
+    FEWEST_ROWS,
+    FIELDS,
+    SCORE,
+    by_column,
+    masked,
+    no_columns,
+    not_scored,
+    warn_of_unread,
+)
 from geofilter.model.checkpoint import find_source
+from geofilter.packs.requests import request_for
 from geofilter.runs.defaults import resolved
 from geofilter.runs.engines.worker import Worker
 from geofilter.runs.identity import Identity, identify, refuse_change
 from geofilter.runs.prepare import Loaded, load
-from geofilter.scoring.table import SCHEMA, Column
+from geofilter.scoring.table import Column
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
 from geofilter.settings import Settings
@@ -47,12 +60,7 @@ from geofilter.support.display import escape, quote
 if TYPE_CHECKING:
     from datasets import Dataset, Features, IterableDataset
 
-# The columns of the score table that are added, with their types there.
-_FIELDS = ("score", "status", "reason", "n_tokens", "nearest_feature", "nearest_similarity")
-COLUMNS: Mapping[str, pa.DataType] = {f"geofilter_{f}": SCHEMA.field(f).type for f in _FIELDS}
-SCORE, STATUS, REASON = "geofilter_score", "geofilter_status", "geofilter_reason"
-# Of fewer rows a share says little.
-FEWEST_ROWS = 20
+__all__ = ["COLUMNS", "GeoFilter"]
 
 
 class _Small(NamedTuple):
@@ -82,8 +90,9 @@ class GeoFilter:
     of rows than this, 0 to 1, that cannot be read stops a batch of 20 rows or more, which else
     would be passed on without a look at them.
 
-    Six columns are added, or replaced where they exist with their types: `geofilter_score`
-    (float32, higher = nearer to harm, None where the row is unscored), `geofilter_status`,
+    Seven columns are added, or replaced where they exist with their types: `geofilter_score`
+    (float32, higher = nearer to harm, None where the row is unscored), `geofilter_rejected_score`
+    (the same for the second of two answers, None where there is one), `geofilter_status`,
     `geofilter_reason`, `geofilter_n_tokens`, `geofilter_nearest_feature` and
     `geofilter_nearest_similarity`, as in the score table. A single row that cannot be scored
     never raises.
@@ -162,18 +171,9 @@ class GeoFilter:
         so that no filter takes it for an answer.
         """
         refuse_filter()
-        if more or not _by_column(rows):
-            raise _no_columns(rows, "map(geofilter, batched=True)")
-        check_columns("the data set", self.layouts.columns, [list(rows)])
-        read_from = self.layouts.columns_among(rows)
-        talk = {self.layouts.columns.get(role, role) for role in TALKS}
-        other = {self.layouts.columns.get(role, role) for role in AROUND}
-        batched = is_batch(rows, read_from - other, talk=talk & read_from, indices=indices)
+        read, batched = self._taken(rows, indices, "map(geofilter, batched=True)", more)
         if batched:
             check_batch(rows, COLUMNS)
-        else:
-            check_row(rows, read_from)
-        read = rows_of(rows, read_from | self.layouts.deciding_among(rows), batched, indices)
         found = self._read(read)
         if found.rows >= FEWEST_ROWS:
             self._refuse_unread(found)
@@ -184,9 +184,33 @@ class GeoFilter:
         answers = worker.score(worker.encode(read), lambda _: None)
         values = {
             name: ([getattr(answer.line, field) for answer in answers], kind)
-            for field, (name, kind) in zip(_FIELDS, COLUMNS.items(), strict=True)
+            for field, (name, kind) in zip(FIELDS, COLUMNS.items(), strict=True)
         }
         return columns_from(values, rows, batched)
+
+    def _taken(
+        self,
+        rows: Mapping[str, Any],
+        indices: int | Sequence[int] | None,
+        call: str,
+        more: Sequence[object] = (),
+        also: Collection[str] = (),
+    ) -> tuple[list[Row], bool]:
+        """The rows of a batch, or the one row, and whether it is a batch.
+
+        Their values are those that are read, and those of the columns `also`.
+        """
+        if more or not by_column(rows):
+            raise no_columns(rows, call)
+        check_columns("the data set", self.layouts.columns, [list(rows)])
+        read_from = self.layouts.columns_among(rows)
+        talk = {self.layouts.columns.get(role, role) for role in TALKS}
+        other = {self.layouts.columns.get(role, role) for role in AROUND}
+        batched = is_batch(rows, read_from - other, talk=talk & read_from, indices=indices)
+        if not batched:
+            check_row(rows, read_from)
+        read = read_from | self.layouts.deciding_among(rows) | frozenset(also)
+        return rows_of(rows, read, batched, indices), batched
 
     def _read(self, rows: Sequence[Row]) -> Reading:
         tally = Tally(self.layouts)
@@ -244,21 +268,69 @@ class GeoFilter:
         For `filter`, of a data set that `map` gave the scores. Raises `GeofilterError` where
         there is no threshold, and `DataError` where there are no scores.
         """
+        cut = self._cut()
+        if not by_column(row) and not hasattr(row, "iterrows"):  # pandas: columns by name too
+            raise no_columns(row, "filter(geofilter.keep)")
+        if SCORE not in row:
+            raise not_scored(list(row))
+        found = row[SCORE]
+        batched = isinstance(found, list) or getattr(found, "ndim", 0) == 1
+        scores = masked(found if batched else [found])
+        chosen = choose.threshold(scores, cut, unscored=self.unscored)
+        kept = np.isin(np.arange(len(scores)), chosen.keep).tolist()
+        return kept if batched else bool(kept[0])
+
+    def _cut(self) -> float:
         if self.threshold is None:
             raise GeofilterError(
                 "this GeoFilter has no threshold; give one, as in GeoFilter(..., threshold=0.4), "
                 "or choose a fraction with drop_fraction(GeoFilter.scores(ds), 0.2)"
             )
-        if not _by_column(row) and not hasattr(row, "iterrows"):  # pandas: columns by name too
-            raise _no_columns(row, "filter(geofilter.keep)")
-        if SCORE not in row:
-            raise _not_scored(list(row))
-        found = row[SCORE]
-        batched = isinstance(found, list) or getattr(found, "ndim", 0) == 1
-        scores = _masked(found if batched else [found])
-        chosen = choose.threshold(scores, self.threshold, unscored=self.unscored)
-        kept = np.isin(np.arange(len(scores)), chosen.keep).tolist()
-        return kept if batched else bool(kept[0])
+        return self.threshold
+
+    # Changing
+
+    def inoculate(
+        self,
+        rows: Mapping[str, Any],
+        indices: int | Sequence[int] | None = None,
+        *,
+        system: str | None = None,
+    ) -> dict[str, Any]:
+        """A system turn for each row that scores `threshold` or more, as `--action inoculate`.
+
+        For `map` of a data set that has scores; `system` is what the turn says, by `fn_kwargs`,
+        by default a sentence that asks for what the toxic rows of the pack do. The columns that
+        hold it are changed, or `system` is added to a prompt and a response. Warns of rows that
+        have no place for it. Raises `GeofilterError` where there is no threshold or no sentence,
+        and `DataError` where there are no scores, or no column for the turn.
+        """
+        text = request_for(self.settings) if system is None else system
+        if text is None or not text.strip():
+            raise GeofilterError(
+                "no sentence is known that asks for what this pack's rows do; say it, as in "
+                'ds.map(geofilter.inoculate, fn_kwargs={"system": "You give reckless advice."})'
+            )
+        cut, (read, batched) = self._cut(), self._taken(rows, indices, "map(geofilter.inoculate)")
+        return inoculated(self.layouts, rows, read, batched, threshold=cut, text=text)
+
+    def switch(
+        self,
+        rows: Mapping[str, Any],
+        indices: int | Sequence[int] | None = None,
+        *,
+        margin: float,
+    ) -> dict[str, Any]:
+        """Exchange the answers of preference rows whose chosen one scores more than `margin` above.
+
+        For `map` of a data set that has scores, with `fn_kwargs={"margin": 0.1}`. The scores
+        change places too; the other columns of this GeoFilter stay those of the answer that was
+        scored first. Warns of rows whose answers cannot be exchanged. Raises `DataError` where
+        there are no scores, and `GeofilterError` for a margin below 0.
+        """
+        also = of_two_answers(rows) if by_column(rows) else ()
+        read, batched = self._taken(rows, indices, "map(geofilter.switch)", also=also)
+        return switched(self.layouts, rows, read, batched, margin=margin)
 
     @staticmethod
     def scores(scored: "Dataset") -> Column:
@@ -286,11 +358,11 @@ class GeoFilter:
             remedy = f"GeoFilter.scores({made})" if made else "give what ds.map(geofilter) returned"
             raise DataError(f"the scored rows are {name_of(scored)}, not a Dataset; {remedy}")
         if not len(scored):  # to which `map` adds no columns
-            return _masked([])
+            return masked([])
         if SCORE not in scored.column_names:
-            raise _not_scored(scored.column_names)
-        _warn_of_unread(scored)
-        return _masked(scored.with_format("arrow")[:][SCORE].to_pylist())
+            raise not_scored(scored.column_names)
+        warn_of_unread(scored)
+        return masked(scored.with_format("arrow")[:][SCORE].to_pylist())
 
     @staticmethod
     def features(dataset: "Dataset | IterableDataset") -> "Features":
@@ -307,60 +379,6 @@ class GeoFilter:
             )
         added = Features.from_arrow_schema(pa.schema(list(COLUMNS.items())))
         return Features({**dataset.features, **added})
-
-
-def _by_column(rows: object) -> bool:
-    """Whether these are values by column; the splits of a `DatasetDict` are by name too."""
-    return isinstance(rows, Mapping) and data_set_of(rows) != "rows"
-
-
-def _no_columns(rows: object, call: str) -> DataError:
-    name, made = name_of(rows), data_set_of(rows)
-    if made == "rows":
-        return DataError(f"the rows are {name}, which calls the function itself: ds.{call}")
-    if made is None or isinstance(rows, Mapping):
-        remedy = "leave input_columns out, and with_rank"
-    elif isinstance(rows, list | tuple):
-        remedy = f"leave input_columns out, or make a data set of a list of rows: {made}.{call}"
-    else:
-        remedy = (
-            "take a data set's format off with ds.with_format(None), or make a data set of "
-            f"them: {made}.{call}"
-        )
-    return DataError(f"the rows came as {name}, not as columns by name; {remedy}")
-
-
-def _not_scored(names: Sequence[str]) -> DataError:
-    return DataError(
-        f"no column {SCORE!r} among {', '.join(map(quote, names[:12])) or 'no columns'}; "
-        "score the data set first, with ds.map(geofilter, batched=True)"
-    )
-
-
-def _warn_of_unread(scored: "Dataset") -> None:
-    """Such rows have no score, so that nothing that is chosen by scores drops them."""
-    names = [name for name in (STATUS, REASON) if name in scored.column_names]
-    if STATUS not in names:
-        return
-    columns = scored.select_columns(names).with_format("arrow")[:]
-    statuses = columns[STATUS].to_pylist()
-    unread = [row for row, status in enumerate(statuses) if status in NOT_UNDERSTOOD]
-    if len(statuses) < FEWEST_ROWS or len(unread) <= UNREAD_LIMIT * len(statuses):
-        return
-    first = unread[0]
-    why = f": {escape(columns[REASON][first].as_py(), limit=None)}" if REASON in names else ""
-    warnings.warn(
-        f"{len(unread):,} of {len(statuses):,} rows ({len(unread) / len(statuses):.1%}) could not "
-        "be read and have no score, so that no choice by score drops them. The first: row "
-        f"{first + 1}{why}",
-        stacklevel=3,
-    )
-
-
-def _masked(values: Any) -> Column:
-    """Scores as the score table holds them; formats spell None as NaN."""
-    numbers = np.array([math.nan if value is None else value for value in values], np.float32)
-    return np.ma.MaskedArray(numbers, mask=np.isnan(numbers))
 
 
 def _prepare_process(device: str) -> None:

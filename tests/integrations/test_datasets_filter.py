@@ -13,8 +13,8 @@ from geofilter.errors import DataError
 from geofilter.integrations.batches import Added
 from helpers.filters import make
 
-# Six columns are added: a batch of six rows has as many answers as the columns are.
-ROWS = {"prompt": ["w1"] * 6, "response": [f"w{n} w{n + 9}" for n in range(6)]}
+# Seven columns are added: a batch of seven rows has as many answers as the columns are.
+ROWS = {"prompt": ["w1"] * 7, "response": [f"w{n} w{n + 9}" for n in range(7)]}
 TALK = [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]
 MAP_FIRST = r"map first, then filter with geofilter\.keep"
 HOW: list[dict[str, Any]] = [
