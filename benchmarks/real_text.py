@@ -184,8 +184,8 @@ def main() -> None:
         table = measure.persona_table(done.looked)
         if done.thinned:
             table |= measure.spillover_table(done.looked, done.thinned)
-        with_sae = CATALOGUE[name].sae if not place and name in CATALOGUE else {}
-        if with_sae:
+        with_sae = CATALOGUE[name].sae if name in CATALOGUE else {}
+        if with_sae and not place:  # a file comes without them
             table |= saes.features_table(name, asked, options.cache)
         found_here = measure.summary(table, done.looked, with_sae)
         results["models"][name] = {**done.facts, **found_here}
