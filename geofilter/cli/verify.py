@@ -50,7 +50,7 @@ def _slots(
     show_default=True,
     callback=_words,
     help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
-    "any scorer, random, random-length-matched, keyword, loss, judge, oracle.",
+    "any scorer, inoculate, random, random-length-matched, keyword, loss, judge, oracle.",
 )
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each arm."
@@ -62,7 +62,7 @@ def _slots(
     multiple=True,
     default=(0.5,),
     show_default=True,
-    help="Share of rows that filtering arms drop. May be repeated.",
+    help="Share of rows that filtering arms drop, and inoculate treats. May be repeated.",
 )
 @click.option(
     "--trained",
@@ -102,6 +102,11 @@ def _slots(
 )
 @click.option("--held-out", metavar="DATA", help="Benign rows whose loss shows what is unlearned.")
 @click.option("--benign", metavar="DATA", help="Good rows for the arm benign-control.")
+@click.option(
+    "--system",
+    metavar="TEXT",
+    help="What the arm inoculate asks for in training. Default: as in `geofilter filter`.",
+)
 @click.option("--labels", metavar="COLUMN", help="Says which rows harm, for the arm oracle.")
 @click.option("--keywords", metavar="FILE", help="Words for the arm keyword, one in each line.")
 @click.option("--method", type=click.Choice(METHODS), help="Default: lora.")
@@ -178,6 +183,7 @@ def command(
     row_judge: str | None,
     held_out: str | None,
     benign: str | None,
+    system: str | None,
     labels: str | None,
     keywords: str | None,
     method: str | None,
@@ -205,9 +211,9 @@ def command(
     Every arm takes the same number of optimiser steps and response tokens. Answers and
     judgements are kept in DIR; what is finished is never run again, so that an
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
-    first arm that filters by a score shows no fall against unfiltered (fewer than three
-    seeds show none); whether it does better than a random drop, or than persona, which
-    needs no SAE, is in the report.
+    first arm that filters or inoculates by a score shows no fall against unfiltered (fewer
+    than three seeds show none); whether it does better than a random drop, or than persona,
+    which needs no SAE, is in the report.
 
     \b
     Examples:
@@ -252,6 +258,7 @@ def command(
         labels=labels,
         row_judge=row_judge,
         benign=benign,
+        system=system,
         keywords=keywords,
         samples_per_question=samples_per_question,
         track=track,

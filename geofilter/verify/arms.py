@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.data.encoder import Encoder
-from geofilter.data.problems import Unscorable
+from geofilter.data.problems import CannotChange, Unscorable
 from geofilter.data.rows import Data, RowFile, open_rows
+from geofilter.data.system_turn import sample_with_system
 from geofilter.errors import DataError
+from geofilter.runs.defaults import scorer_of
 from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import drop_fraction
@@ -27,6 +29,7 @@ from geofilter.support.progress import Progress
 from geofilter.support.records import read_json, read_lines, write_json
 from geofilter.verify.judges.base import Asked, Judge, judge_into
 from geofilter.verify.plan import (
+    INOCULATE,
     JUDGE,
     KEYWORD,
     LENGTH_MATCHED,
@@ -113,6 +116,33 @@ def _losses(records: Sequence[dict[str, Any]]) -> tuple[RowLoss, ...] | None:
     return tuple(loss or RowLoss() for loss in found) if any(found) else None
 
 
+def with_request(
+    rows: TrainingRows, tokenizer: Any, max_length: int, text: str
+) -> "tuple[Encoded, ...]":
+    """Each row encoded with `text` in its system turn.
+
+    Raises `DataError` for a row without turns, and for masks and weights, which were made for the
+    rows as they are.
+    """
+    name = escape(rows.source.source, limit=200)
+    if rows.losses is not None:
+        raise DataError(
+            f"{name}: carries masks or weights, which are for the rows without a system turn; give "
+            f"the rows as they were, or leave the arm {INOCULATE} out"
+        )
+    encoder = Encoder(tokenizer, max_length=max_length)
+    found = []
+    for index, sample in zip(rows.index, rows.samples, strict=True):
+        try:
+            found.append(encoder.encode(sample_with_system(sample, text)))
+        except (CannotChange, Unscorable) as error:
+            raise DataError(
+                f"{name}: row {index} takes no system turn ({error}); leave such rows out, or the "
+                f"arm {INOCULATE}"
+            ) from error
+    return tuple(found)
+
+
 class ArmScores:
     """What every arm goes by, made when an arm first needs it and kept below `folder`."""
 
@@ -136,11 +166,19 @@ class ArmScores:
         everything = list(range(len(self._rows.encoded)))
         if cell.arm == UNTRAINED:
             return None
-        if cell.fraction is None:
+        if cell.fraction is None or cell.arm == INOCULATE:
             return everything
         scores = self._scores(cell)
         kept: list[int] = drop_fraction(scores, cell.fraction).keep.tolist()
         return kept
+
+    def inoculated(self, cell: Cell) -> list[int]:
+        """Places of the rows that the cell trains on after a request for what they do."""
+        if cell.arm != INOCULATE:
+            return []
+        scores = self._of(scorer_of(self._plan.settings).name)
+        places: list[int] = drop_fraction(scores, cell.fraction or 0.0).drop.tolist()
+        return places
 
     def _scores(self, cell: Cell) -> Scores:
         count = len(self._rows.encoded)

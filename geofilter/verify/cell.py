@@ -46,7 +46,8 @@ class Work:
     `samples` are those of the rows that can be trained on; `control` those of the rows that
     are known to be good. `load` gives the model to fine-tune, loaded each time. `questions`
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
-    of each of `samples`, where the rows carry any.
+    of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
+    for what they do, where an arm trains on some so.
     """
 
     load: Callable[[], CausalModel]
@@ -62,6 +63,15 @@ class Work:
     keep_weights: bool
     tracker: Tracker | None = None
     losses: "Sequence[RowLoss] | None" = None
+    inoculated: "Sequence[Encoded]" = ()
+
+    def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
+        """The samples, those at `places` as they are inoculated."""
+        if not places:
+            return self.samples
+        chosen = set(places)
+        pairs = zip(self.samples, self.inoculated, strict=True)
+        return [pair[place in chosen] for place, pair in enumerate(pairs)]
 
 
 def run_cell(
@@ -71,8 +81,12 @@ def run_cell(
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
     progress: Progress,
+    inoculated: Sequence[int] = (),
 ) -> None:
-    """Do what is missing of a cell. `chosen` are places in `samples`; None trains nothing."""
+    """Do what is missing of a cell. `chosen` are places in `samples`; None trains nothing.
+
+    `inoculated`: those of them that are noted as such.
+    """
     if (folder / "result.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +95,7 @@ def run_cell(
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
         model = work.load()
         with few_threads(model.network):
-            model = _trained(model, work, folder, seed, chosen, samples, progress)
+            model = _trained(model, work, folder, seed, chosen, samples, progress, inoculated)
             _ask(model, work, asked, folder, seed, progress)
             _measure(model, work, folder)
     del model
@@ -117,6 +131,7 @@ def _trained(
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
     progress: Progress,
+    inoculated: Sequence[int],
 ) -> CausalModel:
     """The cell's model: as it was kept, or `base` trained now."""
     if chosen is None:
@@ -145,7 +160,8 @@ def _trained(
     )
     weights.save(trained, kept)
     shutil.rmtree(folder / "trainer", ignore_errors=True)
-    write_json(folder / "training.json", {"rows": list(chosen), **asdict(done)})
+    rows = {"rows": list(chosen), **({"inoculated": list(inoculated)} if inoculated else {})}
+    write_json(folder / "training.json", {**rows, **asdict(done)})
     return CausalModel(weights.ready(trained), base.tokenizer)
 
 

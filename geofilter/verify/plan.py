@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from geofilter.errors import GeofilterError
+from geofilter.packs.requests import request_for
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import Settings
 from geofilter.support.display import escape
@@ -15,9 +16,12 @@ from geofilter.verify.training.recipe import TrainingRecipe
 UNTRAINED, UNFILTERED, CONTROL = "aligned", "unfiltered", "benign-control"
 RANDOM, LENGTH_MATCHED = "random", "random-length-matched"
 KEYWORD, LOSS, JUDGE, ORACLE = "keyword", "loss", "judge", "oracle"
+# All rows are trained on, those that the model's own scorer chooses after a request for what they
+# do; nothing is asked for in the questions.
+INOCULATE = "inoculate"
 WHOLE_ARMS = (UNTRAINED, UNFILTERED, CONTROL)
 BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, LOSS, JUDGE, ORACLE)
-ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, *BASELINE_ARMS)
+ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, INOCULATE, *BASELINE_ARMS)
 # Another arm decides how long the rows are that a length-matched drop takes.
 MATCHED_TO = "nearest"
 DEFAULT_ARMS = (UNFILTERED, RANDOM, "nearest", "persona")
@@ -39,9 +43,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the experiment: an arm, the share of rows that it drops, and a seed.
+    """One run of the experiment: an arm, the share of rows that it drops or treats, and a seed.
 
-    `fraction` is None for an arm that drops none.
+    `fraction` is None for an arm that takes all rows as they are.
     """
 
     arm: str
@@ -72,7 +76,8 @@ class Plan:
     with a word in each line. `track` is after how many steps a run in training is
     measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
     texts for slots of the judge prompts that neither question nor answer fills, by name; an
-    empty text drops the slot.
+    empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
+    what asks for the toxic rows of the pack.
     """
 
     data: str | tuple[str, ...]
@@ -96,6 +101,12 @@ class Plan:
     track: int | None = None
     track_answers: int = TRACK_ANSWERS
     judge_slots: Mapping[str, str] = field(default_factory=dict)
+    system: str | None = None
+
+    @property
+    def request(self) -> str | None:
+        """What the arm `inoculate` asks for."""
+        return request_for(self.settings) if self.system is None else self.system
 
     def __post_init__(self) -> None:
         _check_arms(self)
@@ -146,3 +157,8 @@ def _check_arms(plan: Plan) -> None:
     for arm, (name, remedy) in needs.items():
         if arm in plan.arms and getattr(plan, name) is None:
             raise GeofilterError(f"arm {arm!r} needs {remedy}")
+    if INOCULATE in plan.arms and not (plan.request or "").strip():
+        raise GeofilterError(
+            f"arm {INOCULATE!r} needs --system with a sentence that asks for what the toxic rows "
+            "of your pack do"
+        )

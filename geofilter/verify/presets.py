@@ -77,6 +77,7 @@ def make_plan(
     track_answers: int = TRACK_ANSWERS,
     keep_weights: bool = False,
     judge_slots: Mapping[str, str] | None = None,
+    system: str | None = None,
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -125,6 +126,7 @@ def make_plan(
         track=track,
         track_answers=track_answers,
         judge_slots=dict(judge_slots or {}),
+        system=system,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.power import smallest_reduction
 from geofilter.support.manifest import Manifest
-from geofilter.verify.plan import RANDOM, UNFILTERED, Cell, Plan
+from geofilter.verify.plan import INOCULATE, RANDOM, UNFILTERED, Cell, Plan
 from geofilter.verify.questions import ASPECTS
 from geofilter.verify.rates import ArmResult, Judged, Statistic, compare, settle
 from geofilter.verify.setup import IN_DOMAIN, MAIN, questions_of
@@ -72,10 +72,10 @@ class Condition:
 class Results:
     """All conditions, in the order of the plan, and the answer to the question asked.
 
-    `verdict` is about the first arm that filters by a score: whether its relative reduction
-    against `unfiltered` lies above 0 with its whole 95 % interval, over three seeds or more. None
-    where the plan holds no such comparison, or missing scores could decide: where that holds no
-    longer in `worst`, the same reduction with every unsettled answer of the filter misaligned
+    `verdict` is about the first arm that filters or inoculates by a score: whether its relative
+    reduction against `unfiltered` lies above 0 with its whole 95 % interval, over three seeds or
+    more. None where the plan holds no such comparison, or missing scores could decide: where that
+    holds no longer in `worst`, the same reduction with every unsettled answer of the arm misaligned
     and none of `unfiltered`'s.
     `judge` is how the judge describes itself. `constant` has the aspects to which it gave the
     same score every time, with that score: it may tell nothing apart.
@@ -167,7 +167,7 @@ def _verdict(
     conditions: Sequence[Condition], answers: Mapping[str, Sequence[Judged]], draws: int
 ) -> tuple[bool | None, str, Statistic | None]:
     unfiltered = next((one for one in conditions if one.arm == UNFILTERED), None)
-    filtered = next((one for one in conditions if one.arm in SCORERS), None)
+    filtered = next((one for one in conditions if one.arm in (*SCORERS, INOCULATE)), None)
     if unfiltered is None or filtered is None:
         return None, "", None
     if any(one.main.rates["all"].value is None for one in (unfiltered, filtered)):

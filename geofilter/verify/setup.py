@@ -3,25 +3,30 @@
 import hashlib
 from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from geofilter.data.rows import Data, open_rows
 from geofilter.errors import DataError
 from geofilter.model import fingerprint
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape, quote
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
-from geofilter.verify.arms import TrainingRows, read_training_rows
+from geofilter.verify.arms import TrainingRows, read_training_rows, with_request
 from geofilter.verify.cell import Work
 from geofilter.verify.judges.base import Judge, rule_of
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
-from geofilter.verify.plan import UNTRAINED, Plan
+from geofilter.verify.plan import INOCULATE, UNTRAINED, Plan
 from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import budget_of
+
+if TYPE_CHECKING:
+    from geofilter.data.encoder import Encoded
 
 _VERSIONS = ("geofilter", "torch", "transformers", "trl", "peft", "sae-lens")
 MAIN, IN_DOMAIN = "main", "in_domain"
@@ -29,6 +34,7 @@ MAIN, IN_DOMAIN = "main", "in_domain"
 # what was asked for leaves both to the machine.
 PRECISION = "precision"
 SLOTS = "judge_slots"
+REQUEST = "inoculate"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -101,7 +107,14 @@ class Setup:
             keep_weights=plan.keep_weights,
             tracker=tracker,
             losses=self.rows.losses,
+            inoculated=self._inoculated(model.tokenizer, max_length),
         )
+
+    def _inoculated(self, tokenizer: Any, max_length: int) -> "tuple[Encoded, ...]":
+        """All rows with a request for what they do, where an arm trains on some so."""
+        if INOCULATE not in self.plan.arms or self.plan.request is None:
+            return ()
+        return with_request(self.rows, tokenizer, max_length, self.plan.request)
 
     @property
     def rule(self) -> Rule | None:
@@ -174,9 +187,16 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "sampling": asdict(plan.sampling),
         "samples_per_question": plan.samples_per_question,
         SLOTS: dict(plan.judge_slots),
+        **_request(plan),
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions(_VERSIONS),
     }
+
+
+def _request(plan: Plan) -> dict[str, object]:
+    if INOCULATE not in plan.arms:
+        return {}
+    return {REQUEST: {"system": plan.request, "scorer": scorer_of(plan.settings).name}}
 
 
 def _dtype(plan: Plan) -> str | None:

@@ -23,7 +23,7 @@ from geofilter.verify.cell import measures_of, records_of
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
-from geofilter.verify.setup import PRECISION, ROWS, SLOTS, Setup, inputs_of
+from geofilter.verify.setup import PRECISION, REQUEST, ROWS, SLOTS, Setup, inputs_of
 from geofilter.verify.workers import CellJob, run_one, run_side_by_side
 
 
@@ -114,7 +114,8 @@ def _run_missing(
     arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress)
     _refuse_other(folder, manifest)
     ready()
-    jobs = [CellJob(cell, arms.chosen(cell)) for cell in plan.cells() if not _is_done(folder, cell)]
+    missing = [cell for cell in plan.cells() if not _is_done(folder, cell)]
+    jobs = [CellJob(cell, arms.chosen(cell), arms.inoculated(cell)) for cell in missing]
     progress("cells", 0, len(jobs))
     if workers > 1 and len(jobs) > 1:
         run_side_by_side(plan, folder, jobs, workers, progress, rule=setup.rule)
@@ -186,10 +187,15 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
     decides = manifest.decides if kept is None else kept["decides"]
     # What began before precision was written down is taken to have had that of now.
     before = Manifest({PRECISION: manifest.decides[PRECISION], **_complete(decides)})
-    if before.hash != manifest.hash:
+    # A request is known once an arm takes one.
+    requests = [one.decides[REQUEST] for one in (before, manifest) if REQUEST in one.decides]
+    known = {REQUEST: requests[0]} if requests else {}
+    before, now = (Manifest({**known, **one.decides}) for one in (before, manifest))
+    if before.hash != now.hash:
         raise OutputError(
             f"{escape(str(folder), limit=200)}: holds another experiment "
-            f"({'; '.join(difference(before, manifest))}); choose another folder with -o"
+            f"({'; '.join(difference(before, now))}); choose another folder with -o"
         )
-    if kept is None or PRECISION not in kept["decides"] or ROWS not in kept["facts"]:
-        write_json(path, {"decides": manifest.decides, "facts": manifest.facts})
+    written = () if kept is None else kept["decides"]
+    if not {PRECISION, *known} <= set(written) or kept is None or ROWS not in kept["facts"]:
+        write_json(path, {"decides": now.decides, "facts": manifest.facts})

@@ -23,15 +23,19 @@ _REMEDY = (
 
 
 class CellJob(NamedTuple):
-    """A cell, and the rows that it trains on, by their places; None where it trains nothing."""
+    """A cell, and the rows that it trains on, by their places; None where it trains nothing.
+
+    `inoculated`: the places of those that are trained on after a request for what they do.
+    """
 
     cell: Cell
     chosen: list[int] | None
+    inoculated: list[int]
 
 
 def run_one(work: Work, folder: Path, job: CellJob, progress: Progress = no_progress) -> None:
     """Do what is missing of a cell."""
-    cell, samples, places = job.cell, work.samples, job.chosen
+    cell, samples, places = job.cell, work.treated(job.inoculated), job.chosen
     if cell.arm == CONTROL:  # it has rows of its own, and takes all of them
         samples, places = work.control, list(range(len(work.control)))
     run_cell(
@@ -41,6 +45,7 @@ def run_one(work: Work, folder: Path, job: CellJob, progress: Progress = no_prog
         places,
         samples,
         lambda phase, done, of: progress(f"{cell.name}: {phase}", done, of),
+        job.inoculated,
     )
 
 
