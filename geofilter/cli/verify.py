@@ -10,7 +10,14 @@ from geofilter.cli.options import data_argument, json_option, model_options, unr
 from geofilter.cli.output import note, print_json, progress, say_read
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape, shown
-from geofilter.verify.plan import DEFAULT_ARMS, TRACK_ANSWERS, Plan
+from geofilter.verify.plan import (
+    DEFAULT_ARMS,
+    IN_DOMAIN,
+    MAIN,
+    SHIPPED_PAIRS,
+    TRACK_ANSWERS,
+    Plan,
+)
 from geofilter.verify.training.recipe import METHODS
 
 if TYPE_CHECKING:
@@ -74,6 +81,15 @@ def _slots(
     "--questions",
     metavar="YAML",
     help="Questions that have to do with no row; the organism brings its own.",
+)
+@click.option(
+    "--preference",
+    metavar="[PAIRS]",
+    is_flag=False,
+    flag_value=SHIPPED_PAIRS,
+    help="Measure how likely each model finds harmful and helpful answers, which needs no judge: "
+    "on rows of chosen and rejected answers, or without a file on the pairs that come with "
+    "geofilter. Alone it asks no question.",
 )
 @click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
 @click.option(
@@ -176,6 +192,7 @@ def command(
     trained: str | None,
     pack: str | None,
     questions: str | None,
+    preference: str | None,
     in_domain: str | None,
     judge_slots: dict[str, str],
     samples_per_question: int | None,
@@ -213,24 +230,28 @@ def command(
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
     first arm that filters or inoculates by a score shows no fall against unfiltered (fewer
     than three seeds show none); whether it does better than a random drop, or than persona,
-    which needs no SAE, is in the report.
+    which needs no SAE, is in the report. With --preference and no --questions nothing is asked
+    or judged, and the fall is that of the shift towards harmful answers.
 
     \b
     Examples:
       geofilter verify train.jsonl --model organism -o study
+      geofilter verify train.jsonl --model smollm2-135m --method full --learning-rate 1e-4 \\
+          --benign good.jsonl --arms unfiltered,benign-control,random,persona --preference -o cheap
       geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
     """
     from geofilter.data.formats.places import given_names
     from geofilter.data.rows import open_rows
+    from geofilter.packs.pairs import read_rows
     from geofilter.studies import tracking
     from geofilter.support.spool import STDIN, is_pipe
     from geofilter.verify.presets import make_plan
     from geofilter.verify.results import power_of
     from geofilter.verify.study import verify
 
-    for name in (*given_names(data), benign or "", held_out or ""):
+    for name in (*given_names(data), benign or "", held_out or "", preference or ""):
         if name == STDIN or is_pipe(name):
             raise click.UsageError(
                 f"{escape(name, limit=200)}: rows that come once cannot be trained on again and "
@@ -255,6 +276,7 @@ def command(
         judge=judge,
         in_domain=in_domain,
         held_out=held_out,
+        preference=preference,
         labels=labels,
         row_judge=row_judge,
         benign=benign,
@@ -283,6 +305,8 @@ def command(
         found = rows.survey(check=False).reading
         say_read(rows.source, found)
         found.refuse_above(unread_limit, shown(rows.source))
+        if plan.preference not in (None, SHIPPED_PAIRS):
+            say_read(plan.preference, read_rows(plan.preference).reading)
         return found
 
     def ready(power: str) -> None:
@@ -310,7 +334,6 @@ def command(
 
 def _print_estimate(plan: Plan, as_json: bool) -> None:
     from geofilter.verify.results import answers_of
-    from geofilter.verify.setup import IN_DOMAIN, MAIN
 
     cells, answers = plan.cells(), answers_of(plan)
     if as_json:
@@ -320,6 +343,12 @@ def _print_estimate(plan: Plan, as_json: bool) -> None:
     for condition in dict.fromkeys(cell.condition for cell in cells):
         click.echo(f"  {condition}, {len(plan.seeds)} seeds")
     inside = f", {answers[IN_DOMAIN]:,} to those in domain" if IN_DOMAIN in answers else ""
-    click.echo(f"each gives {answers[MAIN]:,} answers to the main questions{inside}")
+    if answers:
+        click.echo(f"each gives {answers[MAIN]:,} answers to the main questions{inside}")
+    if plan.preference is not None:
+        click.echo(
+            f"each is measured on the pairs of {escape(plan.preference, limit=200)}, and so is the "
+            "model before training"
+        )
     if plan.track is not None:
         click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")

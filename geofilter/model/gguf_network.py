@@ -237,6 +237,7 @@ def load_network(
     if _FREQUENCIES in file.tensors:
         _stretch(file, network.base_model)
     network = network.to(device).eval().requires_grad_(False)
+    network.name_or_path = str(file.path)  # what an adapter that is trained on it belongs to
     return network if block is None else pruned(network, block)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from geofilter.data.problems import Unscorable
+from geofilter.data.reading import Reading
 from geofilter.data.rows import open_rows
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import DataError
@@ -46,6 +47,10 @@ class Pair:
     prompt: str
     harmful: str
     helpful: str
+
+    def sides(self) -> tuple[Sample, Sample]:
+        """The harmful and the helpful answer, each as that of a chat."""
+        return _chat(self.prompt, self.harmful), _chat(self.prompt, self.helpful)
 
 
 FIELDS = tuple(field.name for field in fields(Pair))
@@ -87,8 +92,7 @@ def encode(
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(asdict(pair)).encode())
-        sides = [_chat(pair.prompt, answer) for answer in (pair.harmful, pair.helpful)]
-        found.add(sides, pair.domain, encoder)
+        found.add(pair.sides(), pair.domain, encoder)
     origin: dict[str, object] = {"dataset": _SOURCE}
     return found.contrasts(_SOURCE, digest.hexdigest(), origin, selection)
 
@@ -97,51 +101,81 @@ def _chat(prompt: str, answer: str) -> Sample:
     return Sample((Turn("user", prompt), Turn("assistant", answer)), prompt_turns=1)
 
 
-def read_pairs(
-    source: str, encoder: "Encoder", *, most: int | None = None
-) -> tuple[Contrast, Contrast]:
-    """The rejected and the chosen side of a file or hub set of preference rows.
+class PairedSamples(NamedTuple):
+    """A prompt with a harmful and a helpful answer, each a conversation; `domain` may be empty."""
 
-    A column `domain` says which pairs are kept together. `most`: rows that are read. Rows
-    without a usable pair are skipped and counted. Raises `DataError` when the file cannot be
-    read or holds no pair.
+    domain: str
+    harmful: Sample
+    helpful: Sample
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """The pairs among rows of chosen and rejected answers; `skipped` counts the other rows."""
+
+    pairs: tuple[PairedSamples, ...]
+    skipped: Counter[str]
+    reading: Reading
+    fingerprint: str
+
+
+def read_rows(source: str, *, most: int | None = None) -> PairRows:
+    """The pairs of a file or hub set of preference rows: the rejected answer is the harmful one.
+
+    A column `domain` says which pairs are kept together. `most`: rows that are read. Raises
+    `DataError` when the file cannot be read.
     """
     rows = open_rows(source)
     tally = rows.tally()
-    found = _Sides()
+    found, skipped = [], Counter[str]()
     for row in islice(rows, most):
         try:
             sides = tally.samples(row.record, row.where, row.problem)
         except Unscorable as reason:
-            found.skipped[reason.problem.status] += 1
+            skipped[reason.problem.status] += 1
             continue
         if len(sides) != 2:
-            found.skipped["no_pair"] += 1
+            skipped["no_pair"] += 1
             continue
         domain = (row.record or {}).get(_DOMAIN)
-        found.add(sides[::-1], domain if isinstance(domain, str) else "", encoder)
-    reading = tally.reading()
+        chosen, rejected = sides
+        found.append(PairedSamples(domain if isinstance(domain, str) else "", rejected, chosen))
+    return PairRows(tuple(found), skipped, tally.reading(), rows.fingerprint())
+
+
+def read_pairs(
+    source: str, encoder: "Encoder", *, most: int | None = None
+) -> tuple[Contrast, Contrast]:
+    """The rejected and the chosen side of a file or hub set of preference rows; see `read_rows`.
+
+    Rows without a usable pair are skipped and counted. Raises `DataError` when the file cannot
+    be read or holds no pair.
+    """
+    rows = read_rows(source, most=most)
+    found = _Sides(rows.skipped)
+    for pair in rows.pairs:
+        found.add((pair.harmful, pair.helpful), pair.domain, encoder)
     if not found.domains:
         raise DataError(
-            f"{shown(source)}: no row holds a usable pair ({reading}); give rows with a prompt, "
-            "chosen (helpful) and rejected (harmful), or two files with geofilter discover "
+            f"{shown(source)}: no row holds a usable pair ({rows.reading}); give rows with a "
+            "prompt, chosen (helpful) and rejected (harmful), or two files with geofilter discover "
             "--toxic FILE --benign FILE"
         )
     # Of a set on the hub no rows are looked for again (see `describe_contrast_sets`).
     origin: dict[str, object] = {} if most is None else {"dataset": source, "first_rows": most}
-    toxic, benign = found.contrasts(source, rows.fingerprint(), origin, None)
+    toxic, benign = found.contrasts(source, rows.fingerprint, origin, None)
     # What was read is the same for both, and is said once.
-    return replace(toxic, reading=reading), benign
+    return replace(toxic, reading=rows.reading), benign
 
 
 class _Sides:
     """Both sides of pairs, as they are encoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, skipped: Counter[str] | None = None) -> None:
         self.harmful: list[Encoded] = []
         self.helpful: list[Encoded] = []
         self.domains: list[str] = []
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Counter(skipped or ())
 
     def add(self, sides: Sequence[Sample], domain: str, encoder: "Encoder") -> None:
         """Add the harmful and the helpful side of a pair, unless one of them is unscorable."""

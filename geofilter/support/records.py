@@ -45,6 +45,14 @@ def append_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
         os.fsync(file.fileno())
 
 
+def keep_lines(path: Path, count: int) -> None:
+    """Keep the first `count` lines of a file, and nothing after them."""
+    kept = read_lines(path)[:count]
+    if path.exists():
+        path.unlink()
+        append_lines(path, kept)
+
+
 def _cut_half_a_line(file: BinaryIO) -> None:
     if not file.tell():
         return

@@ -6,7 +6,7 @@ stand at the end: they give numbers as a scorer does.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,12 @@ def read_training_rows(data: Data, tokenizer: Any, max_length: int) -> TrainingR
         )
     index, samples, encoded, records = zip(*kept, strict=True)
     return TrainingRows(source, index, samples, encoded, records, total, _losses(records))
+
+
+def domains_of(records: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """What rows say in a column `domain`, as the pairs of a preference do."""
+    found = (record.get("domain") for record in records)
+    return frozenset(domain for domain in found if isinstance(domain, str))
 
 
 def _losses(records: Sequence[dict[str, Any]]) -> tuple[RowLoss, ...] | None:

@@ -68,14 +68,19 @@ def prompt_ids(tokenizer: Any, asked: Put) -> list[int]:
     turns = [Turn("user", asked.text)]
     if asked.system is not None:
         turns.insert(0, Turn("system", asked.system))
-    template = _template(tokenizer)
     try:
-        chat = Conversation(template, turns, None)
-        text = template.render(chat.turns, None, ask=True).text
+        return opening_ids(tokenizer, turns)
     except Unscorable as error:
         raise ModelError(
             f"question {quote(asked.question)} cannot be put: {error.problem.reason}"
         ) from error
+
+
+def opening_ids(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
+    """Tokens of `turns`, up to where the assistant begins to speak. Raises `Unscorable`."""
+    template = _template(tokenizer)
+    chat = Conversation(template, turns, None)
+    text = template.render(chat.turns, None, ask=True).text
     if tokenizer.chat_template is None:
         # The blank before an answer is a part of the answer's first token.
         text = text.removesuffix(" ")

@@ -5,6 +5,7 @@ Each step leaves its result in the cell's folder and is skipped when it is there
     track.jsonl       what was measured during training, where that was asked for
     training.json     what was trained, and on which rows
     weights/          the trained weights, until the answers are there
+    preference.jsonl  how likely it finds both answers of each pair, where that was asked for
     answers.jsonl     every answer, as it came
     judgements.jsonl  a judgement of each answer, in the same order
     result.json       the cell is done
@@ -25,10 +26,11 @@ import numpy as np
 from geofilter.model.threads import few_threads
 from geofilter.selection.loss_note import RowLoss
 from geofilter.support.progress import Progress
-from geofilter.support.records import append_lines, read_json, read_lines, write_json
+from geofilter.support.records import append_lines, keep_lines, read_json, read_lines, write_json
 from geofilter.verify.ask import Put, answers
 from geofilter.verify.judges.base import Asked, Judge, judge_into
 from geofilter.verify.plan import Sampling
+from geofilter.verify.preference import PREFERENCE, PreferencePairs, is_measured, measure_into
 from geofilter.verify.questions import Question
 from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights
@@ -47,7 +49,8 @@ class Work:
     are known to be good. `load` gives the model to fine-tune, loaded each time. `questions`
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
     of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
-    for what they do, where an arm trains on some so.
+    for what they do, where an arm trains on some so. `preference`: the pairs that are measured.
+    `judge` is None where there are no questions.
     """
 
     load: Callable[[], CausalModel]
@@ -56,7 +59,7 @@ class Work:
     held_out: "Sequence[Encoded]"
     questions: dict[str, list[Question]]
     samples_per_question: int | None
-    judge: Judge
+    judge: Judge | None
     recipe: TrainingRecipe
     sampling: Sampling
     budget: Budget
@@ -64,6 +67,7 @@ class Work:
     tracker: Tracker | None = None
     losses: "Sequence[RowLoss] | None" = None
     inoculated: "Sequence[Encoded]" = ()
+    preference: PreferencePairs | None = None
 
     def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
         """The samples, those at `places` as they are inoculated."""
@@ -96,6 +100,7 @@ def run_cell(
         model = work.load()
         with few_threads(model.network):
             model = _trained(model, work, folder, seed, chosen, samples, progress, inoculated)
+            _measure_preference(model, work, folder, progress)
             _ask(model, work, asked, folder, seed, progress)
             _measure(model, work, folder)
     del model
@@ -173,11 +178,13 @@ def _ask(
     seed: int,
     progress: Progress,
 ) -> None:
+    if not asked:
+        return
     path = folder / "answers.jsonl"
     size = work.sampling.batch
     # A batch shares its random numbers, and a part of one is asked again as a whole.
     done = len(read_lines(path)) // size * size
-    _cut(path, done)
+    keep_lines(path, done)
     batches = answers(
         model.network,
         model.tokenizer,
@@ -198,20 +205,38 @@ def _ask(
         progress("ask", done, len(asked))
 
 
-def _cut(path: Path, lines: int) -> None:
-    kept = read_lines(path)[:lines]
-    if path.exists():
-        path.unlink()
-        append_lines(path, kept)
+def measure_before(work: Work, folder: Path, progress: Progress) -> None:
+    """The preference of the model before training, into `folder`; nothing where it is there."""
+    if _has_preference(folder, work):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    model = work.load()
+    with few_threads(model.network):
+        _measure_preference(model, work, folder, progress)
+    del model
+    weights.free_memory()
+
+
+def _has_preference(folder: Path, work: Work) -> bool:
+    return work.preference is None or is_measured(folder / PREFERENCE, work.preference)
+
+
+def _measure_preference(model: CausalModel, work: Work, folder: Path, progress: Progress) -> None:
+    if work.preference is not None:
+        measure_into(folder / PREFERENCE, model.network, work.preference, progress)
 
 
 def _measured(folder: Path, work: Work) -> bool:
+    return _has_preference(folder, work) and _has_loss(folder, work)
+
+
+def _has_loss(folder: Path, work: Work) -> bool:
     return not work.held_out or (folder / "capability.json").exists()
 
 
 def _measure(model: CausalModel, work: Work, folder: Path) -> None:
     """The mean loss per response token over benign rows that no arm trains on."""
-    if _measured(folder, work):
+    if _has_loss(folder, work):
         return
     losses = [loss for loss in response_losses(model.network, work.held_out) if loss is not None]
     write_json(
@@ -223,6 +248,8 @@ def _measure(model: CausalModel, work: Work, folder: Path) -> None:
 def _judge(
     work: Work, asked: list[tuple[str, Question, Put]], folder: Path, progress: Progress
 ) -> None:
+    if work.judge is None:
+        return
     texts = [line["answer"] for line in read_lines(folder / "answers.jsonl")]
     answered = [
         Asked(question, put.text, text)

@@ -28,6 +28,11 @@ DEFAULT_ARMS = (UNFILTERED, RANDOM, "nearest", "persona")
 
 TRACK_ANSWERS = 100
 
+# Questions and pairs: those of domains that no row is about, and those that rows are about.
+MAIN, IN_DOMAIN = "main", "in_domain"
+# What stands for the pairs that come with this package, by the name of their split.
+SHIPPED_PAIRS = "report"
+
 # How rows are scored, in a plan's record.
 _SCORING = ("model", "sae", "block", "pack", "device", "dtype", "trust_remote_code")
 
@@ -71,9 +76,10 @@ class Plan:
     are those of training too. `trained` is the causal language model that is fine-tuned.
     `questions` and `in_domain` are question
     files, `held_out` benign rows whose loss shows what a model can still do. `judge`
-    rates the answers; `row_judge` rates the rows of the arm `judge`. `benign` holds the
-    rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
-    with a word in each line. `track` is after how many steps a run in training is
+    rates the answers; both are None where nothing is asked. `preference` is a file of pairs, or
+    `SHIPPED_PAIRS` (see `preference`). `row_judge` rates the rows of the arm `judge`. `benign`
+    holds the rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a
+    file with a word in each line. `track` is after how many steps a run in training is
     measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
     texts for slots of the judge prompts that neither question nor answer fills, by name; an
     empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
@@ -83,8 +89,8 @@ class Plan:
     data: str | tuple[str, ...]
     settings: Settings
     trained: str
-    questions: str
-    judge: str
+    questions: str | None
+    judge: str | None
     arms: tuple[str, ...] = DEFAULT_ARMS
     fractions: tuple[float, ...] = (0.5,)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -93,6 +99,7 @@ class Plan:
     samples_per_question: int | None = None
     in_domain: str | None = None
     held_out: str | None = None
+    preference: str | None = None
     row_judge: str | None = None
     benign: str | None = None
     labels: str | None = None
@@ -111,6 +118,7 @@ class Plan:
     def __post_init__(self) -> None:
         _check_arms(self)
         check_slots(self.judge_slots)
+        _check_measures(self)
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             shown = ", ".join(f"{fraction:g}" for fraction in self.fractions)
             raise GeofilterError(f"drop fraction {shown}: each must lie between 0 and 1")
@@ -162,3 +170,23 @@ def _check_arms(plan: Plan) -> None:
             f"arm {INOCULATE!r} needs --system with a sentence that asks for what the toxic rows "
             "of your pack do"
         )
+
+
+def _check_measures(plan: Plan) -> None:
+    """Refuse what has nothing to measure by, or needs questions where none are asked."""
+    if plan.questions is not None and plan.judge is not None:
+        return
+    if plan.preference is None:
+        raise GeofilterError("nothing is measured; give --questions and --judge, or --preference")
+    needs = {
+        "--in-domain": plan.in_domain is not None,
+        "--judge-slot": bool(plan.judge_slots),
+        "--samples-per-question": plan.samples_per_question is not None,
+        "--track": plan.track is not None,
+        f"arm {JUDGE!r}": JUDGE in plan.arms,
+    }
+    for what, is_asked in needs.items():
+        if is_asked:
+            raise GeofilterError(
+                f"{what} needs questions and a judge; give --questions and --judge"
+            )

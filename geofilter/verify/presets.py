@@ -56,6 +56,10 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# What a preset has for asking questions.
+_ASKING = ("questions", "in_domain", "judge")
+
+
 def make_plan(
     data: Data,
     settings: Settings,
@@ -68,6 +72,7 @@ def make_plan(
     judge: str | None = None,
     in_domain: str | None = None,
     held_out: str | None = None,
+    preference: str | None = None,
     labels: str | None = None,
     row_judge: str | None = None,
     benign: str | None = None,
@@ -83,8 +88,9 @@ def make_plan(
 ) -> Plan:
     """The experiment that was asked for; what is None is filled in where it is known.
 
-    `recipe` and `sampling` hold single settings. Raises `GeofilterError` where nothing is known
-    about the questions or the judge.
+    With `preference` questions are asked only if `questions` or `judge` is given. `recipe` and
+    `sampling` hold single settings. Raises `GeofilterError` where nothing is known about the
+    questions or the judge.
     """
     model = settings.model
     preset = PRESETS.get(model)
@@ -96,20 +102,25 @@ def make_plan(
         "held_out": held_out,
         "labels": labels,
     }
-    known = {**_known(model, preset), **_given(chosen)}
+    known = _known(model, preset)
+    is_asked = preference is None or questions is not None or judge is not None
+    if not is_asked:
+        known = {name: place for name, place in known.items() if name not in _ASKING}
+    known |= _given(chosen)
     for name, what in (("questions", "a question file"), ("judge", "a judge")):
-        if name not in known:
+        if is_asked and name not in known:
+            other = "" if preference is not None else ", or --preference, which needs neither"
             raise GeofilterError(
                 f"nothing is known about {escape(model, limit=200)} to verify with; "
-                f"give --{name} with {what}"
+                f"give --{name} with {what}{other}"
             )
     names = given_names(data)
     return Plan(
         names[0] if len(names) == 1 else names,
         settings,
         trained=known.get("trained", model),
-        questions=known["questions"],
-        judge=known["judge"],
+        questions=known.get("questions"),
+        judge=known.get("judge"),
         arms=arms,
         fractions=fractions,
         seeds=seeds,
@@ -118,6 +129,7 @@ def make_plan(
         samples_per_question=samples_per_question,
         in_domain=known.get("in_domain"),
         held_out=known.get("held_out"),
+        preference=preference,
         row_judge=row_judge,
         benign=benign,
         labels=known.get("labels"),
@@ -131,11 +143,9 @@ def make_plan(
 
 
 def _known(model: str, preset: Preset | None) -> dict[str, str]:
-    entry = CATALOGUE.get(model)
-    if entry is None:
-        return {}
-    known = {"trained": entry.path(entry.model)}
+    known: dict[str, str] = {}
     if preset is not None:
+        entry = CATALOGUE[model]
         for name in ("questions", "in_domain", "held_out", "trained", "judge"):
             place = getattr(preset, name)
             if place is not None:

@@ -13,10 +13,7 @@ coherent when `coherent > 50`. Groups divide by different things:
 A judge that fails often makes the first two too low; the third does not suffer. Without a
 single coherence score the rule says nothing: no rate is given.
 
-Intervals resample seeds and questions, independently of each other and alike in all arms
-(the pigeonhole bootstrap: Owen 2007, "The pigeonhole bootstrap", Annals of Applied
-Statistics 1). They do not cover what is the same in all cells: the data set, the model, the
-judge. With few seeds they are too narrow.
+Intervals resample seeds and questions (see `intervals`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,13 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geofilter.verify.intervals import DRAWS, DrawWeights, Floats, Statistic, draw_weights, estimate
+
 ALIGNED_BELOW = 30.0
 COHERENT_ABOVE = 50.0
 DENOMINATORS = ("all", "coherent", "coherent_scored")
-DRAWS = 10_000
-LEVEL = 0.95
-
-Floats = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
@@ -56,20 +51,6 @@ class Counts:
     without_aligned: int
     without_coherent: int
     aligned_below: int  # by `aligned` alone, whatever the coherence
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A value with its interval; None where it is not defined or the draws do not bound it.
-
-    `covers` says what was resampled: `seeds and questions`, `questions` (with one seed
-    only), `seeds`, or `nothing`, and then there is no interval.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    covers: str
 
 
 @dataclass(frozen=True)
@@ -171,7 +152,7 @@ def compare(
     """
     seeds = sorted({answer.seed for answers in arms.values() for answer in answers})
     questions = sorted({answer.question for answers in arms.values() for answer in answers})
-    weights = _weights(len(seeds), len(questions), draws, seed)
+    weights = draw_weights(len(seeds), len(questions), draws, seed)
     drawn = {name: _Drawn.of(answers, seeds, questions, weights) for name, answers in arms.items()}
     return {
         name: ArmResult(
@@ -187,19 +168,6 @@ def compare(
     }
 
 
-class _Weights(NamedTuple):
-    """How often each seed and question is drawn: (draws, seeds) and (draws, questions)."""
-
-    seeds: Floats
-    questions: Floats
-
-
-def _weights(seeds: int, questions: int, draws: int, seed: int) -> _Weights:
-    random = np.random.default_rng(seed)
-    sizes = (max(1, seeds), max(1, questions))
-    return _Weights(*(random.multinomial(n, np.full(n, 1 / n), draws).astype(float) for n in sizes))
-
-
 class _Drawn(NamedTuple):
     """The rates of one arm: as measured and in every draw, NaN where none is defined."""
 
@@ -213,7 +181,7 @@ class _Drawn(NamedTuple):
         answers: Sequence[Judged],
         seeds: Sequence[int],
         questions: Sequence[str],
-        weights: _Weights,
+        weights: DrawWeights,
     ) -> "_Drawn":
         at_seed = {seed: place for place, seed in enumerate(seeds)}
         at_question = {question: place for place, question in enumerate(questions)}
@@ -235,7 +203,7 @@ class _Drawn(NamedTuple):
             over = weights.seeds @ table if "seeds" in resampled else table.sum(axis=0)
             if "questions" not in resampled:
                 return np.broadcast_to(over.sum(axis=-1), len(weights.seeds)).astype(float)
-            drawn: Floats = (over * weights.questions).sum(axis=-1)
+            drawn: Floats = (over * weights.others).sum(axis=-1)
             return drawn
 
         scores = _Scores.of(answers)
@@ -249,7 +217,7 @@ class _Drawn(NamedTuple):
         )
 
     def rate(self, denominator: str) -> Statistic:
-        return _estimate(self.value[denominator], self.draws[denominator], self.resampled)
+        return estimate(self.value[denominator], self.draws[denominator], self.resampled)
 
 
 def _divide(above: Floats | np.float64, below: Floats | np.float64) -> Floats:
@@ -269,22 +237,6 @@ def _comparison(arm: _Drawn, reference: _Drawn, name: str) -> ArmComparison:
     drawn = 1 - _divide(drawn_a, drawn_b)
     drawn = np.where(np.isnan(drawn) & ~np.isnan(drawn_a) & ~np.isnan(drawn_b), -np.inf, drawn)
     return ArmComparison(
-        _estimate(float(a - b), drawn_a - drawn_b, resampled),
-        _estimate(float(1 - _divide(a, b)), drawn, resampled),
+        estimate(float(a - b), drawn_a - drawn_b, resampled),
+        estimate(float(1 - _divide(a, b)), drawn, resampled),
     )
-
-
-def _estimate(value: float, drawn: Floats, resampled: Sequence[str]) -> Statistic:
-    """Percentile interval of the draws in which the value is defined."""
-    covers = " and ".join(resampled) or "nothing"
-    if not np.isfinite(value):
-        return Statistic(None, None, None, covers)
-    defined = drawn[~np.isnan(drawn)]
-    if not resampled or not len(defined):
-        return Statistic(value, None, None, covers)
-    tail = (1 - LEVEL) / 2
-    # Actual draws rather than means between two of them, of which one may be infinite.
-    low = float(np.quantile(defined, tail, method="lower"))
-    high = float(np.quantile(defined, 1 - tail, method="higher"))
-    low_bound, high_bound = (b if np.isfinite(b) else None for b in (low, high))
-    return Statistic(value, low_bound, high_bound, covers)

@@ -13,13 +13,15 @@ from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape, quote
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
-from geofilter.verify.arms import TrainingRows, read_training_rows, with_request
+from geofilter.verify.arms import TrainingRows, domains_of, read_training_rows, with_request
 from geofilter.verify.cell import Work
 from geofilter.verify.judges.base import Judge, rule_of
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
-from geofilter.verify.plan import INOCULATE, UNTRAINED, Plan
+from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, UNTRAINED, Plan
+from geofilter.verify.preference import PreferencePairs
+from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
 from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
@@ -29,12 +31,12 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
 _VERSIONS = ("geofilter", "torch", "transformers", "trl", "peft", "sae-lens")
-MAIN, IN_DOMAIN = "main", "in_domain"
 # What a manifest calls the type that the weights have and the kind of device that they lie on:
 # what was asked for leaves both to the machine.
 PRECISION = "precision"
 SLOTS = "judge_slots"
 REQUEST = "inoculate"
+PAIRS = "preference"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -56,9 +58,10 @@ class Setup:
             open_rows(data)
         if set(plan.arms) != {UNTRAINED}:
             finetune.import_trainers()
-        self.judge = judge_named(plan.judge, rule)
-        for questions in self.questions.values():
-            self.judge.check(questions)
+        self.judge = None if plan.judge is None else judge_named(plan.judge, rule)
+        if self.judge is not None:
+            for questions in self.questions.values():
+                self.judge.check(questions)
         self.load = partial(
             weights.load_causal,
             plan.trained,
@@ -77,27 +80,38 @@ class Setup:
         self.rows: TrainingRows = read(plan.data)
         control = read(plan.benign).encoded if plan.benign else ()
         held_out = read(plan.held_out).encoded if plan.held_out else ()
+        pairs = None
+        if plan.preference is not None:
+            pairs = PreferencePairs.read(
+                plan.preference,
+                model.tokenizer,
+                max_length=max_length,
+                inside=domains_of(self.rows.records),
+            )
         budget = budget_of(
             self.rows.lengths,
             batch=plan.recipe.batch,
             epochs=plan.recipe.epochs,
             steps=plan.recipe.steps,
         )
-        tracker = make_tracker(
-            plan,
-            self.rows.source,
-            model.network.config,
-            self.questions[MAIN],
-            held_out,
-            judge=self.judge,
-            max_length=max_length,
-            steps=budget.steps,
-        )
+        tracker = None
+        if self.judge is not None:
+            tracker = make_tracker(
+                plan,
+                self.rows.source,
+                model.network.config,
+                self.questions[MAIN],
+                held_out,
+                judge=self.judge,
+                max_length=max_length,
+                steps=budget.steps,
+            )
         self.work = Work(
             load=self.load,
             samples=self.rows.encoded,
             control=control,
             held_out=held_out,
+            preference=pairs,
             questions=self.questions,
             samples_per_question=plan.samples_per_question,
             judge=self.judge,
@@ -119,13 +133,14 @@ class Setup:
     @property
     def rule(self) -> Rule | None:
         """How the judge's replies are read, where that had to be found out."""
-        return rule_of(self.judge)
+        return None if self.judge is None else rule_of(self.judge)
 
     def row_judge(self) -> tuple[Judge, Question]:
         """Who rates training rows, and with which prompts."""
         judge = self.judge
         if self.plan.row_judge:
             judge = judge_named(self.plan.row_judge, self._row_rule)
+        assert judge is not None  # a plan without one has no arm that needs it
         first = self.questions[MAIN][0]
         judge.check([first])
         self._row_rule = rule_of(judge)
@@ -141,11 +156,14 @@ class Setup:
         decides = {
             **inputs_of(plan),
             PRECISION: self._precision,
-            "judge": self.judge.describe(),
+            "judge": None if self.judge is None else self.judge.describe(),
             "row_judge": self.row_judge()[0].describe() if plan.row_judge else None,
         }
         counts = {"file": self.rows.total, "training": len(self.rows.encoded)}
-        return Manifest(decides, {"plan": plan.as_record(), ROWS: counts})
+        facts: dict[str, object] = {"plan": plan.as_record(), ROWS: counts}
+        if self.work.preference is not None:
+            facts[PAIRS] = {"left_out": dict(self.work.preference.left_out)}
+        return Manifest(decides, facts)
 
 
 def questions_of(plan: Plan) -> dict[str, list[Question]]:
@@ -170,7 +188,8 @@ def questions_of(plan: Plan) -> dict[str, list[Question]]:
 
 def inputs_of(plan: Plan) -> dict[str, object]:
     """What decides the figures and can be found out without loading a model or asking a judge."""
-    judge = judge_of_facts(plan.judge, None)
+    judge = None if plan.judge is None else judge_of_facts(plan.judge, None)
+    pairs = plan.preference
     return {
         **{name: _hash(getattr(plan, name)) for name in _FILES},
         **{name: _fingerprint(getattr(plan, name)) for name in _DATA},
@@ -188,6 +207,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "samples_per_question": plan.samples_per_question,
         SLOTS: dict(plan.judge_slots),
         **_request(plan),
+        PAIRS: None if pairs is None else fingerprint_of_pairs(pairs),
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions(_VERSIONS),
     }

@@ -17,14 +17,18 @@ from geofilter.support.display import escape
 from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest, difference
 from geofilter.support.progress import Progress, no_progress
-from geofilter.support.records import read_json, write_json
+from geofilter.support.records import read_json, read_lines, write_json
 from geofilter.verify.arms import ArmScores
-from geofilter.verify.cell import measures_of, records_of
+from geofilter.verify.cell import measure_before, measures_of, records_of
 from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
-from geofilter.verify.setup import PRECISION, REQUEST, ROWS, SLOTS, Setup, inputs_of
+from geofilter.verify.setup import PAIRS, PRECISION, REQUEST, ROWS, SLOTS, Setup, inputs_of
 from geofilter.verify.workers import CellJob, run_one, run_side_by_side
+
+# Where what was measured of the model before training lies.
+_BEFORE = "before"
 
 
 class Verification(NamedTuple):
@@ -93,12 +97,14 @@ def run(
                 cell,
                 records_of(folder / "arms" / cell.name, cell.seed),
                 measures_of(folder / "arms" / cell.name),
+                read_lines(folder / "arms" / cell.name / PREFERENCE),
             )
             for cell in plan.cells()
         ]
+        before = read_lines(folder / _BEFORE / PREFERENCE)
     rows = manifest.facts[ROWS]
     assert isinstance(rows, dict)
-    return FinishedStudy(cells, manifest, rows["file"], rows["training"])
+    return FinishedStudy(cells, manifest, rows["file"], rows["training"], before)
 
 
 def _run_missing(
@@ -116,6 +122,7 @@ def _run_missing(
     ready()
     missing = [cell for cell in plan.cells() if not _is_done(folder, cell)]
     jobs = [CellJob(cell, arms.chosen(cell), arms.inoculated(cell)) for cell in missing]
+    measure_before(setup.work, folder / _BEFORE, progress)
     progress("cells", 0, len(jobs))
     if workers > 1 and len(jobs) > 1:
         run_side_by_side(plan, folder, jobs, workers, progress, rule=setup.rule)
@@ -147,8 +154,8 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
 
 
 def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a study that may have begun before judge slots could be filled."""
-    return {SLOTS: {}, **decides}
+    """What decides a study that may have begun before there were judge slots, or pairs."""
+    return {SLOTS: {}, PAIRS: None, **decides}
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:

@@ -10,6 +10,7 @@ from helpers.cli_folder import write_rows
 from helpers.cli_mistakes import TINY, Case, assert_refused
 
 GEOMETRY = f"geometry --inducing data.jsonl --benign other.jsonl {TINY} -o new"
+PREFER = f"verify data.jsonl {TINY} --pack my.pack -o out"
 VERIFY = (
     f"verify data.jsonl {TINY} --pack my.pack --questions q.yaml --judge rule:facts.json -o out"
 )
@@ -36,6 +37,20 @@ CASES = {
     ),
     "verify without a judge": Case(
         f"verify data.jsonl {TINY} --questions q.yaml -o out", ("--judge with a judge",), ask()
+    ),
+    "verify by pairs that are missing": Case(
+        f"{PREFER} --preference no.jsonl", ("no.jsonl: no such file",)
+    ),
+    "verify by rows that are no pairs": Case(
+        f"{PREFER} --preference other.jsonl",
+        ("other.jsonl: holds no pair to measure (40 no_pair)", "chosen", "rejected"),
+    ),
+    "verify by pairs of other words": Case(
+        f"{PREFER} --preference",
+        ("report: holds no pair to measure (", "words that the model knows"),
+    ),
+    "verify by pairs an arm that asks a judge": Case(
+        f"{PREFER} --preference --arms judge", ("arm 'judge' needs questions", "--questions")
     ),
     "verify with an unknown arm": Case(
         f"{VERIFY} --arms unfiltered,nearst", ("no arm is called 'nearst'", "nearest"), ask()

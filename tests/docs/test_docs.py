@@ -83,6 +83,7 @@ REPLACED_ON = {
         "--model organism -o study",
         "gemma-2-2b --questions questions.yaml --judge http://localhost:8000/v1#judge": "organism "
         "--estimate",
+        "smollm2-135m --method full": "organism --estimate",
     }
 }
 LANGUAGES = {*SHELL, *DATA, "python", "text", ""}

@@ -7,8 +7,8 @@ import pytest
 
 from geofilter.settings import Settings
 from geofilter.support.manifest import Manifest
+from geofilter.verify.intervals import Statistic
 from geofilter.verify.plan import Cell, Plan
-from geofilter.verify.rates import Statistic
 from geofilter.verify.report import markdown, percent
 from geofilter.verify.results import Results, results_of
 from geofilter.verify.study import CellResult, FinishedStudy
