@@ -90,6 +90,39 @@ CASES = {
     "a filter without output": Case(
         "filter data.jsonl --scores data.scores.parquet --drop-fraction 0.1", ("'-o' / '--output'",)
     ),
+    "a filter without scores and without a list": Case(
+        "filter data.jsonl --threshold 0 -o kept.jsonl", ("'--scores'",)
+    ),
+    "a list that names a row twice": Case(
+        "filter data.jsonl --drop-rows list.csv -o kept.jsonl",
+        ("list.csv:3: row 1 is listed already, at list.csv:2", "delete one"),
+        replace("list.csv", b"row\n1\n1\n"),
+    ),
+    "a list of a row that is not there": Case(
+        "filter data.jsonl --drop-rows list.csv -o kept.jsonl",
+        ("list.csv:2: there is no row 40", "rows 0 to 39", "mend the number"),
+        replace("list.csv", b"row\n40\n"),
+    ),
+    "a list of another word": Case(
+        "filter data.jsonl --drop-rows list.csv -o kept.jsonl",
+        ("list.csv:2: the decision on row 1 is 'no'", "write drop, keep or unsure"),
+        replace("list.csv", b"row,decision\n1,no\n"),
+    ),
+    "a list that is missing": Case(
+        "filter data.jsonl --drop-rows no.csv -o kept.jsonl", ("no.csv", "no such file")
+    ),
+    "a switch without a margin": Case(
+        f"{FILTER} --threshold 0 --action switch", ("--action switch needs --margin",)
+    ),
+    "a margin for rows of one answer": Case(
+        f"{FILTER} --margin 0.1", ("no row has a chosen and a rejected answer", "--drop-fraction")
+    ),
+    "a request without an action that takes it": Case(
+        f"{FILTER} --threshold 0 --system x", ("--action drop writes no system turn",)
+    ),
+    "inoculation by a pack of one's own": Case(
+        f"{FILTER} --threshold 0 --action inoculate", ("no sentence is known", "as in --system")
+    ),
     "a curve with an output": Case(f"{FILTER} --curve", ("--curve writes nothing",)),
     "FDR outside 0 to 1": Case(
         f"{FILTER} --fdr 10 --reference other.jsonl", ("FDR 10.0", "between 0 and 1", "such as 0.1")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from geofilter.data.formats import hub_sets
+from geofilter.data.formats.source import Changes
 from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.errors import DataError, OutputError
@@ -76,6 +77,11 @@ def test_a_hub_data_set_is_streamed_and_written_as_json_lines(
     rows.write(tmp_path / "dropped.jsonl.gz", [1], notes=note)
     dropped = json.loads(gzip.decompress((tmp_path / "dropped.jsonl.gz").read_bytes()))
     assert dropped["geofilter"]["rank"] == 2
+    changes = Changes({0}, lambda record: {"system": record["answer"]}, {"system": "b"})
+    rows.write(tmp_path / "changed.jsonl", [0, 1], changes=changes)
+    changed, same = (tmp_path / "changed.jsonl").read_bytes().splitlines()
+    assert json.loads(changed) == {"question": "a", "answer": "b", "system": "b"}
+    assert json.loads(same) == second.record
     with pytest.raises(OutputError, match="rows from the hub are written as JSON lines"):
         rows.write(tmp_path / "kept.parquet", [0])
 
