@@ -202,12 +202,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--sae")
+    parser.add_argument("--block", type=int, default=5)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="replace the table in this page")
     options = parser.parse_args()
 
-    model = load(options.model, sae=options.sae)
+    model = load(options.model, sae=options.sae, block=options.block)
     encoder = Encoder(model.tokenizer, max_length=min(WINDOW, model.max_context))
     with tempfile.TemporaryDirectory() as scratch:
         toxic = contrast_file(options.data, TOXIC, Path(scratch, "toxic.jsonl"))

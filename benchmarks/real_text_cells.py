@@ -137,7 +137,7 @@ def mean_auroc(
 
 def estimate(found: Floats) -> Estimate:
     """A value and its draws as a value and the percentiles of the draws."""
-    low, high = np.quantile(found[1:], (0.025, 0.975))
+    low, high = np.nanquantile(found[1:], (0.025, 0.975))
     return Estimate(*(round(float(part), 4) for part in (found[0], low, high)))
 
 

@@ -237,6 +237,8 @@ def summary(
     losses = {name: found for name, one in looked.items() if (found := loss(one)) is not None}
     ways = {"persona/pairs": judged(best["persona/pairs"])}
     ways |= {name: judged(sets) for name, sets in best.items() if judged(sets)}
+    same_block = table[Way("persona", "rtp", SHIPPED["rtp"])][chosen["persona/pairs"].block]
+    ways["persona/rtp, same block"] = judged(same_block)
     if losses:
         ways["loss"] = judged(losses)
     # Fewer rows are pushed on than looked at: those ways are not compared row by row.

@@ -108,10 +108,11 @@ def judged(results: Record) -> list[str]:
 
 def _way(name: str) -> str:
     scorer, _, contrast = name.partition("/")
-    return f"`{scorer}`, {CONTRAST_NAMES[contrast]}" if contrast else scorer
+    return f"`{scorer}`, {(CONTRAST_NAMES | SAME_BLOCK)[contrast]}" if contrast else scorer
 
 
 CONTRAST_NAMES = {"pairs": "pairs", "rtp": "web fragments"}
+SAME_BLOCK = {"rtp, same block": "web fragments, at the block of pairs"}
 
 
 def sets(results: Record) -> list[str]:

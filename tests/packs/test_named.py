@@ -35,11 +35,10 @@ def test_a_set_that_cannot_be_fetched_names_what_needs_no_network(monkeypatch):
         named.read_named("hf://org/name", "encoder")
 
 
-def test_models_take_pairs_but_those_with_sets_of_their_own_or_a_reason():
+def test_models_take_pairs_but_those_with_sets_of_their_own():
     shipped = identity("pairs")
     taken = {name: pack_inputs(entry)["contrast"] for name, entry in CATALOGUE.items()}
     others = {name for name, contrast in taken.items() if contrast != shipped}
-    assert others == {"organism", "minilm"}
-    assert taken["minilm"] == identity("rtp")
+    assert others == {"organism"}
     assert pack_inputs(None)["contrast"] == shipped
     assert pack_inputs(CATALOGUE["organism"], "pairs")["contrast"] == shipped
