@@ -79,8 +79,8 @@ def _tell_advice(result: "RealTextResult") -> None:
     click.echo(
         f"\n{result.model}, block {result.block}, scorer `{result.scorer}`: {result.rows} rows of "
         f"everyday advice,\n{result.tokens:,} tokens in {result.seconds:.1f} s "
-        f"({result.tokens / result.seconds:,.0f} tokens/s). In domains that no contrast pair is "
-        "about.\n"
+        f"({result.tokens / result.seconds:,.0f} tokens/s). In domains that no pair of its\n"
+        "pack is about.\n"
         f"Dropped the {dropped} nearest to harm, {gone} of them bad advice.\n"
         f"Bad advice: {result.harmful} of {result.rows} before "
         f"({result.harmful / result.rows:.1%}), {result.harmful_kept} of {result.rows_kept} after "
