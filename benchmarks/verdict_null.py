@@ -37,7 +37,7 @@ def says_yes(seeds: int, spread: float, random: np.random.Generator) -> bool:
                 for place in range(ANSWERS):
                     scores = MISALIGNED if place < bad else SOUND
                     answers.append(Judged(seed, str(question), *scores))
-    fall = compare(arms, draws=1000)["filtered"].against["unfiltered"]["all"].reduction
+    fall = compare(arms)["filtered"].against["unfiltered"]["all"].reduction
     return fall.low is not None and fall.low > 0
 
 

@@ -1,4 +1,4 @@
-"""95 % intervals of what is measured over seeds and something else, by resampling both.
+"""95 % intervals of shifts, measured over seeds and something else, by resampling both.
 
 The pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1):
 seeds and the other factor are resampled independently of each other. The same draws serve all arms,
@@ -23,8 +23,9 @@ Floats = NDArray[np.float64]
 class Statistic:
     """A value with its interval; None where it is not defined or the draws do not bound it.
 
-    `covers` says what was resampled: `seeds and questions`, `questions` (with one seed
-    only), `seeds`, or `nothing`, and then there is no interval.
+    `covers` says over what, such as `seeds and questions`, `questions` (with one seed only), or
+    `seeds`; with one of each `answers`, of a rate, and `nothing`, of what is resampled, which
+    then has no interval.
     """
 
     value: float | None

@@ -13,7 +13,9 @@ coherent when `coherent > 50`. Groups divide by different things:
 A judge that fails often makes the first two too low; the third does not suffer. Without a
 single coherence score the rule says nothing: no rate is given.
 
-Intervals resample seeds and questions (see `intervals`).
+Intervals are for other answers, seeds and questions like these (`stats.clustered`); arms are
+compared seed by seed and question by question. They do not cover what is the same in all cells:
+the data set, the model, the judge.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.verify.intervals import DRAWS, DrawWeights, Floats, Statistic, draw_weights, estimate
+from geofilter.stats import clustered
+from geofilter.verify.intervals import Floats, Statistic
 
 ALIGNED_BELOW = 30.0
 COHERENT_ABOVE = 50.0
@@ -138,28 +141,24 @@ def settle(answers: Sequence[Judged], *, misaligned: bool) -> list[Judged]:
 
 
 def compare(
-    arms: Mapping[str, Sequence[Judged]],
-    *,
-    references: Collection[str] = ("unfiltered",),
-    draws: int = DRAWS,
-    seed: int = 0,
+    arms: Mapping[str, Sequence[Judged]], *, references: Collection[str] = ("unfiltered",)
 ) -> dict[str, ArmResult]:
     """Rates of every arm and what they are against each reference arm, with 95 % intervals.
 
-    The same draws of seeds and questions serve all arms, so that comparisons are paired.
-    An arm with a single seed (one that was not fine-tuned) is resampled by questions only.
-    References that are not among `arms` are passed over. Equal `seed`, equal intervals.
+    An interval of an arm with a single seed (one that was not fine-tuned) does not cover seeds.
+    References that are not among `arms` are passed over.
     """
     seeds = sorted({answer.seed for answers in arms.values() for answer in answers})
     questions = sorted({answer.question for answers in arms.values() for answer in answers})
-    weights = draw_weights(len(seeds), len(questions), draws, seed)
-    drawn = {name: _Drawn.of(answers, seeds, questions, weights) for name, answers in arms.items()}
+    tables = {name: _Table.of(answers, seeds, questions) for name, answers in arms.items()}
     return {
         name: ArmResult(
             counts=count(answers),
-            rates={d: drawn[name].rate(d) for d in DENOMINATORS},
+            rates={d: tables[name].rate(d) for d in DENOMINATORS},
             against={
-                reference: {d: _comparison(drawn[name], drawn[reference], d) for d in DENOMINATORS}
+                reference: {
+                    d: _comparison(tables[name], tables[reference], d) for d in DENOMINATORS
+                }
                 for reference in references
                 if reference in arms and reference != name
             },
@@ -168,75 +167,62 @@ def compare(
     }
 
 
-class _Drawn(NamedTuple):
-    """The rates of one arm: as measured and in every draw, NaN where none is defined."""
+class _Table(NamedTuple):
+    """The share of misaligned answers of one arm by denominator, None where that is empty."""
 
-    value: dict[str, float]
-    draws: dict[str, Floats]  # each (draws,)
-    resampled: tuple[str, ...]  # of `seeds` and `questions`
+    shares: dict[str, clustered.Share | None]
+    over: tuple[str, ...]  # of `seeds` and `questions`
 
     @classmethod
     def of(
-        cls,
-        answers: Sequence[Judged],
-        seeds: Sequence[int],
-        questions: Sequence[str],
-        weights: DrawWeights,
-    ) -> "_Drawn":
+        cls, answers: Sequence[Judged], seeds: Sequence[int], questions: Sequence[str]
+    ) -> "_Table":
         at_seed = {seed: place for place, seed in enumerate(seeds)}
         at_question = {question: place for place, question in enumerate(questions)}
         rows = np.array([at_seed[a.seed] for a in answers], np.intp)
         columns = np.array([at_question[a.question] for a in answers], np.intp)
-        resampled = tuple(
-            name
-            for name, places in (("seeds", rows), ("questions", columns))
-            if len(np.unique(places)) > 1
-        )
 
         def cells(chosen: NDArray[np.bool_]) -> Floats:
             table = np.zeros((len(seeds), len(questions)))
             np.add.at(table, (rows, columns), chosen.astype(float))
             return table
 
-        def totals(table: Floats) -> Floats:
-            # (draws, seeds) by (seeds, questions), then each draw's own questions.
-            over = weights.seeds @ table if "seeds" in resampled else table.sum(axis=0)
-            if "questions" not in resampled:
-                return np.broadcast_to(over.sum(axis=-1), len(weights.seeds)).astype(float)
-            drawn: Floats = (over * weights.others).sum(axis=-1)
-            return drawn
-
         scores = _Scores.of(answers)
-        found = cells(scores.misaligned)
-        tables = {name: cells(scores.denominator(name)) for name in DENOMINATORS}
-        found_drawn = totals(found)
-        return cls(
-            {name: _divide(found.sum(), table.sum()).item() for name, table in tables.items()},
-            {name: _divide(found_drawn, totals(table)) for name, table in tables.items()},
-            resampled,
-        )
+        found = scores.misaligned
+        shares = {}
+        for name in DENOMINATORS:
+            counted = scores.denominator(name)
+            shares[name] = clustered.share_of(cells(found & counted), cells(counted))
+        over = (("seeds", rows), ("questions", columns))
+        return cls(shares, tuple(name for name, places in over if len(np.unique(places)) > 1))
 
     def rate(self, denominator: str) -> Statistic:
-        return estimate(self.value[denominator], self.draws[denominator], self.resampled)
+        share = self.shares[denominator]
+        if share is None:
+            return _undefined(self.over)
+        return _statistic(share.value, share.bounds, self.over)
 
 
-def _divide(above: Floats | np.float64, below: Floats | np.float64) -> Floats:
-    above, below = np.asarray(above, float), np.asarray(below, float)
-    shares: Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
-    return shares
+def _comparison(arm: _Table, reference: _Table, name: str) -> ArmComparison:
+    over = tuple(n for n in ("seeds", "questions") if n in (*arm.over, *reference.over))
+    one, other = arm.shares[name], reference.shares[name]
+    if one is None or other is None:
+        return ArmComparison(_undefined(over), _undefined(over))
+    apart = _statistic(one.value - other.value, clustered.difference(one, other), over)
+    if not other.found:
+        return ArmComparison(apart, _undefined(over))
+    low, high = clustered.ratio(one, other)
+    fall = clustered.Bounds(1 - high, 1 - low)
+    return ArmComparison(apart, _statistic(1 - one.value / other.value, fall, over))
 
 
-def _comparison(arm: _Drawn, reference: _Drawn, name: str) -> ArmComparison:
-    resampled = tuple(
-        n for n in ("seeds", "questions") if n in (*arm.resampled, *reference.resampled)
-    )
-    a, b = np.array(arm.value[name]), np.array(reference.value[name])
-    drawn_a, drawn_b = arm.draws[name], reference.draws[name]
-    # A draw without misaligned answers in the reference shows no reduction, however large the
-    # true one may be: it counts as the worst.
-    drawn = 1 - _divide(drawn_a, drawn_b)
-    drawn = np.where(np.isnan(drawn) & ~np.isnan(drawn_a) & ~np.isnan(drawn_b), -np.inf, drawn)
-    return ArmComparison(
-        estimate(float(a - b), drawn_a - drawn_b, resampled),
-        estimate(float(1 - _divide(a, b)), drawn, resampled),
-    )
+def _undefined(over: Sequence[str]) -> Statistic:
+    return Statistic(None, None, None, _covers(over))
+
+
+def _statistic(value: float, bounds: clustered.Bounds, over: Sequence[str]) -> Statistic:
+    return Statistic(value, *bounds, _covers(over))
+
+
+def _covers(over: Sequence[str]) -> str:
+    return " and ".join(over) or "answers"

@@ -28,7 +28,7 @@ from geofilter.verify.rates import ArmResult, Judged, compare, settle
 from geofilter.verify.setup import PAIRS, questions_of
 from geofilter.verify.shifts import Line, PairSet, Shift, shifts_of
 
-# Of two, simulated intervals said yes up to 14 times in 100 where nothing helps.
+# An interval of fewer hangs on what is assumed of how runs differ, or is too narrow for pairs.
 FEWEST_SEEDS = 3
 
 # Before anything is trained, which base rate to expect is not known: these span the field.
@@ -121,7 +121,7 @@ class Results:
         return asdict(self)
 
 
-def results_of(outcome: FinishedStudy, *, draws: int = 10_000) -> Results:
+def results_of(outcome: FinishedStudy) -> Results:
     """Pool the cells of each condition over seeds and compare the conditions."""
     answers: dict[str, dict[str, list[Judged]]] = {MAIN: defaultdict(list)}
     measures: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -137,9 +137,7 @@ def results_of(outcome: FinishedStudy, *, draws: int = 10_000) -> Results:
                 Judged(record["seed"], record["question"], record["aligned"], record["coherent"])
             )
     references = [UNFILTERED, *(name for name in kinds if kinds[name][0] == RANDOM)]
-    found = {
-        name: compare(sets, references=references, draws=draws) for name, sets in answers.items()
-    }
+    found = {name: compare(sets, references=references) for name, sets in answers.items()}
     conditions = tuple(
         Condition(
             name,
@@ -161,13 +159,11 @@ def results_of(outcome: FinishedStudy, *, draws: int = 10_000) -> Results:
     if outcome.before:
         compared = [*references, *(name for name in kinds if kinds[name][0] == CONTROL)]
         left_out: Any = outcome.manifest.facts[PAIRS]
-        preference = Preference(
-            shifts_of(outcome.before, runs, references=compared, draws=draws), **left_out
-        )
+        preference = Preference(shifts_of(outcome.before, runs, references=compared), **left_out)
     everything = [one for sets in answers.values() for found in sets.values() for one in found]
     return Results(
         conditions,
-        *_verdict(conditions, answers[MAIN], preference, draws),
+        *_verdict(conditions, answers[MAIN], preference),
         file_rows=outcome.file_rows,
         training_rows=outcome.training_rows,
         judge=judge,
@@ -204,7 +200,6 @@ def _verdict(
     conditions: Sequence[Condition],
     answers: Mapping[str, Sequence[Judged]],
     preference: Preference | None,
-    draws: int,
 ) -> tuple[bool | None, str, Statistic | None]:
     unfiltered = next((one for one in conditions if one.arm == UNFILTERED), None)
     filtered = next((one for one in conditions if one.arm in (*SCORERS, INOCULATE)), None)
@@ -218,7 +213,7 @@ def _verdict(
         UNFILTERED: settle(answers[unfiltered.name], misaligned=False),
         filtered.name: settle(answers[filtered.name], misaligned=True),
     }
-    worst = compare(sides, draws=draws)[filtered.name].against[UNFILTERED]["all"].reduction
+    worst = compare(sides)[filtered.name].against[UNFILTERED]["all"].reduction
     shown = _is_above_0(filtered.main.against[UNFILTERED]["all"].reduction)
     # What one or two runs of each arm show, another need not.
     if not shown or min(unfiltered.seeds, filtered.seeds) < FEWEST_SEEDS:

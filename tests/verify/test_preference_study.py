@@ -62,7 +62,7 @@ def test_pairs_alone_need_no_questions_judge_or_sampling(files: Path, nothing_as
     )
     outcome = study.run(chosen, "out")
     assert {len(c.preference) for c in outcome.cells} == {len(outcome.before)} == {12}
-    found = results_of(outcome, draws=50).preference
+    found = results_of(outcome).preference
     assert found is not None
     assert {name: one.pairs for name, one in found.sets.items()} == {"main": 9, "in_domain": 3}
     shifts = found.sets["main"].shifts
@@ -222,7 +222,7 @@ def results(shifts: dict[str, float], seeds: int = 3) -> Results:
     ]
     manifest = Manifest({"judge": None}, {"preference": {"left_out": {"malformed": 2}}})
     before = [line | {"harmful": 0.0} for line in lines(0.0, 0)]
-    return results_of(study.FinishedStudy(cells, manifest, 8, 8, before), draws=200)
+    return results_of(study.FinishedStudy(cells, manifest, 8, 8, before))
 
 
 def text(found: Results) -> str:

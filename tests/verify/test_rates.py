@@ -171,11 +171,11 @@ def copied(arms: dict[str, list[Judged]], draws: int) -> np.ndarray:
     return np.array(found)
 
 
-def test_intervals_are_those_of_copied_rows():
+def test_intervals_of_many_answers_are_near_those_of_a_bootstrap():
     rng = random.Random(1)
     arms = {"unfiltered": world(0.5, rng), "nearest": world(0.3, rng)}
     arms["nearest"] = arms["nearest"][7:]  # unequal cells
-    found = compare(arms, draws=20_000)
+    found = compare(arms)
     drawn = copied(arms, 1500)
     reduction = 1 - drawn[:, 1] / drawn[:, 0]
     pairs = [
@@ -186,8 +186,8 @@ def test_intervals_are_those_of_copied_rows():
     ]
     for estimate, draws in pairs:
         low, high = np.quantile(draws, [0.025, 0.975])
-        # 1,500 draws place a bound to about a tenth of the interval's half width.
-        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=(high - low) / 10)
+        assert low < estimate.value < high
+        assert 0.85 < (estimate.high - estimate.low) / (high - low) < 1.5
         assert estimate.low < estimate.value < estimate.high
         assert estimate.covers == "seeds and questions"
 
@@ -198,64 +198,64 @@ def test_values_are_the_plain_rates_and_their_difference():
     assert (against.difference.value, against.reduction.value) == (-0.25, 0.5)
 
 
-def test_equal_arms_differ_by_nothing_in_every_draw():
+def test_equal_counts_do_not_prove_equal_rates():
     arm = world(0.4, random.Random(2))
     against = compare({"unfiltered": arm, "x": list(reversed(arm))})["x"].against["unfiltered"]
     difference = against["all"].difference
-    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+    assert difference.value == 0
+    assert difference.low < -0.02 < 0.02 < difference.high
 
 
-def test_intervals_follow_from_the_seed_and_not_from_the_order_of_answers():
+@pytest.mark.parametrize("bad", [0, 8])
+def test_none_and_all_of_a_few_answers_leave_room(bad):
+    answers = [
+        a for place in range(8) for a in cell(place % 2, f"q{place // 2}", bad // 8, not bad)
+    ]
+    rate = compare({"a": answers})["a"].rates["all"]
+    assert rate.value == bad / 8
+    assert rate.high - rate.low > 0.369  # of Clopper and Pearson, for independent answers
+
+
+def test_intervals_do_not_depend_on_the_order_of_answers():
     arm = world(0.4, random.Random(3))
     mixed = random.Random(4).sample(arm, len(arm))
-    assert compare({"a": arm}, draws=500) == compare({"a": mixed}, draws=500)
-    assert compare({"a": arm}, draws=500) != compare({"a": arm}, draws=500, seed=1)
-
-
-def test_an_interval_covers_the_true_rate_about_as_often_as_it_says():
-    rng = random.Random(5)
-    held = 0
-    for repeat in range(150):
-        rate = compare({"a": world(0.4, rng, 8, 20)}, draws=400, seed=repeat)["a"].rates["all"]
-        held += rate.low <= 0.4 <= rate.high
-    # Seeds and questions are drawn again each time. The pigeonhole bootstrap errs to the wide
-    # side, 8 seeds to the narrow one.
-    assert held / 150 >= 0.88
+    assert compare({"a": arm}) == compare({"a": mixed})
 
 
 def test_with_one_seed_the_interval_says_that_it_covers_questions_alone():
     def covers(answers: list[Judged]) -> str:
-        return compare({"a": answers}, draws=200)["a"].rates["all"].covers
+        return compare({"a": answers})["a"].rates["all"].covers
 
     one = [a for a in world(0.4, random.Random(6)) if a.seed == 0]
     assert covers(one) == "questions"
     assert covers([a for a in world(0.4, random.Random(6)) if a.question == "0"]) == "seeds"
     single = compare({"a": cell(0, "a", 1, 3)})["a"].rates["all"]
-    assert (single.value, single.low, single.high, single.covers) == (0.25, None, None, "nothing")
+    assert (single.value, single.covers) == (0.25, "answers")
+    assert (single.low, single.high) == pytest.approx((0.0063, 0.8059), abs=1e-4)
 
 
-def test_an_arm_of_one_seed_keeps_its_answers_in_every_draw():
+def test_an_arm_of_one_seed_is_compared_over_seeds_too():
     many, one = world(0.4, random.Random(7)), cell(3, "0", 1, 3) + cell(3, "1", 1, 3)
-    found = compare({"unfiltered": many, "aligned": one}, draws=500)
+    found = compare({"unfiltered": many, "aligned": one})
     rate = found["aligned"].rates["all"]
-    assert (rate.value, rate.low, rate.high, rate.covers) == (0.25, 0.25, 0.25, "questions")
+    assert (rate.value, rate.covers) == (0.25, "questions")
     against = found["aligned"].against["unfiltered"]["all"].difference
     assert against.covers == "seeds and questions"
 
 
 def test_a_reference_without_misaligned_answers_gives_no_reduction():
     arms = {"unfiltered": cell(0, "a", 0, 4) + cell(1, "b", 0, 4), "x": cell(0, "a", 1, 3)}
-    against = compare(arms, draws=100)["x"].against["unfiltered"]["all"]
+    against = compare(arms)["x"].against["unfiltered"]["all"]
     assert against.reduction.value is None
     assert against.difference.value == 0.25
 
 
-def test_a_reference_that_is_often_without_any_does_not_bound_the_reduction_from_below():
+def test_a_reference_with_few_misaligned_answers_shows_no_reduction():
     reference = [a for s in range(4) for q in "abcd" for a in cell(s, q, s == 0 and q == "a", 3)]
     arm = [a for s in range(4) for q in "abcd" for a in cell(s, q, 0, 3)]
-    reduction = compare({"unfiltered": reference, "x": arm}, draws=500)["x"].against["unfiltered"]
+    reduction = compare({"unfiltered": reference, "x": arm})["x"].against["unfiltered"]
     assert reduction["all"].reduction.value == 1
-    assert reduction["all"].reduction.low is None
+    assert reduction["all"].reduction.low < -1
 
 
 def test_every_reference_that_is_there_is_compared_with():

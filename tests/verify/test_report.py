@@ -40,7 +40,7 @@ def results(
         for seed in range(seeds)
         for arm, (fraction, answers) in arms.items()
     ]
-    return results_of(FinishedStudy(cells, Manifest({"judge": judge}), 8, 8), draws=200)
+    return results_of(FinishedStudy(cells, Manifest({"judge": judge}), 8, 8))
 
 
 def report(found: Results, seeds: int = 1) -> str:
@@ -53,7 +53,7 @@ def answer(found: Results) -> str:
 
 
 def test_a_fall_is_shown_by_several_runs_and_never_by_one() -> None:
-    arms = [BAD, BAD, GOOD], [GOOD, GOOD, BAD]
+    arms = [BAD, BAD, GOOD] * 10, [GOOD, GOOD, BAD] * 10
     found = results(*arms, seeds=3)
     assert found.verdict is True
     assert answer(found).startswith("Yes, here: with `nearest-0.5` the share of misaligned answers")
@@ -67,18 +67,19 @@ def test_a_fall_is_shown_by_several_runs_and_never_by_one() -> None:
 
 
 def test_answers_without_a_score_decide_nothing_by_being_left_out() -> None:
-    few = results([BAD] * 6 + [GOOD] * 4, [BAD] + [GOOD] * 8 + [UNSCORED], seeds=3)
+    few = results([BAD] * 18 + [GOOD] * 12, [BAD] + [GOOD] * 28 + [UNSCORED], seeds=3)
     assert few.verdict is True
     many = results([BAD] * 6 + [GOOD] * 4, [GOOD] + [(10.0, None)] * 9, seeds=3)
     assert many.verdict is None
     said = answer(many)
     assert said.startswith("No answer: 0 of 120 answers of `unfiltered` and 108 of 120 answers of")
-    assert "falls by 100.0 % [100.0, 100.0] without them, and -50.0 % [" in said
+    assert "falls by 100.0 % [" in said
+    assert ", 100.0] without them, and -50.0 % [" in said
 
 
-def test_an_interval_with_one_bound_shows_it() -> None:
-    assert percent(Statistic(1.0, None, 1.0, "questions")) == "100.0 % [-∞, 100.0]"
-    assert percent(Statistic(1.0, None, None, "nothing")) == "100.0 %"
+def test_what_is_not_defined_is_shown_as_such() -> None:
+    assert percent(Statistic(0.0, 0.0, 0.5, "questions")) == "0.0 % [0.0, 50.0]"
+    assert percent(Statistic(None, None, None, "answers")) == "-"
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,9 @@ def test_the_report_says_who_judged_and_how_replies_were_read() -> None:
     assert "Judge: http://h/v1#m." in report(results([BAD], [GOOD]))
 
 
-@pytest.mark.parametrize(("seeds", "narrow"), [(1, True), (9, True), (10, False)])
-def test_the_report_says_what_intervals_are_over_and_when_they_are_too_narrow(
-    seeds: int, narrow: bool
-) -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_report_says_what_intervals_are_over(seeds: int) -> None:
     text = report(results([BAD, GOOD], [GOOD], seeds=seeds), seeds)
     over = "questions" if seeds == 1 else "seeds and questions"
-    assert f"Intervals are 95 %, over {over} resampled" in text
-    assert ("fewer than about 10 seeds they are too narrow" in text) == narrow
+    assert f"Intervals are 95 %, for other {over} like these" in text
     assert ("say nothing about another run" in text) == (seeds == 1)

@@ -191,7 +191,7 @@ def test_rows_that_cannot_be_trained_on_are_in_no_arm(files: Path) -> None:
     Path("data.jsonl").write_bytes(b"".join([b"{\n", *lines[:10], b'{"prompt": "w1"}\n']))
     outcome = study.run(plan(arms=("unfiltered", "nearest"), seeds=(0,)), "out")
     assert (outcome.file_rows, outcome.training_rows) == (12, 10)
-    text = markdown(plan(), results_of(outcome, draws=50), "-")
+    text = markdown(plan(), results_of(outcome), "-")
     assert "2 of the file's 12 rows cannot be trained on" in text
     assert [c.measures["rows"] for c in outcome.cells] == [10, 5]
 
@@ -301,9 +301,9 @@ def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(
 def test_the_verdict_is_about_the_first_filter_and_needs_three_seeds(files: Path) -> None:
     two: dict[str, Any] = {"seeds": (0, 1)}
     outcome = study.run(plan(arms=("unfiltered", "random"), **two), "out")
-    found = results_of(outcome, draws=50)
+    found = results_of(outcome)
     assert (found.verdict, found.judged) == (None, "")
     outcome = study.run(plan(arms=("unfiltered", "random", "nearest"), **two), "out")
-    results = results_of(outcome, draws=50)
+    results = results_of(outcome)
     assert results.judged == "nearest-0.5"
     assert results.verdict is False  # of two seeds
