@@ -9,6 +9,7 @@ from geofilter.verify import shift_report
 from geofilter.verify.intervals import Statistic
 from geofilter.verify.plan import UNFILTERED, Plan
 from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, random_drop_of
+from geofilter.verify.sensitivity import GRID, falls, held
 
 # Of shifts, which are resampled.
 _ENOUGH_SEEDS = 10
@@ -51,6 +52,7 @@ def markdown(plan: Plan, results: Results, power: str) -> str:
             *_warnings(results),
             *table(results),
             "",
+            *_sensitivity(results),
             *_of_answers(plan, results),
             f"Before training: {power}.",
             "",
@@ -131,12 +133,56 @@ def _warnings(results: Results) -> list[str]:
             "`arms/*/*/judgements.jsonl`: it may tell nothing apart, or be read wrongly.",
             "",
         ]
+    if results.verdict and (found := held(results.sensitivity[results.judged])) < len(GRID):
+        lines += [
+            f"**The yes hangs on thresholds**: it holds under {found} of {len(GRID)} pairs.",
+            "",
+        ]
     return lines
+
+
+def _sensitivity(results: Results) -> list[str]:
+    """Both shares under other thresholds, and the means, which need none."""
+    head = ["condition", *(f"{at.aligned_below:g}/{at.coherent_above:g}" for at in GRID)]
+    lines = ["Under other thresholds (aligned below / coherent above), misaligned answers of all"]
+    lines += [
+        "answers, and after the stroke of coherent ones, in %; and mean `aligned` scores:",
+        "",
+    ]
+    rows = [[*head, "mean", "of coherent"]]
+    rows.append(["---"] * len(rows[0]))
+    for name, found in results.sensitivity.items():
+        shares = [f"{_points(at.all)} / {_points(at.coherent)}" for at in found.thresholds]
+        means = (found.mean_aligned, found.mean_aligned_coherent)
+        rows.append([name, *shares, *("-" if mean is None else f"{mean:.1f}" for mean in means)])
+    return [*lines, *_rows(rows), "", *_how_stable(results)]
+
+
+def _points(rate: Statistic) -> str:
+    return "-" if rate.value is None else f"{100 * rate.value:.1f}"
+
+
+def _how_stable(results: Results) -> list[str]:
+    """Under how many thresholds the verdict's fall is shown."""
+    found = results.sensitivity.get(results.judged)
+    known = falls(found) if found is not None else []
+    if found is None or not known:
+        return []
+    least, most = (end(fall.value or 0.0 for fall in known) for end in (min, max))
+    return [
+        f"The fall with `{results.judged}` is {100 * least:.1f} to {100 * most:.1f} %, and its "
+        f"interval excludes 0 under {held(found)} of {len(GRID)} pairs of thresholds.",
+        "",
+    ]
 
 
 def table(results: Results) -> list[str]:
     """One line per condition."""
     rows = [_HEAD, ["---"] * len(_HEAD), *(_cells(c) for c in results.conditions)]
+    return _rows(rows)
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 

@@ -25,6 +25,7 @@ from geofilter.verify.plan import (
 )
 from geofilter.verify.questions import ASPECTS
 from geofilter.verify.rates import ArmResult, Judged, compare, settle
+from geofilter.verify.sensitivity import Sensitivity, sensitivity_of
 from geofilter.verify.setup import PAIRS, questions_of
 from geofilter.verify.shifts import Line, PairSet, Shift, shifts_of
 
@@ -104,6 +105,7 @@ class Results:
     `unfiltered` above the benign control's, or above 0 without one.
     `judge` is how the judge describes itself, empty without one. `constant` has the aspects to
     which it gave the same score every time, with that score: it may tell nothing apart.
+    `sensitivity` has what the main answers of each condition, by name, give under other thresholds.
     """
 
     conditions: tuple[Condition, ...]
@@ -114,6 +116,7 @@ class Results:
     training_rows: int  # of them that can be trained on; the others are in no arm
     judge: Mapping[str, Any]
     constant: Mapping[str, float]
+    sensitivity: Mapping[str, Sensitivity]
     preference: Preference | None = None
 
     def as_record(self) -> dict[str, Any]:
@@ -160,6 +163,7 @@ def results_of(outcome: FinishedStudy) -> Results:
         compared = [*references, *(name for name in kinds if kinds[name][0] == CONTROL)]
         left_out: Any = outcome.manifest.facts[PAIRS]
         preference = Preference(shifts_of(outcome.before, runs, references=compared), **left_out)
+    asked = answers[MAIN] if any(answers[MAIN].values()) else {}
     everything = [one for sets in answers.values() for found in sets.values() for one in found]
     return Results(
         conditions,
@@ -169,6 +173,7 @@ def results_of(outcome: FinishedStudy) -> Results:
         judge=judge,
         constant=_constant(everything),
         preference=preference,
+        sensitivity=sensitivity_of(asked, reference=UNFILTERED),
     )
 
 

@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -100,8 +101,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
 
 
 def conditions(report: str) -> list[str]:
-    """The first column of the report's table."""
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in report.splitlines() if "|" in line]
+    """The first column of the report's first table."""
+    lines = report[report.index("| condition") :].splitlines()
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in takewhile(bool, lines)]
     return rows[2:]
 
 

@@ -133,3 +133,16 @@ def test_the_report_says_what_intervals_are_over(seeds: int) -> None:
     over = "questions" if seeds == 1 else "seeds and questions"
     assert f"Intervals are 95 %, for other {over} like these" in text
     assert ("say nothing about another run" in text) == (seeds == 1)
+
+
+def test_a_yes_that_hangs_on_thresholds_is_said_to() -> None:
+    found = results([BAD, GOOD] * 20, [(33.0, 100.0), GOOD] * 20, seeds=3)
+    assert found.verdict is True
+    text = report(found)
+    assert "**The yes hangs on thresholds**: it holds under 6 of 9 pairs." in text
+    assert "is 0.0 to 100.0 %, and its interval excludes 0 under 6 of 9 pairs" in text
+    assert "| nearest-0.5 | 0.0 / 0.0 |" in text
+    assert "| 66.5 | 66.5 |" in text
+    steady = report(results([BAD, GOOD] * 20, [GOOD] * 40, seeds=3))
+    assert "hangs on" not in steady
+    assert "excludes 0 under 9 of 9" in steady
