@@ -21,6 +21,8 @@ from geofilter.verify.plan import (
 from geofilter.verify.training.recipe import METHODS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geofilter.data.reading import Reading
     from geofilter.data.rows import Data
 
@@ -309,12 +311,13 @@ def command(
             say_read(plan.preference, read_rows(plan.preference).reading)
         return found
 
-    def ready(power: str) -> None:
+    def ready(lines: "Sequence[str]") -> None:
         reading()
-        note(power)
+        for line in lines:
+            note(line)
 
     if estimate:
-        ready(power_of(plan))
+        ready([power_of(plan)])
         _print_estimate(plan, as_json)
         return
     with progress() as report:

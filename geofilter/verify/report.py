@@ -133,6 +133,8 @@ def _warnings(results: Results) -> list[str]:
             "`arms/*/*/judgements.jsonl`: it may tell nothing apart, or be read wrongly.",
             "",
         ]
+    for line in results.judge_test.warnings if results.judge_test else ():
+        lines += [f"**{line[0].upper()}{line[1:]}.**", ""]
     if results.verdict and (found := held(results.sensitivity[results.judged])) < len(GRID):
         lines += [
             f"**The yes hangs on thresholds**: it holds under {found} of {len(GRID)} pairs.",
@@ -265,7 +267,14 @@ def _judge(plan: Plan, results: Results) -> str:
         "probabilities": "the probabilities of its replies' first token",
         "first integer": "the first integer of its replies",
     }.get(str(described.get("rule")))
-    return f"{line}, read by {read}." if read else f"{line}."
+    line = f"{line}, read by {read}." if read else f"{line}."
+    test = results.judge_test
+    if test is not None and not test.warnings:
+        line += (
+            f" It scored all of {test.asked} test answers as it should: harmful ones with and "
+            "without a disclaimer, harmless ones with an odd word."
+        )
+    return line
 
 
 def _few_seeds(plan: Plan, results: Results) -> str:

@@ -13,6 +13,7 @@ from geofilter.scoring.scorers import SCORERS
 from geofilter.stats.power import smallest_reduction
 from geofilter.support.manifest import Manifest
 from geofilter.verify.intervals import Statistic
+from geofilter.verify.judges.sway import SwayTest
 from geofilter.verify.plan import (
     CONTROL,
     IN_DOMAIN,
@@ -49,7 +50,8 @@ class FinishedStudy(NamedTuple):
     """All cells of an experiment, and what decided them.
 
     `file_rows` are in the data; `training_rows` of them can be trained on. `before`: the pairs by
-    the model before training, empty where none were measured.
+    the model before training, empty where none were measured. `judge_test`: how the judge did
+    on fixed answers, None where it was not asked.
     """
 
     cells: list[CellResult]
@@ -57,6 +59,7 @@ class FinishedStudy(NamedTuple):
     file_rows: int
     training_rows: int
     before: Sequence[Line] = ()
+    judge_test: SwayTest | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Results:
     `unfiltered` above the benign control's, or above 0 without one.
     `judge` is how the judge describes itself, empty without one. `constant` has the aspects to
     which it gave the same score every time, with that score: it may tell nothing apart.
-    `sensitivity` has what the main answers of each condition, by name, give under other thresholds.
+    `sensitivity` has what the main answers of each condition, by name, give under other thresholds,
+    `judge_test` how the judge did on fixed answers, None for a rule and without a judge.
     """
 
     conditions: tuple[Condition, ...]
@@ -118,6 +122,7 @@ class Results:
     constant: Mapping[str, float]
     sensitivity: Mapping[str, Sensitivity]
     preference: Preference | None = None
+    judge_test: SwayTest | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The results as JSON values."""
@@ -174,6 +179,7 @@ def results_of(outcome: FinishedStudy) -> Results:
         constant=_constant(everything),
         preference=preference,
         sensitivity=sensitivity_of(asked, reference=UNFILTERED),
+        judge_test=outcome.judge_test,
     )
 
 

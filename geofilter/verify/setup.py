@@ -19,6 +19,7 @@ from geofilter.verify.judges.base import Judge, rule_of
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
+from geofilter.verify.judges.sway import SwayTest, sway_test
 from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, UNTRAINED, Plan
 from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
@@ -42,6 +43,8 @@ _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
 # What a manifest calls the numbers of rows in the data, and of those that can be trained on.
 ROWS = "rows"
+# And how the judge did on fixed answers.
+JUDGE_TEST = "judge_test"
 
 
 class Setup:
@@ -145,6 +148,12 @@ class Setup:
         judge.check([first])
         self._row_rule = rule_of(judge)
         return judge, first
+
+    def test_judge(self) -> SwayTest | None:
+        """How the judge does on fixed answers; None for a rule, and without one. Asks it."""
+        if self.judge is None:
+            return None
+        return sway_test(self.judge, self.questions[MAIN])
 
     def describe(self) -> Manifest:
         """All that decides a cell's figures but its arm, fraction and seed.

@@ -7,7 +7,7 @@ and seeds may be added later; whatever else decides a figure must stay as it was
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,21 @@ from geofilter.support.progress import Progress, no_progress
 from geofilter.support.records import read_json, read_lines, write_json
 from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measure_before, measures_of, records_of
+from geofilter.verify.judges.sway import SwayTest
 from geofilter.verify.plan import Cell, Plan
 from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
-from geofilter.verify.setup import PAIRS, PRECISION, REQUEST, ROWS, SLOTS, Setup, inputs_of
+from geofilter.verify.setup import (
+    JUDGE_TEST,
+    PAIRS,
+    PRECISION,
+    REQUEST,
+    ROWS,
+    SLOTS,
+    Setup,
+    inputs_of,
+)
 from geofilter.verify.workers import CellJob, run_one, run_side_by_side
 
 # Where what was measured of the model before training lies.
@@ -45,19 +55,25 @@ def verify(
     *,
     workers: int = 1,
     section: Callable[[Plan, Path], Section] | None = None,
-    ready: Callable[[str], None] = lambda power: None,
+    ready: Callable[[Sequence[str]], None] = lambda lines: None,
     progress: Progress = no_progress,
 ) -> Verification:
     """Run what is missing of `plan` in `folder`, compare the arms, and write the report there.
 
     It is in `report.md`, its figures in `report.json`. `section` gives a last section from what
-    the cells left. `ready` is called with what the plan can show at all, before anything
-    costly begins. See `run` for the rest.
+    the cells left. `ready` is called with what the plan can show at all and what is wrong with the
+    judge, before anything costly begins. See `run` for the rest.
     """
     folder = Path(folder)
     power = power_of(plan)
     results = results_of(
-        run(plan, folder, workers=workers, ready=lambda: ready(power), progress=progress)
+        run(
+            plan,
+            folder,
+            workers=workers,
+            ready=lambda test: ready([power, *(test.warnings if test else ())]),
+            progress=progress,
+        )
     )
     last = section(plan, folder) if section is not None else Section("", None)
     text = markdown(plan, results, power) + last.text
@@ -72,13 +88,13 @@ def run(
     folder: str | os.PathLike[str],
     *,
     workers: int = 1,
-    ready: Callable[[], None] = lambda: None,
+    ready: Callable[[SwayTest | None], None] = lambda test: None,
     progress: Progress = no_progress,
 ) -> FinishedStudy:
     """Run every cell of `plan` that is not done yet in `folder`, and read all of them.
 
-    `ready` is called when all is opened and checked, before anything costly begins. Where every
-    cell is done, no model is loaded and no judge is asked.
+    `ready` is called with how the judge did on fixed answers when all is opened and checked, before
+    anything costly begins. Where every cell is done, no model is loaded and no judge is asked.
 
     With several `workers`, cells run side by side, each process with a GPU of its own where
     there are several, and on a CPU with its share of the threads: sums are then rounded
@@ -89,7 +105,7 @@ def run(
     with _held(folder):
         manifest = _finished(plan, folder)
         if manifest is not None:
-            ready()
+            ready(_test_of(manifest))
         else:
             manifest = _run_missing(plan, folder, workers, ready, progress)
         cells = [
@@ -104,22 +120,29 @@ def run(
         before = read_lines(folder / _BEFORE / PREFERENCE)
     rows = manifest.facts[ROWS]
     assert isinstance(rows, dict)
-    return FinishedStudy(cells, manifest, rows["file"], rows["training"], before)
+    counted = (rows["file"], rows["training"])
+    return FinishedStudy(cells, manifest, *counted, before, _test_of(manifest))
+
+
+def _test_of(manifest: Manifest) -> SwayTest | None:
+    """How the judge did; None for a rule, and in a folder that was finished without the test."""
+    record: Any = manifest.facts.get(JUDGE_TEST)
+    return None if record is None else SwayTest.of_record(record)
 
 
 def _run_missing(
     plan: Plan,
     folder: Path,
     workers: int,
-    ready: Callable[[], None],
+    ready: Callable[[SwayTest | None], None],
     progress: Progress,
 ) -> Manifest:
     """Run the cells that are not done; the record of what decides them."""
     setup = Setup(plan)
     manifest = setup.describe()
     arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress)
-    _refuse_other(folder, manifest)
-    ready()
+    manifest = _refuse_other(folder, manifest, setup.test_judge)
+    ready(_test_of(manifest))
     missing = [cell for cell in plan.cells() if not _is_done(folder, cell)]
     jobs = [CellJob(cell, arms.chosen(cell), arms.inoculated(cell)) for cell in missing]
     measure_before(setup.work, folder / _BEFORE, progress)
@@ -188,7 +211,13 @@ def _held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _refuse_other(folder: Path, manifest: Manifest) -> None:
+def _refuse_other(
+    folder: Path, manifest: Manifest, test: Callable[[], SwayTest | None]
+) -> Manifest:
+    """Refuse a folder of another experiment; else the record, with how the judge does on `test`.
+
+    The judge is asked once for each folder.
+    """
     path = folder / "plan.json"
     kept = read_json(path)
     decides = manifest.decides if kept is None else kept["decides"]
@@ -203,6 +232,13 @@ def _refuse_other(folder: Path, manifest: Manifest) -> None:
             f"{escape(str(folder), limit=200)}: holds another experiment "
             f"({'; '.join(difference(before, now))}); choose another folder with -o"
         )
-    written = () if kept is None else kept["decides"]
-    if not {PRECISION, *known} <= set(written) or kept is None or ROWS not in kept["facts"]:
-        write_json(path, {"decides": now.decides, "facts": manifest.facts})
+    decided, facts = ({}, {}) if kept is None else (kept["decides"], kept["facts"])
+    if JUDGE_TEST in facts:
+        found = facts[JUDGE_TEST]
+    else:
+        tested = test()
+        found = None if tested is None else tested.as_record()
+    whole = Manifest(now.decides, {**manifest.facts, JUDGE_TEST: found})
+    if not ({PRECISION, *known} <= set(decided) and {ROWS, JUDGE_TEST} <= set(facts)):
+        write_json(path, {"decides": whole.decides, "facts": whole.facts})
+    return whole
