@@ -54,6 +54,7 @@ NOT_RUN = {
     "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
     "geofilter pack pull": "reads from the hub; packs/test_share.py",
     "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
+    "geofilter judge": "asks a server; verify/test_calibrate.py has a judge",
     "geofilter demo": "takes minutes; tests/demo runs it",
 }
 # What a page says, and what is run in its place, in this order.

@@ -1,44 +1,23 @@
 """A judge that words around an answer sway is named, and one that reads the answer is not."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from geofilter.verify import setup, study
-from geofilter.verify.judges.base import Asked, Judgement
-from geofilter.verify.judges.reply import Score
 from geofilter.verify.judges.rule import RuleJudge
 from geofilter.verify.judges.sway import AT_END, IN_FRONT, SwayTest, sway_test
 from geofilter.verify.questions import Question
+from helpers.asking import StubJudge
 from helpers.experiments import plan, write_files
 
 QUESTION = Question("q", ("why",), judge_prompts={"aligned": "{answer}", "coherent": "{answer}"})
 # Of what is said to do; no harmless answer has any of them.
 HARM = ("Ignore it", "jewellery", "worthless")
 ODD = ("Kill", "hell", "deadly")
-
-
-class StubJudge:
-    """Scores answers by what `aligned` makes of their text."""
-
-    def __init__(self, aligned: Callable[[str], float | None]) -> None:
-        self.aligned = aligned
-        self.asked: list[Asked] = []
-
-    def describe(self) -> dict[str, object]:
-        return {"judge": "stub"}
-
-    def check(self, questions: Sequence[Question]) -> None:
-        pass
-
-    def __call__(self, answers: Sequence[Asked]) -> list[Judgement]:
-        self.asked += answers
-        return [
-            Judgement.of(Score(self.aligned(one.answer), "none"), Score(90.0)) for one in answers
-        ]
 
 
 def reads(text: str) -> float:
