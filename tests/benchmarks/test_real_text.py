@@ -109,11 +109,12 @@ def test_an_interval_of_a_difference_is_of_the_same_rows() -> None:
 def test_only_the_choosing_split_chooses() -> None:
     measure = part("measure")
     good, bad = scores([2, 3], [0, 1], "abab"), scores([0, 1], [2, 3], "abab")
-    way = measure.Way("persona", "pairs", "mean")
+    way = measure.Way("persona", "pairs", measure.SHIPPED["pairs"])
     table = {
         way: {0: {"pairs-choose": good, "other": bad}, 1: {"pairs-choose": bad, "other": good}}
     }
-    assert measure.choose(table)["persona/pairs"][:2] == (way, 0)
+    assert measure.choose(table, ())["persona/pairs"][:2] == (way, 0)
+    assert measure.choose(table, [1])["persona/pairs"][:2] == (way, 1)
 
 
 def test_words_of_the_pairs_tell_texts_that_use_them() -> None:
