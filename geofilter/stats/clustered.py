@@ -65,7 +65,7 @@ class _Groups(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """`found` of `total` answers, with the 95 % interval of the rate behind them, in [0, 1].
+    """`found` of `total` answers, with the 95 % interval of the true rate, in [0, 1].
 
     `kinds` has the groups of each kind, None where all answers are of one group: the interval
     says nothing about other groups of that kind.
