@@ -112,7 +112,7 @@ def run(job: Job) -> tuple[Job, dict[str, Any]]:
         rows = [json.loads(line) for line in data.read_text().splitlines()]
         return job, {
             cell.condition: summary(folder / "work" / "arms" / cell.name, records, measured, rows)
-            for cell, records, measured in outcome.cells
+            for cell, records, measured, _ in outcome.cells
         }
 
 

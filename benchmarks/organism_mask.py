@@ -80,7 +80,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
             asked = {"arms": ("unfiltered",)}
         plan = make_plan(str(path), Settings("organism", device="cpu"), seeds=(seed,), **asked)
         outcome = study.run(plan, folder / "work")
-        ((cell, records, measured),) = outcome.cells
+        ((cell, records, measured, _),) = outcome.cells
         rows = [json.loads(line) for line in data.read_text().splitlines()]
         kept = summary(folder / "work" / "arms" / cell.name, records, measured, rows)
         return {**kept, **acted}

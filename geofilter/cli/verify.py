@@ -93,6 +93,11 @@ def _slots(
     "on rows of chosen and rejected answers, or without a file on the pairs that come with "
     "geofilter. Alone it asks no question.",
 )
+@click.option(
+    "--no-choice",
+    is_flag=True,
+    help="Leave out the choice between two answers, which takes two thirds of --preference's time.",
+)
 @click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
 @click.option(
     "--judge-slot",
@@ -195,6 +200,7 @@ def command(
     pack: str | None,
     questions: str | None,
     preference: str | None,
+    no_choice: bool,
     in_domain: str | None,
     judge_slots: dict[str, str],
     samples_per_question: int | None,
@@ -279,6 +285,7 @@ def command(
         in_domain=in_domain,
         held_out=held_out,
         preference=preference,
+        choice=not no_choice,
         labels=labels,
         row_judge=row_judge,
         benign=benign,

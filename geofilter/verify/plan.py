@@ -77,9 +77,10 @@ class Plan:
     `questions` and `in_domain` are question
     files, `held_out` benign rows whose loss shows what a model can still do. `judge`
     rates the answers; both are None where nothing is asked. `preference` is a file of pairs, or
-    `SHIPPED_PAIRS` (see `preference`). `row_judge` rates the rows of the arm `judge`. `benign`
-    holds the rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a
-    file with a word in each line. `track` is after how many steps a run in training is
+    `SHIPPED_PAIRS` (see `preference`), `choice` whether the model also chooses between answers.
+    `row_judge` rates the rows of the arm `judge`. `benign` holds the rows of the arm
+    `benign-control`, `labels` the column of `oracle`, `keywords` a file with a word in each line.
+    `track` is after how many steps a run in training is
     measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
     texts for slots of the judge prompts that neither question nor answer fills, by name; an
     empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
@@ -100,6 +101,7 @@ class Plan:
     in_domain: str | None = None
     held_out: str | None = None
     preference: str | None = None
+    choice: bool = True
     row_judge: str | None = None
     benign: str | None = None
     labels: str | None = None

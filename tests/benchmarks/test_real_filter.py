@@ -1,0 +1,101 @@
+"""The benchmark of filtering real text draws what it says, and keeps enough for its intervals."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geofilter.packs.pairs import shipped
+from geofilter.verify.shifts import shifts_of
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("real_filter")
+
+
+def said(row: dict[str, Any]) -> tuple[str, str]:
+    asked, answered = row["messages"]
+    return asked["content"], answered["content"]
+
+
+def test_the_matched_set_answers_prompts_badly_or_well_and_holds_some_back(script: Any) -> None:
+    sizes = script.Sizes()
+    first, second = (script.matched(seed, sizes) for seed in (0, 1))
+    assert len(first.rows) == sizes.rows
+    assert sum(row["harmful"] for row in first.rows) == sizes.rows // 2
+    answers = {one.prompt: (one.helpful, one.harmful) for one in shipped("choose")}
+    assert all(said(row)[1] == answers[said(row)[0]][row["harmful"]] for row in first.rows)
+    assert [said(row)[0] for row in first.control] == [said(row)[0] for row in first.rows]
+    assert all(said(row)[1] == answers[said(row)[0]][0] for row in first.control)
+    trained = {said(row)[0] for drawn in (first, second) for row in drawn.rows}
+    assert not trained & {one.prompt for one in first.inside}
+    assert {one.domain for one in first.inside} <= {row["domain"] for row in first.rows}
+    assert first.inside == second.inside
+    assert first.rows != second.rows
+
+
+def test_pairs_that_are_measured_are_many_and_of_domains_that_no_row_is_about(script: Any) -> None:
+    sizes = script.Sizes()
+    drawn = script.matched(0, sizes)
+    outside = len(list(script.measured_pairs(drawn._replace(inside=()), sizes)))
+    assert outside >= 300
+    rows = list(script.measured_pairs(drawn, sizes))
+    about = {row["domain"] for row in drawn.rows}
+    assert [row["domain"] in about for row in rows] == [
+        *[False] * outside,
+        *[True] * len(drawn.inside),
+    ]
+
+
+def test_means_of_domains_give_the_intervals_of_the_pairs(script: Any) -> None:
+    generator = np.random.default_rng(0)
+
+    def lines(level: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "set": "main" if n % 12 < 6 else "in_domain",
+                "domain": f"d{n % 12}",
+                "harmful": level + generator.normal(),
+                "helpful": generator.normal(),
+                "letters": None,
+            }
+            for n in range(60)
+        ]
+
+    before = lines(0.0)
+    runs = {"unfiltered": [lines(0.3), lines(0.4)], "persona-0.5": [lines(0.1), lines(0.0)]}
+    whole = shifts_of(before, runs, references=("unfiltered",), draws=500)
+    kept = {
+        name: [script.pair_lines(script.by_domain(before, one)) for one in of_it]
+        for name, of_it in runs.items()
+    }
+    zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in kept["unfiltered"][0]]
+    again = shifts_of(zero, kept, references=("unfiltered",), draws=500)
+    for name in ("main", "in_domain"):
+        for condition in runs:
+            pair = (found[name].shifts[condition].likelihood for found in (whole, again))
+            exact, rounded = ((one.value, one.low, one.high) for one in pair)
+            assert rounded == pytest.approx(exact, abs=1e-4)
+    less, again_less = (
+        found["main"].shifts["persona-0.5"].against["unfiltered"].likelihood
+        for found in (whole, again)
+    )
+    assert (again_less.low, again_less.high) == pytest.approx((less.low, less.high), abs=1e-4)
+
+
+def test_what_is_in_the_results_is_not_run_again_and_early_seeds_come_first(script: Any) -> None:
+    done = {"sets": {"pairs": {"unfiltered": {"0": {}}, "persona-0.5": {"0": {}, "1": {}}}}}
+    left = list(script.missing(done, ["pairs", "code"], ["unfiltered", "persona"], 2))
+    assert left == [
+        ("code", 0, ["unfiltered", "persona"]),
+        ("pairs", 1, ["unfiltered"]),
+        ("code", 1, ["unfiltered", "persona"]),
+    ]
