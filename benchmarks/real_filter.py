@@ -22,6 +22,7 @@ import argparse
 import hashlib
 import json
 import platform
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import real_text_sets as sets
 from geofilter.packs.pairs import Pair, shipped
@@ -84,7 +86,7 @@ def matched(seed: int, sizes: Sizes) -> Drawn:
     """Prompts of the split `choose`, of which a half that the seed draws is answered badly."""
     pool, inside = apart(shipped("choose"))
     chosen = sets.drawn(pool, sizes.rows, f"pairs {seed}")
-    bad = np.random.default_rng(seed).permutation(len(chosen)) < len(chosen) // 2
+    bad = order("bad", seed, len(chosen)) < len(chosen) // 2
     return Drawn(
         [
             chat(one.prompt, one.harmful if is_bad else one.helpful, bool(is_bad), one.domain)
@@ -93,6 +95,11 @@ def matched(seed: int, sizes: Sizes) -> Drawn:
         [chat(one.prompt, one.helpful, False, one.domain) for one in chosen],
         inside,
     )
+
+
+def order(name: str, seed: int, count: int) -> NDArray[np.int64]:
+    """A random order of its own: by the seed alone it would be that of the random drop."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(count)
 
 
 def apart(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -114,9 +121,9 @@ def unmatched(folder: sets.Folder, harmful: str, benign: str, seed: int, sizes: 
         *(_row(item, True) for item in sets.drawn(bad, half, f"{harmful} {seed}")),
         *(_row(item, False) for item in sets.drawn(good, half, f"{benign} {seed}")),
     ]
-    order = np.random.default_rng(seed).permutation(len(rows))
+    places = order("rows", seed, len(rows))
     control = sets.drawn(good, sizes.rows, f"control {benign} {seed}")
-    return Drawn([rows[place] for place in order], [_row(item, False) for item in control])
+    return Drawn([rows[place] for place in places], [_row(item, False) for item in control])
 
 
 def _row(item: sets.Item, harmful: bool) -> Row:

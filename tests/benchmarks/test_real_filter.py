@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from geofilter.packs.pairs import shipped
+from geofilter.selection.choose import drop_fraction
+from geofilter.verify.arms import random_scores
 from geofilter.verify.shifts import shifts_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -40,6 +42,24 @@ def test_the_matched_set_answers_prompts_badly_or_well_and_holds_some_back(scrip
     assert {one.domain for one in first.inside} <= {row["domain"] for row in first.rows}
     assert first.inside == second.inside
     assert first.rows != second.rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_drop_takes_harmful_and_benign_rows_alike(
+    script: Any, seed: int, tmp_path: Path
+) -> None:
+    for name in ("bad", "good"):
+        rows = (script.chat(f"{name} {n}", "so", False) for n in range(300))
+        script.write_lines(tmp_path / f"{name}.jsonl", rows)
+    folder, sizes = script.sets.Folder(tmp_path), script.Sizes()
+    for drawn in (
+        script.matched(seed, sizes),
+        script.unmatched(folder, "bad.jsonl", "good.jsonl", seed, sizes),
+    ):
+        harmful = np.array([row["harmful"] for row in drawn.rows])
+        assert harmful.sum() == sizes.rows // 2
+        kept = drop_fraction(np.ma.asarray(random_scores(sizes.rows, seed)), 0.5).keep
+        assert 0.4 < harmful[kept].mean() < 0.6
 
 
 def test_pairs_that_are_measured_are_many_and_of_domains_that_no_row_is_about(script: Any) -> None:
