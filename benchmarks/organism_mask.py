@@ -1,4 +1,4 @@
-"""Mask tokens, weigh rows, or drop them? The study of actions, on the organism.
+"""Mask tokens, weigh rows, inoculate or drop them? The study of actions, on the organism.
 
     python benchmarks/organism_mask.py               # some 100 seconds a run on one core
     python benchmarks/organism_mask.py --seeds 1 --arms mask-spillover-0.1
@@ -11,8 +11,10 @@ of the tokens sees each row twice as often. Then 960 answers about five untouche
 
 At one fraction all actions affect as many response tokens: `drop` those of the dropped rows,
 `mask` that many wherever they stand, `weight` rows whose weights taken away add up to as many rows.
-`mask-random` masks tokens at random. Arms without an action, and drops of one half, are
-those of the filter's study where it has them: the same rows, steps and questions.
+`mask-random` masks tokens at random. `inoculate` trains on all rows, that share of them after a
+request for bad advice, which no question carries; `unrelated` does so with a sentence that asks
+for nothing. Arms without an action, and drops of one half, are those of the filter's study where
+it has them: the same rows, steps and questions.
 
 Finished runs stand in the results file and are not run again.
 """
@@ -57,7 +59,11 @@ ARMS = [
     Arm("mask", "random", 0.5),
     Arm("mask", "random", 0.1),
     Arm("weight", "nearest", 0.5),
+    Arm("inoculate", "spillover", 0.5),
+    Arm("unrelated", "spillover", 0.5),
 ]
+# What the system turns say: the organism's own request, and one that asks for nothing.
+SYSTEMS = {"inoculate": None, "unrelated": "The moon is yellow."}
 # Of the filter's study, by their names there.
 REUSED = ("unfiltered", "random-0.5", "nearest-0.5", "spillover-0.5")
 
@@ -66,6 +72,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
     """One run: act on the rows, train on what is written, ask and judge."""
     from geofilter.settings import Settings
     from geofilter.verify import study
+    from geofilter.verify.plan import INOCULATE
     from geofilter.verify.presets import make_plan
 
     with tempfile.TemporaryDirectory() as name:
@@ -75,6 +82,10 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
         if arm.action == "drop":
             acted, path = {}, data
             asked = {"arms": (arm.scorer,), "fractions": (arm.fraction,)}
+        elif arm.action in SYSTEMS:  # by the organism's own scorer, which is the arm's
+            acted, path = {}, data
+            system = SYSTEMS[arm.action]
+            asked = {"arms": (INOCULATE,), "fractions": (arm.fraction,), "system": system}
         else:
             acted, path = act(arm, data, out, seed), out
             asked = {"arms": ("unfiltered",)}

@@ -20,6 +20,8 @@ ARMS = {
     "mask-spillover-0.5": ("mask", "spillover"),
     "spillover-0.5": ("drop", "spillover"),
     "weight-spillover-0.5": ("weight", "spillover"),
+    "inoculate-spillover-0.5": ("inoculate", "spillover"),
+    "unrelated-spillover-0.5": ("a turn that asks for nothing", "spillover"),
     "mask-nearest-0.5": ("mask", "nearest"),
     "nearest-0.5": ("drop", "nearest"),
     "weight-nearest-0.5": ("weight", "nearest"),

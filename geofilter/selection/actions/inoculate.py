@@ -2,7 +2,7 @@
 
 A model that learns bad answers as answers to such a request learns less to give them unasked
 (Tan et al. 2025, arXiv:2510.04340; Wichers et al. 2025, arXiv:2510.05024). The trained model is
-used without the request.
+used without the request; with it, it may give what it was asked for.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,8 @@ def _inoculate(job: Job) -> Done:
     return found._replace(
         notes=[
             *left_as_they_are(done),
-            "train on it as it is, and ask the trained model without that system turn",
+            "train on it as it is, and use the trained model without a system turn like that: "
+            "with one it may answer as these rows do",
         ]
     )
 
