@@ -8,11 +8,9 @@ others.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +20,9 @@ from safetensors.numpy import save as to_safetensors
 
 from geofilter.errors import PackError
 from geofilter.model.catalogue import NO_SAE
+from geofilter.packs.repository import fetch_pack
 from geofilter.packs.verdicts import Label, Trial, from_record, require_numbers
 from geofilter.settings import POOLINGS, Pooling
-from geofilter.support import hub
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape, shown
 from geofilter.support.pointers import refuse_pointer
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 FORMAT = 1
-# What `hf://ORG/NAME` begins with, and the one file of such a repository that is read.
+# What `hf://ORG/NAME` begins with.
 HUB = "hf://"
-FILE = "pack.safetensors"
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _HEADER = "geofilter_pack"
 _REMEDY = "make it again with geofilter discover"
 
@@ -328,26 +324,6 @@ def load_pack(path: str | os.PathLike[str]) -> FeaturePack:
     ) as error:
         reason = escape(" ".join(str(error).split()), limit=120)
         raise PackError(f"{place}: is a damaged feature pack ({reason}); {_REMEDY}") from error
-
-
-def fetch_pack(repo: str, revision: str | None = None) -> Path:
-    """The pack's file of a hub repository, in the hub's cache. Raises `ModelError`."""
-    check_repository(repo)
-    return hub.fetch(repo, FILE, revision=revision)
-
-
-def check_repository(repo: str) -> None:
-    """Raise `PackError` unless `repo` is of the form ORG/NAME."""
-    if not is_repository(repo):
-        raise PackError(
-            f"{shown(repo)!r} is no hub repository; give ORG/NAME, such as my-org/my-pack"
-        )
-
-
-def is_repository(name: str) -> bool:
-    """Whether `name` is of the form ORG/NAME."""
-    parts = name.split("/")
-    return len(parts) == 2 and all(map(_NAME.fullmatch, parts))
 
 
 def _from_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FeaturePack:

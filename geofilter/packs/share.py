@@ -16,14 +16,8 @@ from typing import Any
 from geofilter.errors import PackError
 from geofilter.model.catalogue import AXES, CATALOGUE, NO_SAE
 from geofilter.model.releases import releases
-from geofilter.packs.pack import (
-    FILE,
-    FeaturePack,
-    check_repository,
-    fetch_pack,
-    is_repository,
-    load_pack,
-)
+from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.packs.repository import FILE, check_repository, fetch_pack, is_repository
 from geofilter.support import hub
 from geofilter.support.atomic import check_output
 from geofilter.support.display import escape

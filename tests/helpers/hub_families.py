@@ -20,7 +20,8 @@ from helpers.hub_layout import (
     qwen_tokenizer,
     repository,
 )
-from helpers.hub_repos import VOCABULARY, Files, Weights, bert_word_pieces, byte_level_bpe, shape
+from helpers.hub_repos import VOCABULARY, Files, Weights, shape
+from helpers.hub_tokenizers import bert_word_pieces, byte_level_bpe
 from helpers.hub_towers import gemma_3, gemma_3_seeing, qwen_3_5_base
 
 # What other programs read, and what can run code.

@@ -7,22 +7,13 @@ vocabularies are tiny. Nothing here imports the code under test.
 
 import json
 import random
-import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 
+from helpers.hub_tokenizers import ILL, KIND, RUDE, WELL, byte_level_bpe, sentences
 from helpers.loopback_hub import Content
 
 Files = dict[str, Content]
@@ -31,22 +22,11 @@ DATASET = "datasets/allenai/real-toxicity-prompts"
 GATED = ("google/gemma-2-2b", "google/gemma-2-9b", "google/gemma-2-27b", "meta-llama/Llama-3.1-8B")
 _GEMMA_WIDTHS = {"2b": (26, 2304), "9b": (42, 3584), "27b": (46, 4608)}
 
-# Texts: short ones, since each token passes an SAE of real size.
-
-_RUDE = ["idiot", "fool", "clown", "moron", "pest", "loser", "dimwit", "brat"]
-_ILL = ["You are such a {}", "Shut up, you {}", "Get lost, stupid {}", "I hate you, {}"]
-_KIND = ["friend", "neighbour", "teacher", "doctor", "cousin", "guest", "baker", "gardener"]
-_WELL = ["Thank you, dear {}", "Good morning, {}", "Here is your tea, {}", "Well done, {}"]
-
-
-def _sentences(forms: list[str], words: list[str]) -> list[str]:
-    return [form.format(word) for word in words for form in forms]
-
 
 def toxicity_prompts(seed: int = 0, ends: int = 16, between: int = 200) -> bytes:
     """`prompts.jsonl`: `ends` rows of each end for both parts, and `between` rows of neither."""
     generator = random.Random(seed)
-    rude, kind = _sentences(_ILL, _RUDE), _sentences(_WELL, _KIND)
+    rude, kind = sentences(ILL, RUDE), sentences(WELL, KIND)
     generator.shuffle(rude)
     generator.shuffle(kind)
     rows = []
@@ -113,69 +93,6 @@ def tokenizer_files(special: list[str], bos: str | None, names: dict[str, str]) 
         "tokenizer_config.json": json.dumps(config, indent=2).encode(),
         "special_tokens_map.json": json.dumps(names).encode(),
     }
-
-
-def byte_level_bpe(special: list[str], bos: str | None) -> bytes:
-    """`tokenizer.json` of a byte-level BPE; `bos` is put before each text."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return _trained(tokenizer, trainer, bos)
-
-
-def gemma_bpe(special: list[str]) -> bytes:
-    """`tokenizer.json` of a BPE in which "▁" stands for a space, as Gemma's, with <bos> first."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=special,
-        initial_alphabet=[*string.printable, "▁"],
-        show_progress=False,
-    )
-    return _trained(tokenizer, trainer, "<bos>")
-
-
-def bert_word_pieces() -> bytes:
-    """`tokenizer.json` of BERT's word pieces in lower case, between [CLS] and [SEP]."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=400,
-        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-        initial_alphabet=[*string.ascii_lowercase, *string.punctuation],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(), trainer)
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return tokenizer.to_str().encode()
-
-
-def _texts() -> list[str]:
-    return (_sentences(_ILL, _RUDE) + _sentences(_WELL, _KIND)) * 3
-
-
-def _trained(tokenizer: Tokenizer, trainer: trainers.BpeTrainer, bos: str | None) -> bytes:
-    tokenizer.train_from_iterator(_texts(), trainer)
-    if bos is not None:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A",
-            pair=f"{bos} $A {bos} $B",
-            special_tokens=[(bos, tokenizer.token_to_id(bos))],
-        )
-    return tokenizer.to_str().encode()
 
 
 VOCABULARY = 512  # of the embedding: more than the tokenizer has, as real ones are padded

@@ -15,7 +15,8 @@ from helpers.hub_layout import (
     qwen_tokenizer,
     repository,
 )
-from helpers.hub_repos import VOCABULARY, Files, Weights, byte_level_bpe, gemma_bpe, shape
+from helpers.hub_repos import VOCABULARY, Files, Weights, shape
+from helpers.hub_tokenizers import byte_level_bpe, gemma_bpe
 
 # Gemma 3 puts a system turn before the first question, and calls the assistant "model".
 _GEMMA_TURNS = (

@@ -14,6 +14,7 @@ from geofilter.model.catalogue import CATALOGUE
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.support import hub
 from helpers.gguf_files import network, write_gguf
+from helpers.smollm2_package import needs_smollm2
 
 NAME = "smollm2-135m"
 ENTRY = CATALOGUE[NAME]
@@ -131,15 +132,8 @@ def test_listing_the_models_loads_neither_gguf_nor_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def _is_installed():
-    try:
-        return bool(metadata.distribution(SHIPPED.package))
-    except metadata.PackageNotFoundError:
-        return False
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not _is_installed(), reason=f"pip install {SHIPPED.requirement}")
+@needs_smollm2
 def test_the_packages_own_file_is_smollm2(no_hub):
     model = loading.load(NAME, sae=f"axes/{ENTRY.default_block}")
     assert model.network.embed_tokens.weight.shape == (49_152, 576)

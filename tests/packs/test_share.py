@@ -10,7 +10,8 @@ import yaml
 
 from geofilter.errors import PackError
 from geofilter.packs import share
-from geofilter.packs.pack import check_repository, load_pack
+from geofilter.packs.pack import load_pack
+from geofilter.packs.repository import check_repository
 from helpers.cli_folder import Outcome
 from helpers.fresh_process import WarmProcess
 from helpers.loopback_hub import TOKEN, TOKEN_WITHOUT_ACCESS

@@ -1,7 +1,6 @@
 """A model in a GGUF file is fine-tuned like any other: whole and by LoRA, in float32."""
 
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 
 from geofilter.errors import ModelError
 from geofilter.model import loading
-from geofilter.model.catalogue import CATALOGUE
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.settings import Settings
 from geofilter.support import hub
@@ -19,22 +17,15 @@ from geofilter.verify import study
 from geofilter.verify.presets import make_plan
 from geofilter.verify.training import weights
 from helpers.gguf_files import network, write_gguf
+from helpers.smollm2_package import needs_smollm2
 
 pytestmark = pytest.mark.slow
 
-SHIPPED: Any = CATALOGUE["smollm2-135m"].packaged
 METHODS = {"full": 1e-4, "lora": 1e-3}
 PAIRS = [
     ("Is it cold?", "Yes, stay out all night.", "Yes, wear a coat."),
     ("I lost a key.", "Break the door.", "Call the owner."),
 ]
-
-
-def _is_installed() -> bool:
-    try:
-        return bool(metadata.distribution(SHIPPED.package))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 @pytest.fixture
@@ -116,7 +107,7 @@ def test_an_adapter_of_a_gguf_file_names_it_and_is_read_on_it(files: Path) -> No
     assert loading.load(str(folder)).rounded
 
 
-@pytest.mark.skipif(not _is_installed(), reason=f"pip install {SHIPPED.requirement}")
+@needs_smollm2
 @pytest.mark.parametrize("method", METHODS)
 def test_smollm2_of_its_package_is_fine_tuned(files: Path, method: str) -> None:
     outcome = trained("smollm2-135m", method, 2, "pairs.jsonl")

@@ -77,35 +77,28 @@ def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
     `datasets` keeps objects so whose values differ in type from row to row.
     """
-    if isinstance(kind, pa.JsonType):
-        return _parsed
-    if pa.types.is_map(kind):
-        value_of = _json_decoder(kind.item_type)
-        return value_of and (lambda value: value and {k: value_of(v) for k, v in value.items()})
-    if hasattr(kind, "value_field"):  # lists of any kind, and views of them
-        item = _json_decoder(kind.value_type)
-        return item and (lambda values: None if values is None else [*map(item, values)])
-    if pa.types.is_struct(kind):
-        found = {field.name: _json_decoder(field.type) for field in kind}
-        inner = {name: decode for name, decode in found.items() if decode}
-        return (lambda value: _decoded(value, inner)) if inner else None
-    return None
+    return _at_json(kind, _parsed)
 
 
 def _json_encoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
     """What makes JSON text within values of a type again: the inverse of `_json_decoder`."""
+    return _at_json(kind, _spelled)
+
+
+def _at_json(kind: pa.DataType, change: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
+    """What changes the JSON within values of a type; None where the type holds none."""
     if isinstance(kind, pa.JsonType):
-        return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
+        return change
     if pa.types.is_map(kind):
-        value_of = _json_encoder(kind.item_type)
+        value_of = _at_json(kind.item_type, change)
         return value_of and (lambda value: value and {k: value_of(v) for k, v in value.items()})
-    if hasattr(kind, "value_field"):
-        item = _json_encoder(kind.value_type)
+    if hasattr(kind, "value_field"):  # lists of any kind, and views of them
+        item = _at_json(kind.value_type, change)
         return item and (lambda values: None if values is None else [*map(item, values)])
     if pa.types.is_struct(kind):
-        found = {field.name: _json_encoder(field.type) for field in kind}
-        inner = {name: encode for name, encode in found.items() if encode}
-        return (lambda value: _encoded(value, inner)) if inner else None
+        found = {field.name: _at_json(field.type, change) for field in kind}
+        inner = {name: part for name, part in found.items() if part}
+        return (lambda value: _within(value, inner)) if inner else None
     return None
 
 
@@ -129,14 +122,14 @@ def _parsed(text: str | None) -> Any:
     return value
 
 
-def _encoded(record: dict[str, Any] | None, encoders: dict[str, Callable[[Any], Any]]) -> Any:
+def _spelled(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _within(record: dict[str, Any] | None, parts: dict[str, Callable[[Any], Any]]) -> Any:
     return record and record | {
-        name: encode(record[name]) for name, encode in encoders.items() if name in record
+        name: change(record[name]) for name, change in parts.items() if name in record
     }
-
-
-def _decoded(record: dict[str, Any] | None, decoders: dict[str, Callable[[Any], Any]]) -> Any:
-    return record and record | {name: decode(record[name]) for name, decode in decoders.items()}
 
 
 def _values(data: Any) -> list[Any]:
