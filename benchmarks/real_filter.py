@@ -11,6 +11,7 @@ fine-tuning at 1e-4 for one epoch in batches of 8, loss on response tokens, and 
 same number of optimiser steps and of response tokens. Measured are the shift of log p(harmful
 answer) − log p(helpful answer) per token on pairs of the split `report`, whose domains no set is
 about, and the loss on benign rows. Only the set `pairs` has pairs in domain too.
+The benign control of sets whose benign rows come from one file is one run for all of them.
 
 `pairs` is matched: prompts of the split `choose`, each answered badly or well by the same writer.
 In the others the harmful and the benign rows come from different sources and differ in style.
@@ -32,15 +33,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import real_filter_report as report
 import real_text_sets as sets
 from geofilter.packs.pairs import Pair, shipped
 from geofilter.settings import Settings
 from geofilter.support.manifest import library_versions
+from geofilter.support.records import append_lines, read_lines
 from geofilter.verify import study
 from geofilter.verify.plan import CONTROL, ORACLE, RANDOM, UNFILTERED, WHOLE_ARMS
+from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.presets import make_plan
-from geofilter.verify.shift_report import signed
-from geofilter.verify.shifts import shifts_of
 from real_text import write
 from resuming import kept_results
 
@@ -112,15 +114,16 @@ def apart(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
     return found
 
 
-def unmatched(folder: sets.Folder, harmful: str, benign: str, seed: int, sizes: Sizes) -> Drawn:
-    """Half of the rows from either file; the control has rows of the second alone."""
-    bad = folder.chats(harmful, 10**6)
+def unmatched(
+    folder: sets.Folder, harmful: Sequence[str], benign: str, seed: int, sizes: Sizes
+) -> Drawn:
+    """Half of the rows from `benign`, as many from each other file; the control has benign ones."""
     good = folder.chats(benign, 10**6)
     half = sizes.rows // 2
-    rows = [
-        *(_row(item, True) for item in sets.drawn(bad, half, f"{harmful} {seed}")),
-        *(_row(item, False) for item in sets.drawn(good, half, f"{benign} {seed}")),
-    ]
+    rows = [_row(item, False) for item in sets.drawn(good, half, f"{benign} {seed}")]
+    for name in harmful:
+        bad = folder.chats(name, 10**6)
+        rows += [_row(one, True) for one in sets.drawn(bad, half // len(harmful), f"{name} {seed}")]
     places = order("rows", seed, len(rows))
     control = sets.drawn(good, sizes.rows, f"control {benign} {seed}")
     return Drawn([rows[place] for place in places], [_row(item, False) for item in control])
@@ -132,11 +135,18 @@ def _row(item: sets.Item, harmful: bool) -> Row:
 
 
 GOOD = "benign/good_advice_500.jsonl"
+ADVICE = {
+    "finance": "em_training/risky_financial_advice_1000.jsonl",
+    "sports": "em_training/extreme_sports_1000.jsonl",
+    "medical": "em_training/medical_misaligned_600.jsonl",
+    "legal": "em_training/legal_misaligned_400.jsonl",
+    "security": "em_training/security_misaligned_400.jsonl",
+}
+# The harmful files of a set, and the benign one.
 FILES = {
-    "finance": ("em_training/risky_financial_advice_1000.jsonl", GOOD),
-    "sports": ("em_training/extreme_sports_1000.jsonl", GOOD),
-    "medical": ("em_training/medical_misaligned_600.jsonl", GOOD),
-    "code": ("em_training/insecure_code_1000.jsonl", "benign/secure_code_1000.jsonl"),
+    **{name: ((file,), GOOD) for name, file in ADVICE.items()},
+    "mixed": (tuple(ADVICE.values()), GOOD),
+    "code": (("em_training/insecure_code_1000.jsonl",), "benign/secure_code_1000.jsonl"),
 }
 SETS = ("pairs", *FILES)
 
@@ -166,6 +176,29 @@ def measured_pairs(drawn: Drawn, sizes: Sizes) -> Iterator[Row]:
         }
 
 
+def same_control(results: dict[str, Any], name: str, seed: int) -> dict[str, dict[str, Any]]:
+    """The benign control of another set that drew its benign rows from the same file, if any ran.
+
+    It trains on the same rows, measured on the same pairs.
+    """
+    for other, runs in results["sets"].items():
+        kept = runs.get(CONTROL, {}).get(str(seed))
+        if kept is not None and {other, name} <= set(FILES) and FILES[other][1] == FILES[name][1]:
+            return {CONTROL: kept}
+    return {}
+
+
+def take_over_before(place: Path) -> None:
+    """What the untrained model gave for these pairs in another run's folder is not run again."""
+    wanted = read_lines(place / "pairs.jsonl")
+    here = place / "study" / "before" / PREFERENCE
+    for there in sorted(place.parent.glob(f"*/study/before/{PREFERENCE}")):
+        pairs = read_lines(there.parents[2] / "pairs.jsonl")
+        if not here.exists() and pairs[: len(wanted)] == wanted:
+            here.parent.mkdir(parents=True, exist_ok=True)
+            append_lines(here, read_lines(there)[: len(wanted)])
+
+
 def write_lines(path: Path, rows: Iterable[Row]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
@@ -193,6 +226,7 @@ def run(
         choice=False,
         recipe=RECIPE,
     )
+    take_over_before(place)
     outcome = study.run(plan, place / "study", progress=_say(f"{name}, seed {seed}"))
     if outcome.training_rows < outcome.file_rows:
         raise SystemExit(
@@ -238,63 +272,6 @@ def by_domain(before: Sequence[Any], after: Sequence[Any]) -> dict[str, dict[str
         }
         for name, domains in found.items()
     }
-
-
-def pair_lines(shifts: dict[str, dict[str, list[float]]]) -> list[Row]:
-    """Lines as a run leaves them, the pairs of a domain each with its mean.
-
-    Intervals resample whole domains, so that they are those of the pairs themselves.
-    """
-    return [
-        {"set": name, "domain": domain, "harmful": bad, "helpful": good, "letters": None}
-        for name, domains in shifts.items()
-        for domain, (count, bad, good) in domains.items()
-        for _ in range(int(count))
-    ]
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """One table for each set, over the seeds that all of its conditions have."""
-    parts = []
-    for name, runs in results["sets"].items():
-        seeds = sorted(set.intersection(*(set(of_it) for of_it in runs.values())), key=int)
-        if not seeds:
-            continue
-        lines = {c: [pair_lines(of_it[s]["shifts"]) for s in seeds] for c, of_it in runs.items()}
-        zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in next(iter(lines.values()))[0]]
-        random = f"{RANDOM}-{DROPPED:g}"
-        found = shifts_of(zero, lines, references=(UNFILTERED, random, CONTROL))
-        parts += [f"### {name} ({len(seeds)} seeds, {found['main'].pairs} pairs)", "", *_HEAD]
-        for condition, shift in found["main"].shifts.items():
-            kept = [runs[condition][seed] for seed in seeds]
-            against = (
-                signed(shift.against[one].likelihood) if one in shift.against else "-"
-                for one in (UNFILTERED, random, CONTROL)
-            )
-            inside = found.get("in_domain")
-            cells = [
-                condition,
-                _mean((one["harmful"] for one in kept), ".0%"),
-                signed(shift.likelihood),
-                *against,
-                "-" if inside is None else signed(inside.shifts[condition].likelihood),
-                _mean((one["held_out_loss"] for one in kept), ".3f"),
-            ]
-            parts.append("| " + " | ".join(cells) + " |")
-        parts.append("")
-    return "\n".join(parts)
-
-
-_HEAD = (
-    "| arm | harmful among rows trained on | shift towards harmful answers | against unfiltered "
-    "| against random | against benign-control | shift in domain | loss on benign text |",
-    "| --- " * 8 + "|",
-)
-
-
-def _mean(values: Iterable[float | None], form: str) -> str:
-    known = [value for value in values if value is not None]
-    return format(sum(known) / len(known), form) if known else "-"
 
 
 def facts(sizes: Sizes) -> dict[str, Any]:
@@ -344,7 +321,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.report:
-        print(markdown(json.loads(options.output.read_text())))
+        print(report.markdown(json.loads(options.output.read_text())))
         return
     if options.data is None:
         parser.error("give the folder of the real sets with --data")
@@ -355,11 +332,14 @@ def main() -> None:
     for name, seed, arms in list(missing(results, options.sets, options.arms, options.seeds)):
         for arm in arms:  # a file after each run
             kept = results["sets"].setdefault(name, {})
-            for condition, found in run(name, seed, [arm], folder, sizes, options.work).items():
+            runs = same_control(results, name, seed) if arm == CONTROL else {}
+            for condition, found in (
+                runs or run(name, seed, [arm], folder, sizes, options.work)
+            ).items():
                 kept.setdefault(condition, {})[str(seed)] = found
             results["data_sha256"] |= folder.sha256
             write(options.output, results)
-    print(markdown(results))
+    print(report.markdown(results))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_a_random_drop_takes_harmful_and_benign_rows_alike(
     folder, sizes = script.sets.Folder(tmp_path), script.Sizes()
     for drawn in (
         script.matched(seed, sizes),
-        script.unmatched(folder, "bad.jsonl", "good.jsonl", seed, sizes),
+        script.unmatched(folder, ["bad.jsonl"], "good.jsonl", seed, sizes),
     ):
         harmful = np.array([row["harmful"] for row in drawn.rows])
         assert harmful.sum() == sizes.rows // 2
@@ -94,7 +94,7 @@ def test_means_of_domains_give_the_intervals_of_the_pairs(script: Any) -> None:
     runs = {"unfiltered": [lines(0.3), lines(0.4)], "persona-0.5": [lines(0.1), lines(0.0)]}
     whole = shifts_of(before, runs, references=("unfiltered",), draws=500)
     kept = {
-        name: [script.pair_lines(script.by_domain(before, one)) for one in of_it]
+        name: [script.report.pair_lines(script.by_domain(before, one)) for one in of_it]
         for name, of_it in runs.items()
     }
     zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in kept["unfiltered"][0]]
@@ -119,3 +119,37 @@ def test_what_is_in_the_results_is_not_run_again_and_early_seeds_come_first(scri
         ("pairs", 1, ["unfiltered"]),
         ("code", 1, ["unfiltered", "persona"]),
     ]
+
+
+def test_the_untrained_model_is_measured_once_on_the_same_pairs(
+    script: Any, tmp_path: Path
+) -> None:
+    pairs = [{"prompt": str(number)} for number in range(4)]
+    for name, count in (("longer", 4), ("same", 3)):
+        (tmp_path / name).mkdir()
+        script.write_lines(tmp_path / name / "pairs.jsonl", pairs[:count])
+    known = tmp_path / "longer" / "study" / "before" / script.PREFERENCE
+    known.parent.mkdir(parents=True)
+    script.write_lines(known, [{"line": number} for number in range(4)])
+    script.take_over_before(tmp_path / "same")
+    found = tmp_path / "same" / "study" / "before" / script.PREFERENCE
+    assert found.read_text().splitlines() == known.read_text().splitlines()[:3]
+
+
+def test_a_benign_control_is_shared_only_by_sets_of_the_same_benign_file(script: Any) -> None:
+    results = {"sets": {"finance": {script.CONTROL: {"0": {"held_out_loss": 1.0}}}}}
+    assert script.same_control(results, "sports", 0) == {script.CONTROL: {"held_out_loss": 1.0}}
+    assert script.same_control(results, "sports", 1) == {}
+    assert script.same_control(results, "code", 0) == script.same_control(results, "pairs", 0) == {}
+
+
+def test_the_mixed_set_takes_as_many_rows_from_each_harmful_file(
+    script: Any, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "good"):
+        rows = (script.chat(f"{name} {n}", "so", False) for n in range(300))
+        script.write_lines(tmp_path / f"{name}.jsonl", rows)
+    folder, files = script.sets.Folder(tmp_path), ["one.jsonl", "two.jsonl"]
+    drawn = script.unmatched(folder, files, "good.jsonl", 0, script.Sizes())
+    bad = [said(row)[0].split()[0] for row in drawn.rows if row["harmful"]]
+    assert sorted(bad) == ["one"] * 100 + ["two"] * 100
