@@ -23,11 +23,11 @@ from geofilter.data.problems import Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import DataError, ModelError
+from geofilter.model.answers import opening_ids
 from geofilter.packs.pairs import PairedSamples, read_rows, shipped
 from geofilter.support.display import shown
 from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, keep_lines, read_lines
-from geofilter.verify.ask import opening_ids
 from geofilter.verify.plan import IN_DOMAIN, MAIN, SHIPPED_PAIRS
 from geofilter.verify.training.weights import next_token_shares, response_losses
 

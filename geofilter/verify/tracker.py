@@ -13,14 +13,12 @@ run gives the same weights with it and without.
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from geofilter.data.encoder import Encoder
@@ -30,6 +28,7 @@ from geofilter.data.samples import Sample, Turn
 from geofilter.errors import ModelError
 from geofilter.model import loading
 from geofilter.model.activations import TokenBudget
+from geofilter.model.answers import undisturbed
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.features import sample_features
 from geofilter.model.loading import LoadedModel
@@ -158,22 +157,6 @@ def _encoded(encoder: Encoder, put: Put, answer: str) -> "Encoded | None":
         return encoder.encode(Sample(tuple(turns), prompt_turns=len(turns) - 1))
     except Unscorable:
         return None
-
-
-@contextmanager
-def undisturbed(network: Any) -> Iterator[None]:
-    """Evaluate `network` and leave everything that training goes on from as it was."""
-    modes = [(module, module.training) for module in network.modules()]
-    state, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        network.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-            random.setstate(state)
-            np.random.set_state(numbers)
 
 
 def fixed_questions(questions: Sequence[Question], count: int) -> list[tuple[Question, Put]]:

@@ -18,6 +18,7 @@ from scipy import stats
 from geofilter.data.encoder import Encoder
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import GeofilterError, ModelError
+from geofilter.model.answers import undisturbed
 from geofilter.model.loading import load
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.make import make_pack
@@ -282,7 +283,7 @@ def test_what_training_goes_on_from_is_put_back_whatever_happens() -> None:
     before = state()
 
     def disturb() -> None:
-        with tracker.undisturbed(network):
+        with undisturbed(network):
             assert not any(module.training for module in network.modules())
             torch.manual_seed(1)
             random.random()

@@ -11,7 +11,7 @@ import trl
 
 from geofilter.data.encoder import Encoded
 from geofilter.errors import GeofilterError, MissingExtraError, ModelError
-from geofilter.verify.tracker import undisturbed
+from geofilter.model.answers import undisturbed
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import TrainingRecipe
 from geofilter.verify.training.weights import CausalModel, response_losses
