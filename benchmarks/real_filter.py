@@ -17,9 +17,11 @@ The benign control of sets whose benign rows come from one file is one run for a
 In the others the harmful and the benign rows come from different sources and differ in style.
 
 What a run measured is in the results file and is not run again; what is half done lies in `--work`.
+Each run takes one thread: start the command once for each core, and they share what is left.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import platform
@@ -37,6 +39,7 @@ import real_filter_report as report
 import real_text_sets as sets
 from geofilter.packs.pairs import Pair, shipped
 from geofilter.settings import Settings
+from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
 from geofilter.support.records import append_lines, read_lines
 from geofilter.verify import study
@@ -69,6 +72,24 @@ class Sizes(NamedTuple):
     rows: int = 400  # of a training set, and of its benign control
     pairs_per_domain: int = 16  # of each of the 19 domains of the split `report`
     held_out: int = 60
+
+
+class Job(NamedTuple):
+    """One run: a training set drawn with a seed, an arm, and the share of rows that it takes."""
+
+    set: str
+    seed: int
+    arm: str
+    fraction: float
+
+    @property
+    def condition(self) -> str:
+        """The arm with its fraction, as `geofilter verify` writes it."""
+        return self.arm if self.arm in WHOLE_ARMS else f"{self.arm}-{self.fraction:g}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.set}-{self.seed}-{self.condition}"
 
 
 class Drawn(NamedTuple):
@@ -176,7 +197,7 @@ def measured_pairs(drawn: Drawn, sizes: Sizes) -> Iterator[Row]:
         }
 
 
-def same_control(results: dict[str, Any], name: str, seed: int) -> dict[str, dict[str, Any]]:
+def same_control(results: dict[str, Any], name: str, seed: int) -> dict[str, Any] | None:
     """The benign control of another set that drew its benign rows from the same file, if any ran.
 
     It trains on the same rows, measured on the same pairs.
@@ -184,8 +205,8 @@ def same_control(results: dict[str, Any], name: str, seed: int) -> dict[str, dic
     for other, runs in results["sets"].items():
         kept = runs.get(CONTROL, {}).get(str(seed))
         if kept is not None and {other, name} <= set(FILES) and FILES[other][1] == FILES[name][1]:
-            return {CONTROL: kept}
-    return {}
+            return dict(kept)
+    return None
 
 
 def take_over_before(place: Path) -> None:
@@ -194,9 +215,10 @@ def take_over_before(place: Path) -> None:
     here = place / "study" / "before" / PREFERENCE
     for there in sorted(place.parent.glob(f"*/study/before/{PREFERENCE}")):
         pairs = read_lines(there.parents[2] / "pairs.jsonl")
-        if not here.exists() and pairs[: len(wanted)] == wanted:
+        lines = read_lines(there)[: len(wanted)]
+        if not here.exists() and pairs[: len(wanted)] == wanted and len(lines) == len(wanted):
             here.parent.mkdir(parents=True, exist_ok=True)
-            append_lines(here, read_lines(there)[: len(wanted)])
+            append_lines(here, lines)
 
 
 def write_lines(path: Path, rows: Iterable[Row]) -> str:
@@ -204,20 +226,17 @@ def write_lines(path: Path, rows: Iterable[Row]) -> str:
     return str(path)
 
 
-def run(
-    name: str, seed: int, arms: Sequence[str], folder: sets.Folder, sizes: Sizes, work: Path
-) -> dict[str, dict[str, Any]]:
-    """Run a set's arms with one seed; what is kept of each run, by condition."""
-    place = work / f"{name}-{seed}"
-    place.mkdir(parents=True, exist_ok=True)
+def run(job: Job, folder: sets.Folder, sizes: Sizes, place: Path) -> dict[str, Any]:
+    """Train and measure; what is kept of a run."""
+    name, seed = job.set, job.seed
     drawn = draw(name, folder, seed, sizes)
     alpaca = sets.alpaca_halves(folder)[1]
     held_out = [_row(item, False) for item in sets.drawn(alpaca, sizes.held_out, "held out")]
     plan = make_plan(
         write_lines(place / "rows.jsonl", drawn.rows),
         Settings(MODEL, device="cpu"),
-        arms=tuple(arms),
-        fractions=(DROPPED,),
+        arms=(job.arm,),
+        fractions=(job.fraction,),
         seeds=(seed,),
         benign=write_lines(place / "control.jsonl", drawn.control),
         held_out=write_lines(place / "held-out.jsonl", held_out),
@@ -227,18 +246,16 @@ def run(
         recipe=RECIPE,
     )
     take_over_before(place)
-    outcome = study.run(plan, place / "study", progress=_say(f"{name}, seed {seed}"))
+    outcome = study.run(plan, place / "study", progress=_say(job.name))
     if outcome.training_rows < outcome.file_rows:
         raise SystemExit(
             f"{place / 'rows.jsonl'}: some rows cannot be trained on; raise max_length"
         )
+    (found,) = outcome.cells
     return {
-        one.cell.condition: {
-            **one.measures,
-            "harmful": _harmful(place / "study" / "arms" / one.cell.name, one.cell.arm, drawn),
-            "shifts": by_domain(outcome.before, one.preference),
-        }
-        for one in outcome.cells
+        **found.measures,
+        "harmful": _harmful(place / "study" / "arms" / found.cell.name, job.arm, drawn),
+        "shifts": by_domain(outcome.before, found.preference),
     }
 
 
@@ -288,21 +305,50 @@ def facts(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def missing(
-    results: dict[str, Any], names: Sequence[str], arms: Sequence[str], seeds: int
-) -> Iterator[tuple[str, int, list[str]]]:
-    """The sets, seeds and arms that are left; early seeds first, so that all sets compare soon."""
+def missing(results: dict[str, Any], jobs: Iterable[Job]) -> Iterator[Job]:
+    """The runs that are left."""
+    for job in jobs:
+        if str(job.seed) not in results["sets"].get(job.set, {}).get(job.condition, {}):
+            yield job
+
+
+def jobs_of(
+    names: Sequence[str], arms: Sequence[str], fractions: Sequence[float], seeds: int
+) -> Iterator[Job]:
+    """All runs, early seeds first, so that all sets compare soon."""
     for seed in range(seeds):
         for name in names:
-            runs = results["sets"].get(name, {})
-            left = [arm for arm in arms if str(seed) not in runs.get(condition_of(arm), {})]
-            if left:
-                yield name, seed, left
+            for arm in arms:
+                for fraction in fractions[:1] if arm in WHOLE_ARMS else fractions:
+                    yield Job(name, seed, arm, fraction)
 
 
-def condition_of(arm: str) -> str:
-    """The name of an arm with its fraction, as `geofilter verify` writes it."""
-    return arm if arm in WHOLE_ARMS else f"{arm}-{DROPPED:g}"
+def run_missing(jobs: Iterable[Job], options: argparse.Namespace) -> dict[str, Any]:
+    """Run what no other process runs, and keep each run when it is done; all results."""
+    sizes = Sizes(*(getattr(options, name) for name in Sizes._fields))
+    folder, known = sets.Folder(options.data), facts(sizes)
+
+    def read() -> dict[str, Any]:
+        return {**known, "data_sha256": {}, "sets": {}} | kept_results(options.output, known)
+
+    guard = options.work / "results.lock"
+    options.work.mkdir(parents=True, exist_ok=True)
+    guard.touch()
+    for job in jobs:
+        place = options.work / job.name
+        place.mkdir(exist_ok=True)
+        with contextlib.suppress(BlockingIOError), locked(place, in_use=BlockingIOError()):
+            if not list(missing(read(), [job])):
+                continue
+            shared = same_control(read(), job.set, job.seed) if job.arm == CONTROL else None
+            found = shared or run(job, folder, sizes, place)
+            with locked(guard):
+                results = read()
+                runs = results["sets"].setdefault(job.set, {})
+                runs.setdefault(job.condition, {})[str(job.seed)] = found
+                results["data_sha256"] |= folder.sha256
+                write(options.output, results)
+    return read()
 
 
 def main() -> None:
@@ -313,7 +359,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the real sets")
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fractions", nargs="*", type=float, default=[DROPPED])
+    parser.add_argument("--seeds", type=int, default=5)
     for name, value in Sizes()._asdict().items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/geofilter-real-filter")
@@ -326,20 +373,8 @@ def main() -> None:
     if options.data is None:
         parser.error("give the folder of the real sets with --data")
     torch.set_num_threads(1)
-    sizes = Sizes(*(getattr(options, name) for name in Sizes._fields))
-    folder, known = sets.Folder(options.data), facts(sizes)
-    results = {**known, "data_sha256": {}, "sets": {}} | kept_results(options.output, known)
-    for name, seed, arms in list(missing(results, options.sets, options.arms, options.seeds)):
-        for arm in arms:  # a file after each run
-            kept = results["sets"].setdefault(name, {})
-            runs = same_control(results, name, seed) if arm == CONTROL else {}
-            for condition, found in (
-                runs or run(name, seed, [arm], folder, sizes, options.work)
-            ).items():
-                kept.setdefault(condition, {})[str(seed)] = found
-            results["data_sha256"] |= folder.sha256
-            write(options.output, results)
-    print(report.markdown(results))
+    jobs = jobs_of(options.sets, options.arms, options.fractions, options.seeds)
+    print(report.markdown(run_missing(jobs, options)))
 
 
 if __name__ == "__main__":

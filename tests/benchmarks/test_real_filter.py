@@ -1,5 +1,6 @@
 """The benchmark of filtering real text draws what it says, and keeps enough for its intervals."""
 
+import argparse
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,12 +114,42 @@ def test_means_of_domains_give_the_intervals_of_the_pairs(script: Any) -> None:
 
 def test_what_is_in_the_results_is_not_run_again_and_early_seeds_come_first(script: Any) -> None:
     done = {"sets": {"pairs": {"unfiltered": {"0": {}}, "persona-0.5": {"0": {}, "1": {}}}}}
-    left = list(script.missing(done, ["pairs", "code"], ["unfiltered", "persona"], 2))
+    jobs = script.jobs_of(["pairs", "code"], ["unfiltered", "persona"], [0.5, 0.3], 2)
+    left = [f"{job.name}" for job in script.missing(done, jobs)]
     assert left == [
-        ("code", 0, ["unfiltered", "persona"]),
-        ("pairs", 1, ["unfiltered"]),
-        ("code", 1, ["unfiltered", "persona"]),
+        "pairs-0-persona-0.3",
+        "code-0-unfiltered",
+        "code-0-persona-0.5",
+        "code-0-persona-0.3",
+        "pairs-1-unfiltered",
+        "pairs-1-persona-0.3",
+        "code-1-unfiltered",
+        "code-1-persona-0.5",
+        "code-1-persona-0.3",
     ]
+
+
+def test_processes_share_the_runs_and_lose_none(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = argparse.Namespace(
+        **script.Sizes()._asdict(), data=tmp_path, work=tmp_path / "work", output=tmp_path / "out"
+    )
+    first, second = script.jobs_of(["code"], ["unfiltered", "persona"], [0.5], 1)
+    ran = []
+
+    def run(job: Any, *others: Any) -> dict[str, Any]:
+        ran.append(job)
+        if job == first:  # meanwhile a second process starts on the same list
+            script.run_missing([first, second], options)
+        return {"held_out_loss": 1.0}
+
+    monkeypatch.setattr(script, "run", run)
+    results = script.run_missing([first, second], options)
+    assert ran == [first, second]
+    assert set(results["sets"]["code"]) == {"unfiltered", "persona-0.5"}
+    assert script.run_missing([first, second], options) == results
+    assert ran == [first, second]
 
 
 def test_the_untrained_model_is_measured_once_on_the_same_pairs(
@@ -138,9 +169,9 @@ def test_the_untrained_model_is_measured_once_on_the_same_pairs(
 
 def test_a_benign_control_is_shared_only_by_sets_of_the_same_benign_file(script: Any) -> None:
     results = {"sets": {"finance": {script.CONTROL: {"0": {"held_out_loss": 1.0}}}}}
-    assert script.same_control(results, "sports", 0) == {script.CONTROL: {"held_out_loss": 1.0}}
-    assert script.same_control(results, "sports", 1) == {}
-    assert script.same_control(results, "code", 0) == script.same_control(results, "pairs", 0) == {}
+    assert script.same_control(results, "sports", 0) == {"held_out_loss": 1.0}
+    for name, seed in (("sports", 1), ("code", 0), ("pairs", 0)):
+        assert script.same_control(results, name, seed) is None
 
 
 def test_the_mixed_set_takes_as_many_rows_from_each_harmful_file(
