@@ -10,6 +10,7 @@ writes around the text. An unknown word is the row's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from geofilter.data.samples import Sample
 from geofilter.data.template import ChatTemplate, PlainTemplate, Span, Template
 from geofilter.data.window import Mask, Window, WindowCutter
 
-__all__ = ["Encoded", "Encoder"]
+__all__ = ["Encoded", "Encoder", "Placed"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,13 @@ class Encoded:
     truncated: bool
     total_tokens: int
     unknown_share: float | None
+
+
+class Placed(NamedTuple):
+    """The text that a sample's tokens are cut from; `offsets` (tokens, 2): start and end in it."""
+
+    text: str
+    offsets: npt.NDArray[np.int64]
 
 
 class Encoder:
@@ -108,6 +116,20 @@ class Encoder:
         chat, window = self._rendered(sample)
         own = [span for place in range(len(chat.turns)) for span in chat.own(place) or ()]
         return self._finish(window, overlapping(window, own), None)
+
+    def placed(self, sample: Sample) -> Placed:
+        """Where each token of `encode`'s window stands in the text. Errors as in `encode`.
+
+        Of a chat, in what the template makes of it.
+        """
+        if sample.text is not None:
+            text = _closed(sample.text, self._eos)
+        elif sample.plain:
+            text = _closed("".join(turn.content for turn in sample.turns), self._eos)
+        else:
+            chat, window = self._rendered(sample)
+            return Placed(chat.full.text, window.offsets)
+        return Placed(text, self._cutter.cut(text, special=True).offsets)
 
     def _encode_plain(self, sample: Sample) -> Encoded:
         prompt = "".join(turn.content for turn in sample.turns[: sample.prompt_turns])

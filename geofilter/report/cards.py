@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from geofilter.data.problems import Problem
 from geofilter.report.contents import Contents
-from geofilter.report.explained import Activated, activated
+from geofilter.report.explained import Activated, activated, strengths
 from geofilter.report.html import EMPTY, Html, bdi, join, note, prose, table, tag, text
 from geofilter.report.row_texts import RowText, TurnText
 from geofilter.report.svg import number
@@ -14,9 +14,10 @@ from geofilter.scoring.table import ScoreRow
 
 _TOKENS_SHOWN = 400
 _SHADES = 4
-_FAINT = 0.12  # of the greatest part; what is less is not marked
+_FAINT = 0.12  # of the strongest; what is less is not marked
 _SNIPPET = 90
 _WORD = 24
+WOULD_GO, WOULD_STAY = "would be dropped", "would be kept"
 
 
 def open_card(contents: Contents, row: int) -> Html:
@@ -47,17 +48,21 @@ def _head(contents: Contents, row: int) -> Html:
         " ",
         tag("span", number(line.score, 4), class_="score"),
         " ",
-        tag("span", _fate(contents, row), class_=f"fate {_fate(contents, row)}"),
+        _fate(contents, row),
         " ",
         tag("span", place, class_="place"),
     )
 
 
-def _fate(contents: Contents, row: int) -> str:
-    dropped = bool(contents.choice.dropped[row])
-    if contents.choice.made:
-        return "dropped" if dropped else "kept"
-    return "near" if dropped else "other"
+def _fate(contents: Contents, row: int) -> Html:
+    """What would become of the row; the page's script says it of another threshold."""
+    is_dropped = bool(contents.choice.dropped[row])
+    name = "dropped" if is_dropped else "kept"
+    return tag(
+        "span",
+        WOULD_GO if is_dropped else WOULD_STAY,
+        class_=f"fate {name}" if contents.choice.made else f"fate {name} unchosen",
+    )
 
 
 def _snippet(contents: Contents, row: int) -> Html:
@@ -72,7 +77,7 @@ def _body(contents: Contents, row: int) -> Html:
     shown = contents.read.texts[row]
     parts = [_facts(line)]
     if isinstance(explained, Explanation):
-        parts.append(_conversation(shown, _marked(explained.tokens)))
+        parts.append(_conversation(shown, _marked(explained, contents.strongest)))
         if features := activated(explained.tokens):
             parts.append(_activated(features))
     else:
@@ -120,17 +125,15 @@ def _turn(role: str, said: Html, turn: TurnText, cut: bool) -> Html:
     )
 
 
-def _marked(tokens: Sequence[ExplainedToken]) -> Html:
-    """The tokens in their order, each shaded by its part of the score where that is positive."""
-    # Word-level tokenizers decode a token without the blank before it.
-    glue = "" if any(token.text.startswith(" ") for token in tokens) else " "
-    greatest = max((token.contribution for token in tokens), default=0.0)
+def _marked(explained: Explanation, strongest: float) -> Html:
+    """The tokens in their order, each shaded by how strongly it pulls the score up."""
+    tokens = explained.tokens
     shown: list[object] = []
     after = None
-    for token in tokens[:_TOKENS_SHOWN]:
-        if after is not None:
-            shown.append(glue if token.position == after else " ⋯ ")
-        shown.append(_token(token, greatest))
+    for token, strength in zip(tokens[:_TOKENS_SHOWN], strengths(explained), strict=False):
+        if after is not None and token.position != after:
+            shown.append(" ⋯ ")
+        shown.append(_token(token, strength / strongest if strongest > 0 else 0.0))
         after = token.position + 1
     if len(tokens) > _TOKENS_SHOWN:
         left = len(tokens) - _TOKENS_SHOWN
@@ -138,11 +141,10 @@ def _marked(tokens: Sequence[ExplainedToken]) -> Html:
     return join(*shown)
 
 
-def _token(token: ExplainedToken, greatest: float) -> Html:
-    share = token.contribution / greatest if greatest > 0 else 0.0
+def _token(token: ExplainedToken, share: float) -> Html:
     if share < _FAINT:
         return prose(token.text)
-    body = token.text.lstrip(" ")
+    body = token.text.lstrip()
     blank = token.text[: len(token.text) - len(body)]
     shade = min(_SHADES, max(1, math.ceil(share * _SHADES)))
     return join(prose(blank), tag("mark", prose(body), class_=f"h{shade}"))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ from geofilter.errors import PackError, TableError
 from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
-from geofilter.report.explained import explain_rows
+from geofilter.report.explained import explain_rows, strongest
+from geofilter.report.places import named, without_folders
 from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
@@ -68,6 +70,16 @@ class Contents:
     @property
     def scorer(self) -> str:
         return scorer_of(self.table)
+
+    @property
+    def name(self) -> str:
+        """The data's, without the folders of the machine that it lies on."""
+        return named(self.source)
+
+    @cached_property
+    def strongest(self) -> float:
+        """The strength from which a token is marked as strongly as any, in every row."""
+        return strongest(self.explained.values())
 
     @property
     def is_dense(self) -> bool:
@@ -124,8 +136,8 @@ def gather(
         length=spearman(columns.n_tokens[scored].astype(float), columns.scores[scored]),
         baseline=compared,
         warning=warning_of(table),
-        why_no_tokens=why_no_tokens,
-        promise=promise,
+        why_no_tokens=why_no_tokens and without_folders(why_no_tokens),
+        promise=promise and without_folders(promise),
     )
 
 

@@ -14,6 +14,7 @@ from geofilter.model.catalogue import NO_SAE
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
 from geofilter.report.html import Html, bdi, folded, percent, section, tag
+from geofilter.report.places import without_folders
 from geofilter.report.svg import number
 from geofilter.scoring.scorers import BASELINE
 
@@ -40,8 +41,8 @@ def _limits(contents: Contents) -> Iterator[tuple[str, str]]:
         "quotes or warns of harm can lie near it.",
     )
     yield (
-        "Whether what is kept is harmless.",
-        "A low score is no clearance. The random sample of kept rows is there to be read.",
+        "Whether what stays is harmless.",
+        "A low score is no clearance. The random sample of the rest is there to be read.",
     )
     yield from _about_unscored(contents)
     yield from _about_fit(contents)
@@ -109,7 +110,7 @@ def _about_length(contents: Contents) -> Iterator[tuple[str, str]]:
 def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:
     if contents.promise:
         yield (
-            "How many of the dropped rows are clean in this draw.",
+            "How many of the rows that would go are clean in this draw.",
             contents.promise,
         )
     if contents.choice.made:
@@ -129,7 +130,7 @@ def run(contents: Contents) -> Html:
     decides, facts = contents.table.manifest.decides, contents.table.manifest.facts
     own = "the model's own"
     rows: list[tuple[str, object]] = [
-        ("data", contents.source),
+        ("data", contents.name),
         ("rows", f"{len(contents.table):,}"),
         ("read", str(contents.reading)),
         ("model", _get(facts, "settings", "model")),
@@ -173,7 +174,7 @@ def _list(rows: list[tuple[str, object]]) -> Html:
 def _plain(value: object) -> str:
     if value is None or value == "":
         return _ABSENT
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return without_folders(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _window(decides: Mapping[str, object]) -> str | None:

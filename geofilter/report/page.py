@@ -11,6 +11,7 @@ import numpy as np
 from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
 from geofilter.report.html import EMPTY, Html, bdi, join, note, percent, section, tag, text
+from geofilter.report.places import without_folders
 from geofilter.report.svg import number
 from geofilter.scoring.explain import explained_by
 
@@ -43,7 +44,7 @@ _OPEN = 3  # rows of each kind that are open where none is explained
 def render(contents: Contents) -> Iterator[str]:
     """The page, piece by piece."""
     yield _HEAD
-    yield f"<title>{text(_name(contents), 80)} – geofilter report</title>\n"
+    yield f"<title>{text(contents.name, 80)} – geofilter report</title>\n"
     yield f"<style>\n{files('geofilter.report').joinpath('page.css').read_text('utf-8')}</style>\n"
     yield "</head>\n<body>\n"
     yield tag("a", "Skip to the report", href="#scores", class_="skip")
@@ -68,11 +69,6 @@ def render(contents: Contents) -> Iterator[str]:
     yield "\n</body>\n</html>\n"
 
 
-def _name(contents: Contents) -> str:
-    """The last part of the data's path; the section on the run has the whole of it."""
-    return contents.source.rstrip("/").rpartition("/")[2] or contents.source
-
-
 def _top(contents: Contents) -> Html:
     links = [tag("li", tag("a", name, href=f"#{anchor}")) for anchor, name in _SECTIONS]
     warning = EMPTY
@@ -83,7 +79,7 @@ def _top(contents: Contents) -> Html:
     return tag(
         "header",
         tag("p", "geofilter report", class_="kicker"),
-        tag("h1", bdi(_name(contents), 120)),
+        tag("h1", bdi(contents.name, 120)),
         tag("p", _what(contents), class_="what"),
         warning,
         _tiles(contents),
@@ -102,7 +98,7 @@ def _what(contents: Contents) -> Html:
     )
     return join(
         f"How {lie} ",
-        bdi(model if isinstance(model, str) else "the model", 80),
+        bdi(without_folders(model) if isinstance(model, str) else "the model", 80),
         ", by ",
         bdi(contents.scorer, 40),
         ".",
@@ -120,7 +116,7 @@ def _tiles(contents: Contents) -> Html:
     ]
     if choice.made:
         share = percent(n_dropped / n) if n else "of none"
-        tiles.append((f"{n_dropped:,}", "dropped", f"{share} of the scored"))
+        tiles.append((f"{n_dropped:,}", cards.WOULD_GO, f"{share} of the scored"))
     if n:
         tiles.append((number(float(np.median(known))), "median score", _spread(contents)))
     return tag(
@@ -130,7 +126,7 @@ def _tiles(contents: Contents) -> Html:
                 "div",
                 tag("dt", name),
                 tag("dd", tag("b", value), tag("small", note)),
-                class_="accent" if name == "dropped" else None,
+                class_="accent" if name == cards.WOULD_GO else None,
             )
             for value, name, note in tiles
         ),
@@ -147,7 +143,7 @@ def _rows(contents: Contents) -> Html:
     shown = contents.shown
     first, rest = "Nearest to harm", "Others, picked at random"
     if contents.choice.made:
-        first, rest = "Dropped, nearest to harm first", "Kept, picked at random"
+        first, rest = "Would be dropped, nearest to harm first", "Would be kept, picked at random"
     kinds = (
         (first, None, shown.nearest),
         (
@@ -156,7 +152,7 @@ def _rows(contents: Contents) -> Html:
             shown.border,
         ),
         (rest, "What the rest looks like. Read them for what the scores miss.", shown.random),
-        ("Without a score", "Kept, and never judged.", shown.unscored),
+        ("Without a score", "Never judged, and no threshold drops them.", shown.unscored),
     )
     blocks = [_kind(contents, title, lead, rows) for title, lead, rows in kinds]
     return section("rows", "Rows", None, _how_marked(contents), *blocks)
@@ -169,9 +165,13 @@ def _how_marked(contents: Contents) -> Html:
             tag(
                 "p",
                 "In the rows that are open the tokens that raised the score are marked, the "
-                "stronger the more, measured within each row: ",
+                "stronger the more, on one scale for all rows: ",
                 tag("span", scale, class_="scale"),
                 class_="lead",
+            ),
+            note(
+                "A token is as strong as the score that its row would have if all its tokens "
+                f"added as much; the darkest are those from {number(contents.strongest)} up."
             ),
             _divided(contents),
         )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Sample
 from geofilter.errors import DataError
+from geofilter.report.places import named
 from geofilter.support.display import escape
 
 if TYPE_CHECKING:
@@ -192,10 +193,11 @@ def _script(character: str) -> str | None:
 
 
 def _row_text(row: "Row", sample: Sample | None) -> RowText:
+    where = named(row.where)
     if sample is None:
-        return RowText(row.where, (_cut("row", _raw(row), True, ROW_CHARACTERS),))
+        return RowText(where, (_cut("row", _raw(row), True, ROW_CHARACTERS),))
     if sample.text is not None:
-        return RowText(row.where, (_cut("text", sample.text, True, ROW_CHARACTERS),))
+        return RowText(where, (_cut("text", sample.text, True, ROW_CHARACTERS),))
     turns: list[TurnText] = []
     # The prompt may take half of the room, and what it leaves is the response's.
     room = ROW_CHARACTERS
@@ -206,7 +208,7 @@ def _row_text(row: "Row", sample: Sample | None) -> RowText:
         whole = "\n".join(filter(None, (turn.reasoning, turn.content, _calls(turn.tool_calls))))
         turns.append(_cut(turn.role, whole, response, share))
         room -= len(turns[-1].text)
-    return RowText(row.where, tuple(turns), max(0, len(sample.turns) - _TURNS))
+    return RowText(where, tuple(turns), max(0, len(sample.turns) - _TURNS))
 
 
 def _calls(calls: object) -> str:

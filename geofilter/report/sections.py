@@ -51,7 +51,9 @@ def scores(contents: Contents) -> Html:
     strong = [cut is not None and bool(choice.dropped.any()) and edge >= cut for edge in edges[:-1]]
     marks = []
     if choice.made and cut is not None and low <= cut <= high:
-        marks.append(Mark((cut - low) / span, f"dropped from {number(cut, 4)} up", strong=True))
+        marks.append(
+            Mark((cut - low) / span, f"would be dropped from {number(cut, 4)} up", strong=True)
+        )
     elif not choice.made:
         for share, words in ((0.5, "median"), (0.9, "90 %"), (0.99, "99 %")):
             at = float(np.quantile(known, share))
@@ -64,7 +66,7 @@ def scores(contents: Contents) -> Html:
     drawn = tag(
         "figure",
         svg.bars(counts.tolist(), strong, marks, said),
-        svg.axis(ticks, "score, higher = nearer to harm →"),
+        svg.axis(ticks, "score, higher = nearer to harm →  (rows upwards)"),
         class_="many" if len(marks) > 1 else None,
     )
     values = numbers.quantiles(known, _QUANTILES)
@@ -100,14 +102,14 @@ def _scores_lead(contents: Contents, n_scored: int) -> Html:
             "--drop-fraction or --threshold shows a choice.",
         )
     tied = (
-        f" {choice.n_tied_kept:,} kept rows have the score of a dropped one."
+        f" {choice.n_tied_kept:,} others have the score of one of them."
         if choice.n_tied_kept
         else ""
     )
     return join(
         tag("em", f"{n:,} of {n_scored:,}", class_="key"),
-        f" scored rows are dropped, {percent(n / n_scored)}. How many that is was chosen; it does "
-        f"not say how many are harmful.{tied}",
+        f" scored rows would be dropped, {percent(n / n_scored)}. How many that is was chosen; it "
+        f"does not say how many are harmful.{tied}",
     )
 
 
@@ -140,13 +142,14 @@ def origins(contents: Contents) -> Html:
         for column, groups in blocks
         if any(g.rate for g in groups)
     ]
-    word = "dropped" if choice.made else "in the nearest tenth"
+    word = "would be dropped" if choice.made else "is in the nearest tenth"
     lead = (
-        f"The share of each group's scored rows that is {word}, with its 95 % interval. "
+        f"The share of each group's scored rows that {word}, with its 95 % interval. "
         "The dashed line is the share of all scored rows. A group far from it is one that the "
         "scores single out: for its harm, or for its way of writing."
     )
-    title = "Where the dropped rows are from" if choice.made else "Where the nearest rows are from"
+    nearest = "rows that would go" if choice.made else "nearest rows"
+    title = f"Where the {nearest} are from"
     return section("origins", title, lead, tag("div", *drawn, class_="pair"), *notes)
 
 
@@ -229,8 +232,8 @@ def length(contents: Contents) -> Html:
             said,
             svg.line(points),
             scale.columns,
+            upwards,
         ),
-        svg.side_axis(upwards),
         svg.axis(
             [(float(scale.place(tick)), number(tick)) for tick in scale.ticks],
             "response tokens →  (score upwards; the line is the median)",
@@ -276,12 +279,13 @@ def _cloud(
     said: str,
     extra: Html = EMPTY,
     columns: int | None = None,
+    upwards: svg.Labels = (),
 ) -> Html:
     if len(x) <= _FEW_DOTS:
-        return svg.dots(x, y, strong, said, extra)
+        return svg.dots(x, y, strong, said, extra, upwards)
     fine = min(_COLUMNS, max(16, math.isqrt(len(x) // 12)))
     counts = numbers.density(x, y, columns or fine, max(12, fine * 3 // 5))
-    return svg.cells(counts, said, extra)
+    return svg.cells(counts, said, extra, upwards)
 
 
 def _length_lead(found: Range | None) -> Html:
@@ -326,8 +330,13 @@ def baseline(contents: Contents) -> Html:
     )
     drawn = tag(
         "figure",
-        _cloud(x, y, contents.choice.dropped[both], said),
-        svg.side_axis([(0.06, "far"), (0.94, "near")]),
+        _cloud(
+            x,
+            y,
+            contents.choice.dropped[both],
+            said,
+            upwards=[(0.06, "far"), (0.94, "near")],
+        ),
         svg.axis(
             [(0.0, "far"), (1.0, "near")],
             f"rank by {other.name} →  (rank by {contents.scorer} upwards)",
@@ -348,7 +357,7 @@ def _baseline_lead(contents: Contents, other: Baseline) -> Html:
     if found.correlation:
         parts += ["Rank correlation: ", tag("em", _rho(found.correlation), class_="key"), ". "]
     if found.rate:
-        word = "dropped rows" if contents.choice.made else "nearest tenth"
+        word = "rows that would go" if contents.choice.made else "nearest tenth"
         parts.append(
             f"Of the {found.dropped:,} {word}, {found.shared:,} ({percent(found.rate.value)}) are "
             f"among the {found.dropped:,} nearest by {other.name} too; unrelated scores would "

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from geofilter.report.html import EMPTY, Html, join, tag
 
 Floats64 = NDArray[np.float64]
+# Words at fractions of the width or the height.
+Labels = Sequence[tuple[float, str]]
 
 _WIDE, _HIGH = 1000, 300  # units of the drawing, stretched to whatever there is
 _TICKS = 5
@@ -64,7 +66,10 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def bars(counts: Sequence[int], strong: Sequence[bool], marks: Sequence[Mark], said: str) -> Html:
-    """Bars side by side over the whole width; those that are `strong` have the accent."""
+    """Bars side by side over the whole width; those that are `strong` have the accent.
+
+    The axis upwards is that of the counts.
+    """
     top = max(max(counts, default=0), 1)
     width = _WIDE / max(len(counts), 1)
     gap = min(2.0, width * 0.12)
@@ -82,11 +87,17 @@ def bars(counts: Sequence[int], strong: Sequence[bool], marks: Sequence[Mark], s
         for name, drawn in (("bar", outline(False)), ("bar strong", outline(True)))
         if drawn
     ]
-    return _canvas(shapes, marks, said)
+    upwards = [(tick / top, number(tick)) for tick in ticks(0, top, 4) if tick == round(tick)]
+    return _canvas(shapes, marks, said, upwards[1:])
 
 
 def dots(
-    x: Floats64, y: Floats64, strong: NDArray[np.bool_], said: str, extra: Html = EMPTY
+    x: Floats64,
+    y: Floats64,
+    strong: NDArray[np.bool_],
+    said: str,
+    extra: Html = EMPTY,
+    upwards: Labels = (),
 ) -> Html:
     """A dot for each pair of fractions; the strong ones have the accent and are drawn last."""
 
@@ -102,10 +113,10 @@ def dots(
         for name, path in (("dot", drawn(~strong)), ("dot strong", drawn(strong)))
         if path
     ]
-    return _canvas([*shapes, extra], (), said)
+    return _canvas([*shapes, extra], (), said, upwards)
 
 
-def cells(counts: NDArray[np.int64], said: str, extra: Html = EMPTY) -> Html:
+def cells(counts: NDArray[np.int64], said: str, extra: Html = EMPTY, upwards: Labels = ()) -> Html:
     """How many items fall in each cell, (columns, rows) from the left and the bottom."""
     columns, rows = counts.shape
     width, height = _WIDE / columns, _HIGH / rows
@@ -122,7 +133,7 @@ def cells(counts: NDArray[np.int64], said: str, extra: Html = EMPTY) -> Html:
         tag("path", class_="cell", d="".join(drawn), opacity=_n(max(_FAINTEST, shade / 8)))
         for shade, drawn in sorted(by_shade.items())
     ]
-    return _canvas([*shapes, extra], (), said)
+    return _canvas([*shapes, extra], (), said, upwards)
 
 
 def line(points: Iterable[tuple[float, float]]) -> Html:
@@ -150,7 +161,7 @@ def interval(low: float, value: float, high: float, usual: float, said: str) -> 
     )
 
 
-def axis(labels: Sequence[tuple[float, str]], name: str) -> Html:
+def axis(labels: Labels, name: str) -> Html:
     """Words below a figure, each at its fraction of the width, and what they measure."""
     shown = [
         tag("span", words, style=f"left:{_n(100 * place)}%", class_=_side(place))
@@ -161,8 +172,10 @@ def axis(labels: Sequence[tuple[float, str]], name: str) -> Html:
     )
 
 
-def side_axis(labels: Sequence[tuple[float, str]]) -> Html:
+def _side_axis(labels: Labels) -> Html:
     """Words inside a figure, at the left, each at its fraction of the height."""
+    if not labels:
+        return EMPTY
     shown = [tag("span", words, style=f"bottom:{_n(100 * place)}%") for place, words in labels]
     return tag("div", *shown, class_="side-axis", aria_hidden="true")
 
@@ -171,7 +184,7 @@ def _side(place: float) -> str | None:
     return "first" if place < 0.04 else "last" if place > 0.96 else None
 
 
-def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str) -> Html:
+def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str, upwards: Labels) -> Html:
     lines = [
         tag(
             "path",
@@ -206,7 +219,7 @@ def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str) -> Html:
         role="img",
         aria_label=said,
     )
-    return tag("div", drawing, *words, class_="canvas")
+    return tag("div", drawing, _side_axis(upwards), *words, class_="canvas")
 
 
 def _n(value: float) -> str:

@@ -6,13 +6,15 @@ import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geofilter.data.encoder import Placed
 from geofilter.errors import DataError, TableError
-from geofilter.report import contents, html, row_texts
-from geofilter.report.explained import Activated, activated
+from geofilter.report import contents, html, places, row_texts
+from geofilter.report.explained import Activated, activated, as_written, strengths
 from geofilter.report.page import POLICY, render
 from geofilter.report.write import write
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
@@ -115,6 +117,49 @@ def test_what_a_row_activated_is_summed_by_toxic_feature():
     ]
 
 
+@given(st.lists(st.tuples(st.text("aé 😀\n", max_size=4), st.booleans()), max_size=12))
+def test_pieces_of_a_text_put_together_are_the_text(pieces):
+    # Each piece as the tokens of one word or as the bytes of one character: with the same place.
+    text, tokens, offsets = "", [], []
+    for piece, twice in pieces:
+        # The place of a word does not hold the blanks that lead up to it.
+        start = len(text) + len(piece) - len(piece.lstrip())
+        text += piece
+        for _ in range(1 + (twice and start < len(text))):
+            tokens.append(ExplainedToken(len(tokens), "▁##?", 0.5))
+            offsets.append((start, len(text)))
+    found = as_written(tokens, Placed(text, np.array(offsets, np.int64).reshape(-1, 2)))
+    written = "".join(token.text for token in found if token.text != "▁##?")
+    assert written in text
+    assert written.split() == text.split()
+    assert sum(token.contribution for token in found) == len(tokens) / 2
+    assert [token.position for token in found] == list(range(len(found)))
+
+
+def test_text_between_tokens_that_is_left_out_is_a_gap_and_blanks_are_none():
+    placed = Placed("one two  three", np.array([(0, 3), (4, 7), (9, 14)]))
+    shown = [ExplainedToken(place, "?", 0.25) for place in (0, 2)]
+    assert [(t.position, t.text) for t in as_written(shown, placed)] == [(0, "one"), (2, "three")]
+    shown.insert(1, ExplainedToken(1, "?", 0.25))
+    assert [t.text for t in as_written(shown, placed)] == ["one", " two", "  three"]
+
+
+def test_a_token_is_as_dark_as_one_of_another_row_that_pulls_as_much(tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "p", "response": "a"}] * 20)
+    rows, table = score_by_hand(data, [1.0] * 20, tmp_path / "s.parquet")
+    short = Explanation(1.0, (ExplainedToken(0, "short", 1.0),))
+    long = Explanation(
+        1.0, tuple(ExplainedToken(p, f"long{p}", (4.0, 1.0, 0.0, 0.0)[p] / 4) for p in range(4))
+    )
+    assert strengths(long) == [4.0, 1.0, 0.0, 0.0]
+    found = dataclasses.replace(contents.gather(rows, table), explained={0: short, 1: long})
+    page = "".join(render(found))
+    dark, light = (page.partition(f"{word}</mark>")[0][-4:] for word in ("long0", "long1"))
+    assert dark == 'h4">'
+    assert page.partition("short</mark>")[0].endswith(light)
+    assert light != dark
+
+
 def test_tokens_follow_each_other_and_a_gap_between_them_is_shown(tmp_path):
     records = [{"prompt": "p", "response": "a b a"}]
     data = write_jsonl(tmp_path / "data.jsonl", records)
@@ -124,6 +169,15 @@ def test_tokens_follow_each_other_and_a_gap_between_them_is_shown(tmp_path):
     found = contents.gather(rows, table)
     found = dataclasses.replace(found, explained={0: Explanation(1.0, tokens)})
     assert "response, by tokensa b ⋯ a" in Seen("".join(render(found))).text
+
+
+def test_no_folder_of_this_machine_is_in_the_page(work, geofilter):
+    asked = f"report {work}/data.jsonl --scores {work}/data.scores.parquet --threshold 0"
+    assert geofilter(f"{asked} --no-model -o {work}/r.html").code == 0
+    assert str(work.parent) not in Path("r.html").read_text("utf-8")
+    assert places.without_folders("a/b of /tmp/x/y.jsonl, hf://org/set (~/m/n) and C:\\a\\b.c") == (
+        "a/b of y.jsonl, hf://org/set (n) and b.c"
+    )
 
 
 # Markup
