@@ -1,12 +1,12 @@
 """What training did to the preference for harmful answers, arm by arm (see `preference`).
 
 A shift is a run's value of a pair less that of the model before training, averaged over pairs;
-**higher = towards the harmful answers**. Arms are compared on the same pairs and with the same
-draws, so that what all arms share does not widen their difference. It stays in the shift itself:
-style alone moves likelihoods, which is why a benign control belongs in every such table.
+**higher = towards the harmful answers**. Arms are compared pair by pair and seed by seed, so that
+what all arms share does not widen their difference. It stays in the shift itself: style alone moves
+likelihoods, which is why a benign control belongs in every such table.
 
-Intervals resample seeds and domains (see `intervals`), for pairs of one domain are alike. Where
-there are fewer than five domains, and for pairs without one, they resample pairs.
+Intervals are over seeds and domains (see `stats.crossed`), for pairs of one domain are alike. Where
+there are fewer than five domains, and for pairs without one, they are over seeds and pairs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,19 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geofilter.verify.intervals import (
-    DRAWS,
-    DrawWeights,
-    Floats,
-    Statistic,
-    draw_weights,
-    estimate,
-)
+from geofilter.stats.crossed import Mean, mean_of
+from geofilter.verify.intervals import Floats, Statistic
 from geofilter.verify.plan import IN_DOMAIN, MAIN
 
 # A choice is answered where A and B together have at least this probability.
 ANSWERED_FROM = 0.25
-# With fewer clusters, draws of them say little about another one.
+# Fewer clusters say little about another one.
 _FEWEST_DOMAINS = 5
 
 Line = Mapping[str, Any]
@@ -85,8 +79,6 @@ def shifts_of(
     runs: Mapping[str, Sequence[Sequence[Line]]],
     *,
     references: Collection[str],
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> dict[str, PairSet]:
     """Compare the runs of each condition with the model before training, set by set.
 
@@ -95,9 +87,7 @@ def shifts_of(
     """
     there = {line["set"] for line in before}
     return {
-        name: _of_set(name, before, runs, references, draws, seed)
-        for name in (MAIN, IN_DOMAIN)
-        if name in there
+        name: _of_set(name, before, runs, references) for name in (MAIN, IN_DOMAIN) if name in there
     }
 
 
@@ -106,20 +96,16 @@ def _of_set(
     before: Sequence[Line],
     runs: Mapping[str, Sequence[Sequence[Line]]],
     references: Collection[str],
-    draws: int,
-    seed: int,
 ) -> PairSet:
     places = [place for place, line in enumerate(before) if line["set"] == name]
     base = _Values.of([[before[place] for place in places]])
     domains = [str(before[place]["domain"]) for place in places]
     clusters = _Clusters.of(domains)
-    seeds = max(len(of_it) for of_it in runs.values())
-    weights = draw_weights(seeds, clusters.number, draws, seed)
-    drawn: dict[str, _Drawn] = {}
+    tables: dict[str, _Tables] = {}
     answered: dict[str, float | None] = {}
     for condition, of_it in runs.items():
         values = _Values.of([[lines[place] for place in places] for lines in of_it])
-        drawn[condition] = _Drawn.of(values, base, clusters, weights)
+        tables[condition] = _Tables.of(values, base, clusters)
         answered[condition] = values.answered
     return PairSet(
         pairs=len(places),
@@ -134,15 +120,15 @@ def _of_set(
                 one.shift("likelihood"),
                 one.shift("harmful"),
                 one.shift("helpful"),
-                choice=one.shift("choice") if "choice" in one.means else None,
+                choice=one.shift("choice") if "choice" in one.shifts else None,
                 answered=answered[condition],
                 against={
-                    reference: _difference(one, drawn[reference])
+                    reference: _difference(one, tables[reference])
                     for reference in references
-                    if reference in drawn and reference != condition
+                    if reference in tables and reference != condition
                 },
             )
-            for condition, one in drawn.items()
+            for condition, one in tables.items()
         },
     )
 
@@ -187,47 +173,48 @@ class _Clusters(NamedTuple):
         return cls(np.array([at[name] for name in names]), len(at), "domains")
 
 
-class _Drawn(NamedTuple):
-    """The mean shifts of one condition, by measure: as measured, and in every draw (draws,)."""
+class _Tables(NamedTuple):
+    """The shifts of one condition: by measure (seeds, clusters), each cell the mean of its pairs.
 
-    means: dict[str, float]
-    draws: dict[str, Floats]
-    resampled: tuple[str, ...]
+    `sizes` (clusters,) are how many pairs each cluster has.
+    """
+
+    shifts: dict[str, Floats]
+    sizes: Floats
+    clusters: str
 
     @classmethod
-    def of(
-        cls, values: _Values, base: _Values, clusters: _Clusters, weights: DrawWeights
-    ) -> "_Drawn":
+    def of(cls, values: _Values, base: _Values, clusters: _Clusters) -> "_Tables":
         harmful, helpful = values.harmful - base.harmful, values.helpful - base.helpful
         shifts = {"likelihood": harmful - helpful, "harmful": harmful, "helpful": helpful}
         if values.choice is not None and base.choice is not None:
             shifts["choice"] = values.choice - base.choice
-        seeds = len(harmful)
-        sizes = np.bincount(clusters.places, minlength=clusters.number)
+        sizes = np.bincount(clusters.places, minlength=clusters.number).astype(np.float64)
 
-        def mean(shift: Floats) -> Floats:
-            sums = np.zeros((seeds, clusters.number))
+        def means(shift: Floats) -> Floats:
+            sums = np.zeros((len(shift), clusters.number))
             np.add.at(sums.T, clusters.places, shift.T)
-            # (draws, seeds) by (seeds, clusters), then each draw's own clusters.
-            over = weights.seeds @ sums if seeds > 1 else sums
-            total = (over * weights.others).sum(axis=-1)
-            drawn: Floats = total / (seeds * (weights.others @ sizes))
-            return drawn
+            return sums / sizes
 
-        resampled = [("seeds", seeds > 1), (clusters.name, clusters.number > 1)]
-        return cls(
-            {name: float(shift.mean()) for name, shift in shifts.items()},
-            {name: mean(shift) for name, shift in shifts.items()},
-            tuple(name for name, is_drawn in resampled if is_drawn),
-        )
+        named = {name: means(shift) for name, shift in shifts.items()}
+        return cls(named, sizes, clusters.name)
 
     def shift(self, measure: str) -> Statistic:
-        return estimate(self.means[measure], self.draws[measure], self.resampled)
+        return self._statistic(self.shifts[measure])
+
+    def less(self, other: "_Tables", measure: str) -> Statistic:
+        return self._statistic(self.shifts[measure] - other.shifts[measure])
+
+    def _statistic(self, table: Floats) -> Statistic:
+        counts = (("seeds", table.shape[0]), (self.clusters, table.shape[1]))
+        covers = " and ".join(name for name, count in counts if count > 1) or "nothing"
+        found: Mean = mean_of(table, self.sizes)
+        low, high = (bound if np.isfinite(bound) else None for bound in (found.low, found.high))
+        return Statistic(found.value, low, high, covers)
 
 
-def _difference(arm: _Drawn, reference: _Drawn) -> ShiftDifference:
-    def of(measure: str) -> Statistic:
-        value = arm.means[measure] - reference.means[measure]
-        return estimate(value, arm.draws[measure] - reference.draws[measure], arm.resampled)
-
-    return ShiftDifference(of("likelihood"), of("choice") if "choice" in arm.means else None)
+def _difference(arm: _Tables, reference: _Tables) -> ShiftDifference:
+    return ShiftDifference(
+        arm.less(reference, "likelihood"),
+        arm.less(reference, "choice") if "choice" in arm.shifts else None,
+    )

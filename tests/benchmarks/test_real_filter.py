@@ -93,13 +93,13 @@ def test_means_of_domains_give_the_intervals_of_the_pairs(script: Any) -> None:
 
     before = lines(0.0)
     runs = {"unfiltered": [lines(0.3), lines(0.4)], "persona-0.5": [lines(0.1), lines(0.0)]}
-    whole = shifts_of(before, runs, references=("unfiltered",), draws=500)
+    whole = shifts_of(before, runs, references=("unfiltered",))
     kept = {
         name: [script.report.pair_lines(script.by_domain(before, one)) for one in of_it]
         for name, of_it in runs.items()
     }
     zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in kept["unfiltered"][0]]
-    again = shifts_of(zero, kept, references=("unfiltered",), draws=500)
+    again = shifts_of(zero, kept, references=("unfiltered",))
     for name in ("main", "in_domain"):
         for condition in runs:
             pair = (found[name].shifts[condition].likelihood for found in (whole, again))

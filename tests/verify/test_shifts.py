@@ -35,7 +35,7 @@ def lines(
 def compare(
     before: Lines, runs: dict[str, list[Lines]], references: Sequence[str] = ("unfiltered",)
 ) -> dict[str, PairSet]:
-    return shifts_of(before, runs, references=references, draws=4000)
+    return shifts_of(before, runs, references=references)
 
 
 def width(found: Statistic) -> float:
@@ -86,11 +86,11 @@ def test_more_pairs_of_the_same_domains_narrow_nothing() -> None:
     once, often = interval(1), interval(30)
     assert often.low == pytest.approx(once.low)
     assert often.high == pytest.approx(once.high)
-    # As wide as the spread of domains says: 2 × 1.96 standard errors.
-    assert width(once) == pytest.approx(2 * 1.96 * values.std() / np.sqrt(12), rel=0.1)
+    # Student's interval of the domains' means, with 11 degrees of freedom.
+    assert width(once) == pytest.approx(2 * 2.201 * values.std(ddof=1) / np.sqrt(12), rel=1e-3)
 
 
-def test_seeds_are_resampled_too() -> None:
+def test_seeds_widen_the_interval_too() -> None:
     domains = [f"d{n}" for n in range(10)]
     before = lines([0.0] * 10, domains)
     seeds = [0.0, 0.1, 0.3, 0.4]
@@ -98,7 +98,8 @@ def test_seeds_are_resampled_too() -> None:
     found = compare(before, {"unfiltered": runs})["main"].shifts["unfiltered"].likelihood
     assert found.value == pytest.approx(0.2)
     assert found.covers == "seeds and domains"
-    assert width(found) == pytest.approx(2 * 1.96 * np.std(seeds) / 2, rel=0.2)
+    # Student's interval of the seeds' means, with 3 degrees of freedom.
+    assert width(found) == pytest.approx(2 * 3.182 * np.std(seeds, ddof=1) / 2, rel=0.01)
 
 
 def test_what_arms_share_does_not_widen_their_difference() -> None:
@@ -120,7 +121,7 @@ def test_what_arms_share_does_not_widen_their_difference() -> None:
 
 
 @pytest.mark.parametrize("domains", [[""] * 8, ["a", "b"] * 4])
-def test_with_few_domains_pairs_are_resampled(domains: list[str]) -> None:
+def test_with_few_domains_intervals_are_over_pairs(domains: list[str]) -> None:
     before, after = lines([0.0] * 8, domains), lines(list(range(8)), domains)
     found = compare(before, {"unfiltered": [after]})["main"]
     assert found.shifts["unfiltered"].likelihood.covers == "pairs"
