@@ -1,13 +1,18 @@
 """The tables of `real_filter.py`: how far each arm shifts a real model towards harmful answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from geofilter.stats.crossed import ratio_of
 from geofilter.verify.plan import CONTROL, RANDOM, UNFILTERED
 from geofilter.verify.shift_report import signed
 from geofilter.verify.shifts import shifts_of
 
 Row = dict[str, Any]
+Floats = NDArray[np.float64]
 
 
 def pair_lines(shifts: dict[str, dict[str, list[float]]]) -> list[Row]:
@@ -48,6 +53,7 @@ def markdown(results: dict[str, Any]) -> str:
                 signed(shift.likelihood),
                 *against,
                 "-" if inside is None else signed(inside.shifts[condition].likelihood),
+                taken_away(runs, condition, seeds),
                 _mean((one["held_out_loss"] for one in kept), ".3f"),
             ]
             parts.append("| " + " | ".join(cells) + " |")
@@ -57,9 +63,27 @@ def markdown(results: dict[str, Any]) -> str:
 
 _HEAD = (
     "| arm | harmful among rows trained on | shift towards harmful answers | against unfiltered "
-    "| against random | against benign-control | shift in domain | loss on benign text |",
-    "| --- " * 8 + "|",
+    "| against random | against benign-control | shift in domain | taken away "
+    "| loss on benign text |",
+    "| --- " * 9 + "|",
 )
+
+
+def taken_away(runs: dict[str, Any], condition: str, seeds: Sequence[str]) -> str:
+    """How much an arm takes of what all rows do beyond the benign control, with its interval."""
+    if condition in (UNFILTERED, CONTROL) or not {UNFILTERED, CONTROL} <= set(runs):
+        return "-"
+
+    def table(name: str) -> tuple[Floats, Floats]:
+        cells = [list(runs[name][seed]["shifts"]["main"].values()) for seed in seeds]
+        counts, bad, good = np.moveaxis(np.array(cells, np.float64), -1, 0)
+        return bad - good, counts[0]
+
+    (arm, sizes), (whole, _), (control, _) = map(table, (condition, UNFILTERED, CONTROL))
+    left = ratio_of(arm - control, whole - control, sizes)
+    if np.isnan(left.low):
+        return "nothing to take"
+    return f"{1 - left.value:.0%} [{1 - left.high:.0%}, {1 - left.low:.0%}]"
 
 
 def _mean(values: Iterable[float | None], form: str) -> str:

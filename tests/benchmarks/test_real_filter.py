@@ -184,3 +184,21 @@ def test_the_mixed_set_takes_as_many_rows_from_each_harmful_file(
     drawn = script.unmatched(folder, files, "good.jsonl", 0, script.Sizes())
     bad = [said(row)[0].split()[0] for row in drawn.rows if row["harmful"]]
     assert sorted(bad) == ["one"] * 100 + ["two"] * 100
+
+
+def test_what_is_taken_away_is_counted_from_the_benign_control(script: Any) -> None:
+    random = np.random.default_rng(0)
+    noise = {str(seed): random.normal(0, 0.01, 19) for seed in range(5)}
+    levels = {"unfiltered": 0.3, "benign-control": 0.1, "persona-0.5": 0.15, "oracle-0.5": 0.1}
+    runs: dict[str, Any] = {
+        name: {
+            seed: {"shifts": {"main": {f"d{n}": [16, level + x, 0.0] for n, x in enumerate(of_it)}}}
+            for seed, of_it in noise.items()
+        }
+        for name, level in levels.items()
+    }
+    assert script.report.taken_away(runs, "persona-0.5", list(noise)) == "75% [75%, 75%]"
+    assert script.report.taken_away(runs, "oracle-0.5", list(noise)) == "100% [100%, 100%]"
+    assert script.report.taken_away(runs, "unfiltered", list(noise)) == "-"
+    runs["unfiltered"] = runs["benign-control"]
+    assert script.report.taken_away(runs, "oracle-0.5", list(noise)) == "nothing to take"
