@@ -12,11 +12,8 @@ from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape, shown
 from geofilter.verify.plan import (
     DEFAULT_ARMS,
-    IN_DOMAIN,
-    MAIN,
     SHIPPED_PAIRS,
     TRACK_ANSWERS,
-    Plan,
 )
 from geofilter.verify.training.recipe import METHODS
 
@@ -175,7 +172,10 @@ def _slots(
 )
 @click.option("--keep-weights", is_flag=True, help="Keep what was trained in each arm.")
 @click.option(
-    "--estimate", is_flag=True, help="Say what would be run and what it can show, and stop there."
+    "--estimate",
+    is_flag=True,
+    help="Say what would be run, what it can show and what it costs in time, memory, disk and "
+    "judge calls, and stop there.",
 )
 @click.option(
     "-o",
@@ -250,6 +250,7 @@ def command(
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
     """
+    from geofilter.cli.cost import print_estimate
     from geofilter.data.formats.places import given_names
     from geofilter.data.rows import open_rows
     from geofilter.packs.pairs import read_rows
@@ -325,7 +326,7 @@ def command(
 
     if estimate:
         ready([power_of(plan)])
-        _print_estimate(plan, as_json)
+        print_estimate(plan, workers, as_json)
         return
     with progress() as report:
         found = verify(
@@ -340,25 +341,3 @@ def command(
         click.echo(f"Written: {escape(str(Path(output, 'report.md')), limit=None)} and report.json")
     if found.results.judged and not found.results.verdict:
         click.get_current_context().exit(SAYS_NO)
-
-
-def _print_estimate(plan: Plan, as_json: bool) -> None:
-    from geofilter.verify.results import answers_of
-
-    cells, answers = plan.cells(), answers_of(plan)
-    if as_json:
-        print_json({"runs": len(cells), "answers_per_run": answers, "plan": plan.as_record()})
-        return
-    click.echo(f"{len(cells)} runs:")
-    for condition in dict.fromkeys(cell.condition for cell in cells):
-        click.echo(f"  {condition}, {len(plan.seeds)} seeds")
-    inside = f", {answers[IN_DOMAIN]:,} to those in domain" if IN_DOMAIN in answers else ""
-    if answers:
-        click.echo(f"each gives {answers[MAIN]:,} answers to the main questions{inside}")
-    if plan.preference is not None:
-        click.echo(
-            f"each is measured on the pairs of {escape(plan.preference, limit=200)}, and so is the "
-            "model before training"
-        )
-    if plan.track is not None:
-        click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")

@@ -69,7 +69,7 @@ class Setup:
             weights.load_causal,
             plan.trained,
             device=plan.settings.device,
-            dtype=_dtype(plan),
+            dtype=dtype_of(plan),
             trust_remote_code=plan.settings.trust_remote_code,
         )
         model = self.load()
@@ -229,8 +229,11 @@ def _request(plan: Plan) -> dict[str, object]:
     return {REQUEST: {"system": plan.request, "scorer": scorer_of(plan.settings).name}}
 
 
-def _dtype(plan: Plan) -> str | None:
-    """Steps of a usual size are lost in the rounding of bfloat16 weights; not in an adapter's."""
+def dtype_of(plan: Plan) -> str | None:
+    """What the model is to be loaded in; None leaves it to the device.
+
+    Steps of a usual size are lost in the rounding of bfloat16 weights; not in an adapter's.
+    """
     whole = plan.recipe.method == "full"
     return "float32" if plan.settings.dtype is None and whole else plan.settings.dtype
 

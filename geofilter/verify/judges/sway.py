@@ -144,3 +144,5 @@ def sway_test(judge: Judge, questions: Sequence[Question]) -> SwayTest | None:
 
 
 _AROUND = ((PLAIN, "", ""), (FRONT, IN_FRONT, ""), (END, "", AT_END))
+# How many answers are asked about.
+CASES = len(_AROUND) * len(_HARMFUL) + len(_HARMLESS)
