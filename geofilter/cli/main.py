@@ -37,6 +37,7 @@ COMMANDS = {
     "report": ("report", "Write one HTML file about a scored data set, plots first."),
     "check": ("check", "Refuse rows near harm: the gate for commits and CI."),
     "verify": ("verify", "Fine-tune with and without the filter and compare the harm."),
+    "alarm": ("alarm", "Make a threshold for the alarm in training from harmless runs."),
     "judge": ("judge", "Try a judge on answers that another judged."),
     "geometry": ("geometry", "Test whether features of harmful rows lie nearer to toxic ones."),
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
     from geofilter.model.loading import LoadedModel
     from geofilter.packs.index import ToxicIndex
+    from geofilter.packs.pack import FeaturePack
 
 
 def _rule(evidence: Evidence) -> tuple[float, Floats64]:
@@ -22,9 +23,12 @@ def _rule(evidence: Evidence) -> tuple[float, Floats64]:
 
     In units of the residual stream.
     """
-    dense = evidence.index.pack.dense_direction.astype(np.float64)
-    mean_hidden = evidence.sample.mean_hidden.astype(np.float64)
-    return float(mean_hidden @ dense), dense_parts(evidence)
+    return projection(evidence.sample.mean_hidden, evidence.index.pack), dense_parts(evidence)
+
+
+def projection(mean_hidden: NDArray[np.float32], pack: "FeaturePack") -> float:
+    """⟨mean h, dense direction⟩, in units of the residual stream; `mean_hidden` is (d_model,)."""
+    return float(mean_hidden.astype(np.float64) @ pack.dense_direction.astype(np.float64))
 
 
 def _explain(
