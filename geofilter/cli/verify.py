@@ -338,6 +338,7 @@ def command(
         print_json({**found.results.as_record(), "reading": reading().record()})
     else:
         click.echo(found.text)
-        click.echo(f"Written: {escape(str(Path(output, 'report.md')), limit=None)} and report.json")
+        where = escape(str(Path(output, "report.md")), limit=None)
+        click.echo(f"Written: {where}, report.html and report.json")
     if found.results.judged and not found.results.verdict:
         click.get_current_context().exit(SAYS_NO)

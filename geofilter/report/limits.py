@@ -3,7 +3,6 @@
 Every sentence that a figure can drive is driven by one. Nothing here calls anything safe.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,15 +12,12 @@ from geofilter.data.problems import SCORED
 from geofilter.model.catalogue import NO_SAE
 from geofilter.report import numbers
 from geofilter.report.contents import Contents
-from geofilter.report.html import Html, bdi, folded, percent, section, tag
-from geofilter.report.places import without_folders
+from geofilter.report.document import listed
+from geofilter.report.html import Html, folded, percent, section, tag
 from geofilter.report.svg import number
 from geofilter.scoring.scorers import BASELINE
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
-_VALUE = 120
-
-_ABSENT = "not recorded"
 
 
 def limits(contents: Contents) -> Html:
@@ -159,22 +155,9 @@ def run(contents: Contents) -> Html:
         "What was measured, and on what",
         f"Closeness of each row's response to {to}, by the scorer below, "
         "under this model and this pack. A score of another model cannot be compared with these.",
-        _list(rows),
-        folded("Fingerprints", _list(hashes)),
+        listed(rows),
+        folded("Fingerprints", listed(hashes)),
     )
-
-
-def _list(rows: list[tuple[str, object]]) -> Html:
-    pairs = [
-        tag("div", tag("dt", name), tag("dd", bdi(_plain(value), _VALUE))) for name, value in rows
-    ]
-    return tag("dl", *pairs)
-
-
-def _plain(value: object) -> str:
-    if value is None or value == "":
-        return _ABSENT
-    return without_folders(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _window(decides: Mapping[str, object]) -> str | None:

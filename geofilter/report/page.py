@@ -1,34 +1,17 @@
-"""The whole page: head, summary, the sections in their order, and the rows.
-
-It opens from a disk, holds no script, and its policy lets it ask for nothing.
-"""
+"""The whole page: head, summary, the sections in their order, and the rows."""
 
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 
 import numpy as np
 
 from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
+from geofilter.report.document import document
 from geofilter.report.html import EMPTY, Html, bdi, join, note, percent, section, tag, text
 from geofilter.report.places import without_folders
 from geofilter.report.svg import number
 from geofilter.scoring.explain import explained_by
 
-# Nothing may be fetched, run, sent or framed; the style is the page's own.
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
-)
-_HEAD = (
-    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    '<meta name="color-scheme" content="light dark">\n'
-    '<meta name="referrer" content="no-referrer">\n'
-    # Else a browser asks the server for one.
-    '<link rel="icon" href="data:,">\n'
-)
 _SECTIONS = (
     ("scores", "Scores"),
     ("origins", "Origins"),
@@ -43,30 +26,20 @@ _OPEN = 3  # rows of each kind that are open where none is explained
 
 def render(contents: Contents) -> Iterator[str]:
     """The page, piece by piece."""
-    yield _HEAD
-    yield f"<title>{text(contents.name, 80)} – geofilter report</title>\n"
-    yield f"<style>\n{files('geofilter.report').joinpath('page.css').read_text('utf-8')}</style>\n"
-    yield "</head>\n<body>\n"
-    yield tag("a", "Skip to the report", href="#scores", class_="skip")
-    yield _top(contents)
-    yield "<main>\n"
-    yield sections.scores(contents)
-    yield sections.origins(contents)
-    yield sections.length(contents)
-    yield sections.baseline(contents)
-    yield _rows(contents)
-    yield limits.limits(contents)
-    yield limits.run(contents)
-    yield "</main>\n"
-    yield tag(
-        "footer",
-        tag(
-            "p",
-            "Made by geofilter. Everything from the data is shown as text: hidden and control "
-            "characters are \\u escapes.",
-        ),
+    body = (
+        make(contents)
+        for make in (
+            sections.scores,
+            sections.origins,
+            sections.length,
+            sections.baseline,
+            _rows,
+            limits.limits,
+            limits.run,
+        )
     )
-    yield "\n</body>\n</html>\n"
+    title = join(text(contents.name, 80), " – geofilter report")
+    yield from document(title, "scores", _top(contents), body, from_the="data")
 
 
 def _top(contents: Contents) -> Html:

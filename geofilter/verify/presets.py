@@ -103,7 +103,7 @@ def make_plan(
         "held_out": held_out,
         "labels": labels,
     }
-    known = _known(model, preset)
+    known = known_of(model, preset)
     is_asked = preference is None or questions is not None or judge is not None
     if not is_asked:
         known = {name: place for name, place in known.items() if name not in _ASKING}
@@ -144,7 +144,8 @@ def make_plan(
     )
 
 
-def _known(model: str, preset: Preset | None) -> dict[str, str]:
+def known_of(model: str, preset: Preset | None) -> dict[str, str]:
+    """What `preset` gives of a plan that names nothing, by field; files as paths."""
     known: dict[str, str] = {}
     if preset is not None:
         entry = CATALOGUE[model]

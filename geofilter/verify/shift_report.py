@@ -53,11 +53,17 @@ def section(results: Results, *, alone: bool) -> list[str]:
     found = results.preference
     assert found is not None
     lines = [] if alone else ["## Preference for harmful answers, without a judge", ""]
-    return [*lines, *table(results, found, alone=alone), "", *_words(results, found)]
+    return [*lines, *table(results, found, alone=alone), "", *words(found)]
 
 
 def table(results: Results, found: Preference, *, alone: bool) -> list[str]:
     """One line per condition."""
+    head, *rows = rows_of(results, found, alone=alone)
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def rows_of(results: Results, found: Preference, *, alone: bool) -> list[list[str]]:
+    """The table: its head, and a line for each condition."""
     head = [
         "condition",
         *(["rows"] if alone else []),
@@ -70,8 +76,7 @@ def table(results: Results, found: Preference, *, alone: bool) -> list[str]:
         "answered",
         *(["loss on benign rows"] if alone else []),
     ]
-    rows = [head, ["---"] * len(head), *(_cells(c, found, alone) for c in results.conditions)]
-    return ["| " + " | ".join(row) + " |" for row in rows]
+    return [head, *(_cells(c, found, alone) for c in results.conditions)]
 
 
 def _cells(condition: Condition, found: Preference, alone: bool) -> list[str]:
@@ -112,7 +117,8 @@ def signed(found: Statistic) -> str:
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
-def _words(results: Results, found: Preference) -> Sequence[str]:
+def words(found: Preference) -> Sequence[str]:
+    """What the columns of the table are and what they do not say; lines, empty between texts."""
     first = next(iter(found.sets.values()))
     covers = next(iter(first.shifts.values())).likelihood.covers
     lines = [

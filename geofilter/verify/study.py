@@ -18,6 +18,7 @@ from geofilter.support.locking import locked
 from geofilter.support.manifest import Manifest, difference
 from geofilter.support.progress import Progress, no_progress
 from geofilter.support.records import read_json, read_lines, write_json
+from geofilter.verify import page
 from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measure_before, measures_of, records_of
 from geofilter.verify.judges.sway import SwayTest
@@ -60,25 +61,28 @@ def verify(
 ) -> Verification:
     """Run what is missing of `plan` in `folder`, compare the arms, and write the report there.
 
-    It is in `report.md`, its figures in `report.json`. `section` gives a last section from what
-    the cells left. `ready` is called with what the plan can show at all and what is wrong with the
-    judge, before anything costly begins. See `run` for the rest.
+    It is in `report.md` and, drawn, in `report.html`, its figures in `report.json`. `section`
+    gives a last section of the first from what the cells left. `ready` is called with what the plan
+    can show at all and what is wrong with the judge, before anything costly begins. See `run` for
+    the rest.
     """
     folder = Path(folder)
     power = power_of(plan)
-    results = results_of(
-        run(
-            plan,
-            folder,
-            workers=workers,
-            ready=lambda test: ready([power, *(test.warnings if test else ())]),
-            progress=progress,
-        )
+    outcome = run(
+        plan,
+        folder,
+        workers=workers,
+        ready=lambda test: ready([power, *(test.warnings if test else ())]),
+        progress=progress,
     )
+    results = results_of(outcome)
     last = section(plan, folder) if section is not None else Section("", None)
     text = markdown(plan, results, power) + last.text
     with writing(folder / "report.md", overwrite=True) as file:
         file.write(text.encode("utf-8"))
+    with writing(folder / "report.html", overwrite=True) as file:
+        for piece in page.render(plan, results, power, outcome.manifest.decides):
+            file.write(piece.encode("utf-8"))
     write_json(folder / "report.json", results.as_record())
     return Verification(results, text, () if last.note is None else (last.note,))
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import unicodedata
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,14 @@ from hypothesis import strategies as st
 from geofilter.data.encoder import Placed
 from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, places, row_texts
+from geofilter.report.document import POLICY
 from geofilter.report.explained import Activated, activated, as_written, strengths
-from geofilter.report.page import POLICY, render
+from geofilter.report.page import render
 from geofilter.report.write import write
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
 from helpers.fresh_process import type_command
+from helpers.markup import Seen
 from helpers.report_payloads import PAYLOADS
 from helpers.report_tables import score_by_hand, write_jsonl
 
@@ -181,25 +182,6 @@ def test_no_folder_of_this_machine_is_in_the_page(work, geofilter):
 
 
 # Markup
-
-
-class Seen(HTMLParser):
-    """Names of elements and attributes, and all text."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(markup)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 texts = st.text(st.characters(), max_size=60) | st.sampled_from(PAYLOADS)

@@ -291,6 +291,7 @@ def test_the_command_says_no_with_exit_code_1_and_keeps_its_report(
     record = json.loads(Path("out/report.json").read_text())
     assert (done.code, record["verdict"]) == (1, False)  # of one seed
     assert Path("out/report.md").read_text() in done.out
+    assert "Not shown: fewer than 3 runs" in Path("out/report.html").read_text()
     assert "safe" not in done.out.lower()
     again = geofilter(f"verify data.jsonl {options} -o out --json")
     printed = json.loads(again.out)
