@@ -71,10 +71,11 @@ def command(
 ) -> None:
     """Write one HTML file about DATA and its scores: plots first, then rows, then limits.
 
-    DATA is what was scored: the same files in the same order. The page opens offline, holds
-    no script and asks for nothing. Nothing is dropped: a choice is shown, and `geofilter
-    filter` makes it. Without a choice the tenth of the rows that is nearest to harm is set
-    apart.
+    DATA is what was scored: the same files in the same order. The page opens offline and asks
+    for nothing. Nothing is dropped: a choice is shown, and `geofilter filter` makes it. Without
+    a choice the tenth of the rows that is nearest to harm is set apart. In the page the
+    threshold can be moved, and rows can be searched and decided on; it saves the decisions as
+    the list that `geofilter filter --drop-rows` takes.
 
     \b
     Examples:

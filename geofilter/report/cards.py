@@ -22,7 +22,13 @@ WOULD_GO, WOULD_STAY = "would be dropped", "would be kept"
 
 def open_card(contents: Contents, row: int) -> Html:
     """The whole row."""
-    return tag("article", tag("header", _head(contents, row)), _body(contents, row), class_="card")
+    return tag(
+        "article",
+        tag("header", _head(contents, row)),
+        _body(contents, row),
+        class_="card",
+        id=f"row-{row}",
+    )
 
 
 def folded_card(contents: Contents, row: int) -> Html:
@@ -62,6 +68,7 @@ def _fate(contents: Contents, row: int) -> Html:
         "span",
         WOULD_GO if is_dropped else WOULD_STAY,
         class_=f"fate {name}" if contents.choice.made else f"fate {name} unchosen",
+        data_row=row,
     )
 
 

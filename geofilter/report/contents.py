@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Rows shown of each kind: nearest, at the cut, at random; and of those without a score.
 _MOST_SHOWN = 100
+# Rows nearest to harm that the page holds for a person to decide on.
+_MOST_LISTED = 2000
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Contents:
     """What the page is made of.
 
     `why_no_tokens` says why no row is explained, `promise` what the choice of rows
-    guarantees and under what condition. `reading`: what was read of all rows.
+    guarantees and under what condition. `reading`: what was read of all rows. `listed`: the
+    rows whose texts are here, those `shown` among them.
     """
 
     source: str
@@ -56,6 +59,7 @@ class Contents:
     columns: numbers.Columns
     choice: numbers.Choice
     shown: numbers.Shown
+    listed: Sequence[int]
     lines: Mapping[int, ScoreRow]
     read: row_texts.Read
     reading: Reading
@@ -109,7 +113,8 @@ def gather(
     columns = read_columns(table)
     choice = numbers.choice_of(chosen, columns)
     shown = numbers.shown(columns, choice, _MOST_SHOWN)
-    read = row_texts.read(rows, shown.all, by)
+    listed = numbers.listed(columns, shown, _MOST_LISTED)
+    read = row_texts.read(rows, listed, by)
     if read.n_rows != len(table):
         raise TableError(
             f"{escape(str(table.path), limit=200)}: has {len(table):,} lines, but "
@@ -128,7 +133,8 @@ def gather(
         columns=columns,
         choice=choice,
         shown=shown,
-        lines=_lines(table, shown.all),
+        listed=listed,
+        lines=_lines(table, listed),
         read=read,
         reading=reading or rows.survey(check=False).reading,
         explained=explained,

@@ -1,13 +1,15 @@
-"""What every page has in common: a file that opens from a disk, holds no script, asks for nothing.
+"""What every page has in common: a file that opens from a disk and asks for nothing.
 
-Its policy lets it fetch nothing, and the style is its own.
+Its policy lets it fetch nothing, the style is its own, and so is the script, where it has one.
 """
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from geofilter.report.html import Html, bdi, tag
+from geofilter.report.html import Html, bdi, data, script, tag
 from geofilter.report.places import without_folders
 
 # Nothing may be fetched, run, sent or framed; the style is the page's own.
@@ -17,7 +19,7 @@ POLICY = (
 )
 _HEAD = (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+    '<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     '<meta name="color-scheme" content="light dark">\n'
     '<meta name="referrer" content="no-referrer">\n'
@@ -31,15 +33,35 @@ _VALUE = 120
 _ABSENT = "not recorded"
 
 
+def policy_for(source: str | None) -> str:
+    """`POLICY`, and the script `source` may run, known by its hash.
+
+    No other may, and this one may turn no text into markup or code.
+    """
+    if source is None:
+        return POLICY
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    own = f"script-src 'sha256-{digest}'"
+    return f"{POLICY}; {own}; require-trusted-types-for 'script'; trusted-types 'none'"
+
+
 def document(
-    title: Html, first: str, top: Html, body: Iterable[Html], *, from_the: str
+    title: Html,
+    first: str,
+    top: Html,
+    body: Iterable[Html],
+    *,
+    from_the: str,
+    source: str | None = None,
+    data_of_it: object = None,
 ) -> Iterator[str]:
     """A page, piece by piece: `top`, then the sections of `body`.
 
     `title` is the browser's, `first` the name of the section to which the keyboard can skip.
-    `from_the`: where the foreign text is from.
+    `from_the`: where the foreign text is from. `source` is the page's script, and `data_of_it`
+    what it finds in the block `page-data`.
     """
-    yield _HEAD
+    yield _HEAD.format(policy=policy_for(source))
     yield f"<title>{title}</title>\n"
     yield f"<style>\n{files('geofilter.report').joinpath('page.css').read_text('utf-8')}</style>\n"
     yield "</head>\n<body>\n"
@@ -56,7 +78,11 @@ def document(
             "control characters are \\u escapes.",
         ),
     )
-    yield "\n</body>\n</html>\n"
+    yield "\n"
+    if source is not None:
+        yield data("page-data", data_of_it)
+        yield script(source)
+    yield "</body>\n</html>\n"
 
 
 def listed(rows: Iterable[tuple[str, object]]) -> Html:

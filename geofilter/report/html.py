@@ -3,11 +3,13 @@
 `tag` is the only way from text to markup. Hidden, control and bidirectional characters
 become backslash escapes first, so that a row can neither act nor reorder what is next to it.
 Only anchors of the page can be linked to, and a style holds words and numbers only, so that
-nothing in the page can ask for anything elsewhere. Headings, tables and folded details, of
-which every section is built, follow.
+nothing in the page can ask for anything elsewhere. `data` holds what the page's own script
+reads, and `script` that script: no text of a row gets into either as anything but data.
+Headings, tables and folded details, of which every section is built, follow.
 """
 
 import html
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -40,8 +42,36 @@ def text(value: object, limit: int | None = None) -> Html:
 
 def prose(value: str) -> Html:
     """`value` as text whose line breaks and tabs stay what they are."""
-    lines = ("\t".join(text(piece) for piece in line.split("\t")) for line in value.split("\n"))
-    return Html("\n".join(lines))
+    return Html(html.escape(visible(value)))
+
+
+def visible(value: str) -> str:
+    """`value` in visible characters, for `data`; line breaks and tabs stay what they are."""
+    lines = ("\t".join(map(_seen, line.split("\t"))) for line in value.split("\n"))
+    return "\n".join(lines)
+
+
+def _seen(piece: str) -> str:
+    return piece if piece.isascii() and piece.isprintable() else escape(piece, None)
+
+
+def data(name: str, value: object) -> Html:
+    """`value` as JSON in a block that no browser runs, for the page's script to read by id.
+
+    Without `<`, `>` and `&` nothing in it can end the block or begin a comment. Raises
+    `ValueError` for NaN and infinity, which JSON does not have.
+    """
+    spelled = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        spelled = spelled.replace(character, f"\\u{ord(character):04x}")
+    return Html(f'<script type="application/json" id="{text(name)}">{spelled}</script>\n')
+
+
+def script(source: str) -> Html:
+    """The page's own script. Raises `ValueError` where it could end its element early."""
+    if re.search(r"</script|<!--", source, re.IGNORECASE):
+        raise ValueError("the script holds what ends a script, or begins a comment")
+    return Html(f"<script>{source}</script>\n")
 
 
 def join(*parts: object) -> Html:

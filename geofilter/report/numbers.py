@@ -24,6 +24,8 @@ Bools = NDArray[np.bool_]
 BINS = 48
 # Without a choice the report looks at this share of the scored rows, nearest to harm first.
 NEAREST = 0.1
+# Thresholds of a page: even steps, scores at ranks that grow by a factor, and quantiles.
+_STEPS, _RANKS, _QUANTILES = 121, 100, 51
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,12 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that share a value: how many have a score, and the share set apart of these."""
+    """Rows that share a value: how many have a score, and the share set apart of these.
 
+    `code` is the place of `name` among the names of its column.
+    """
+
+    code: int
     name: str
     rows: int
     scored: int
@@ -138,7 +144,12 @@ def groups(codes: Indices, names: Sequence[str], scored: Bools, dropped: Bools) 
     gone = np.bincount(codes[dropped], minlength=size)
     found = [
         Group(
-            name, int(rows[at]), int(with_score[at]), int(gone[at]), rate(gone[at], with_score[at])
+            at,
+            name,
+            int(rows[at]),
+            int(with_score[at]),
+            int(gone[at]),
+            rate(gone[at], with_score[at]),
         )
         for at, name in enumerate(names)
         if rows[at]
@@ -248,6 +259,32 @@ def shown(columns: Columns, choice: Choice, most: int, seed: int = 0) -> Shown:
         random=[int(row) for row in drawn],
         unscored=[int(row) for row in np.flatnonzero(~columns.scored)[:most]],
     )
+
+
+def listed(columns: Columns, shown: Shown, most: int) -> list[int]:
+    """The `most` scored rows nearest to harm, in the order of their ranks, and all `shown`."""
+    order = np.argsort(columns.ranks, kind="stable")
+    nearest = order[columns.ranks[order] > 0][:most].tolist()
+    return list(dict.fromkeys([*nearest, *shown.all]))
+
+
+def thresholds(scores: Floats64, cut: float | None) -> NDArray[np.float32]:
+    """Thresholds to choose from, (n,) rising: even steps, finer ones near harm, and the `cut`.
+
+    `scores` (rows,), without NaN, are float32 in a wider type. In that type as the table has
+    them, so that each of them means the same to `filter --threshold`.
+    """
+    falling = np.sort(scores)[::-1]
+    steps = np.linspace(falling[-1], falling[0], _STEPS)
+    ranks = np.unique(np.geomspace(1, len(falling), _RANKS).astype(np.int64)) - 1
+    tenths = np.quantile(falling, np.linspace(0, 1, _QUANTILES), method="lower")
+    own = [] if cut is None else [cut]
+    return np.unique(np.concatenate([steps, falling[ranks], tenths, own]).astype(np.float32))
+
+
+def above(scores: Floats64, cuts: NDArray[np.float32]) -> Indices:
+    """How many `scores` (rows,) each of the `cuts` (n,) would drop: those at it and above."""
+    return len(scores) - np.searchsorted(np.sort(scores), cuts.astype(np.float64), "left")
 
 
 def to_explain(shown: Shown, wanted: int, ranks: Indices, n_dropped: int) -> list[int]:

@@ -1,22 +1,33 @@
-"""The whole page: head, summary, the sections in their order, and the rows."""
+"""The whole page: head, summary, the sections in their order, and the rows.
+
+One script, its own, makes it a place to decide; without script it is a page to read.
+"""
 
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 
 import numpy as np
 
 from geofilter.report import cards, limits, sections
 from geofilter.report.contents import Contents
+from geofilter.report.decide import page_data
 from geofilter.report.document import document
 from geofilter.report.html import EMPTY, Html, bdi, join, note, percent, section, tag, text
+from geofilter.report.origins import origins
 from geofilter.report.places import without_folders
 from geofilter.report.svg import number
 from geofilter.scoring.explain import explained_by
 
+_HERE = files("geofilter.report").joinpath("script")
+SCRIPT = "\n" + "".join(
+    _HERE.joinpath(f"{name}.js").read_text("utf-8") for name in ("figures", "threshold", "decide")
+)
 _SECTIONS = (
     ("scores", "Scores"),
     ("origins", "Origins"),
     ("length", "Length"),
     ("baseline", "Baseline"),
+    ("decide", "Decide"),
     ("rows", "Rows"),
     ("limits", "Limits"),
     ("run", "The run"),
@@ -30,16 +41,26 @@ def render(contents: Contents) -> Iterator[str]:
         make(contents)
         for make in (
             sections.scores,
-            sections.origins,
+            origins,
             sections.length,
             sections.baseline,
+            _decide,
             _rows,
             limits.limits,
             limits.run,
         )
     )
     title = join(text(contents.name, 80), " – geofilter report")
-    yield from document(title, "scores", _top(contents), body, from_the="data")
+    found = page_data(contents)
+    yield from document(
+        title,
+        "scores",
+        _top(contents),
+        body,
+        from_the="data",
+        source=None if found is None else SCRIPT,
+        data_of_it=found,
+    )
 
 
 def _top(contents: Contents) -> Html:
@@ -98,7 +119,11 @@ def _tiles(contents: Contents) -> Html:
             tag(
                 "div",
                 tag("dt", name),
-                tag("dd", tag("b", value), tag("small", note)),
+                tag(
+                    "dd",
+                    tag("b", value, data_live="dropped" if name == cards.WOULD_GO else None),
+                    tag("small", note, data_live="share" if name == cards.WOULD_GO else None),
+                ),
                 class_="accent" if name == cards.WOULD_GO else None,
             )
             for value, name, note in tiles
@@ -110,6 +135,16 @@ def _tiles(contents: Contents) -> Html:
 def _spread(contents: Contents) -> str:
     known = contents.columns.scores[contents.columns.scored]
     return f"{number(float(known.min()))} to {number(float(known.max()))}"
+
+
+def _decide(contents: Contents) -> Html:
+    """Room for the page's script, and where to decide without it."""
+    without = note(
+        "With script switched on, rows can be searched and decided on here. Without it: geofilter "
+        "filter DATA --scores TABLE --action review --review review.csv writes a list to fill in, "
+        "and --drop-rows review.csv takes it."
+    )
+    return section("decide", "Decide", None, tag("div", without, id="deciding"))
 
 
 def _rows(contents: Contents) -> Html:
@@ -128,7 +163,15 @@ def _rows(contents: Contents) -> Html:
         ("Without a score", "Never judged, and no threshold drops them.", shown.unscored),
     )
     blocks = [_kind(contents, title, lead, rows) for title, lead, rows in kinds]
-    return section("rows", "Rows", None, _how_marked(contents), *blocks)
+    moved = tag(
+        "p",
+        "The threshold was moved. The headings below are those of the choice that the report was "
+        "written with; what each row says of itself is by the threshold.",
+        class_="note",
+        data_live="moved",
+        hidden=True,
+    )
+    return section("rows", "Rows", None, _how_marked(contents), moved, *blocks)
 
 
 def _how_marked(contents: Contents) -> Html:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geofilter.data.rows import Row, RowFile
 
 # Columns in which data sets say where a row is from, what it is about or in which language.
-USUAL = ("source", "dataset", "domain", "category", "language", "lang")
+USUAL = ("source", "dataset", "label", "domain", "category", "language", "lang")
 ROW_CHARACTERS = 2000  # of one row's text, over all its turns
 _TURNS = 12
 _VALUE_CHARACTERS = 80

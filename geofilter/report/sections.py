@@ -1,4 +1,4 @@
-"""The sections that are seen first: scores, where rows are from, length, the dense baseline."""
+"""Sections of figures: the scores, their length, the dense baseline."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from geofilter.report.contents import Baseline, Contents
 from geofilter.report.html import (
     EMPTY,
     Html,
-    bdi,
-    between,
     folded,
     join,
     note,
@@ -21,15 +19,12 @@ from geofilter.report.html import (
     section,
     table,
     tag,
-    text,
 )
 from geofilter.report.svg import Mark, number
 from geofilter.scoring.scorers import BASELINE
 from geofilter.stats.auroc import Range
 from geofilter.stats.correlation import mean_ranks
 
-_MOST_GROUPS = 12  # seen at once; the others are in a table below
-_MOST_LISTED = 200
 _FEW_DOTS = 3000  # with more, cells
 _COLUMNS = 48
 _LOG_FROM = 20.0  # greatest length over least, from which lengths are shown by their logarithm
@@ -51,13 +46,12 @@ def scores(contents: Contents) -> Html:
     strong = [cut is not None and bool(choice.dropped.any()) and edge >= cut for edge in edges[:-1]]
     marks = []
     if choice.made and cut is not None and low <= cut <= high:
-        marks.append(
-            Mark((cut - low) / span, f"would be dropped from {number(cut, 4)} up", strong=True)
-        )
+        marks.append(Mark((cut - low) / span, f"would go from {number(cut, 4)} up", True, "cut"))
     elif not choice.made:
         for share, words in ((0.5, "median"), (0.9, "90 %"), (0.99, "99 %")):
             at = float(np.quantile(known, share))
-            marks.append(Mark((at - low) / span, f"{words} {number(at)}", strong=share == 0.9))
+            place, name = (at - low) / span, "cut" if share == 0.9 else "other"
+            marks.append(Mark(place, f"{words} {number(at)}", share == 0.9, name))
     said = (
         f"Histogram of {len(known):,} scores from {number(float(known.min()))} to "
         f"{number(float(known.max()))}, median {number(float(np.median(known)))}."
@@ -83,7 +77,10 @@ def scores(contents: Contents) -> Html:
             ],
         ),
     )
-    return section("scores", "Scores", _scores_lead(contents, len(known)), drawn, exact)
+    lead = tag("span", _scores_lead(contents, len(known)), data_live="lead")
+    # The page's script fills it with the threshold to move.
+    moving = tag("div", class_="moving", id="moving", hidden=True)
+    return section("scores", "Scores", lead, drawn, moving, exact)
 
 
 def _quantile_name(share: float) -> str:
@@ -110,102 +107,6 @@ def _scores_lead(contents: Contents, n_scored: int) -> Html:
         tag("em", f"{n:,} of {n_scored:,}", class_="key"),
         f" scored rows would be dropped, {percent(n / n_scored)}. How many that is was chosen; it "
         f"does not say how many are harmful.{tied}",
-    )
-
-
-def origins(contents: Contents) -> Html:
-    """The rate by every column of the rows, by script and by length."""
-    columns, choice = contents.columns, contents.choice
-    scored, dropped = columns.scored, choice.dropped
-    usual = numbers.rate(int(dropped.sum()), int(scored.sum()))
-    codes, names = numbers.length_groups(columns.n_tokens, scored)
-    lengths = numbers.groups(codes, names, scored, dropped)
-    lengths = sorted((g for g in lengths if g.scored), key=lambda g: names.index(g.name))
-    blocks: list[tuple[str, list[numbers.Group]]] = []
-    notes: list[Html] = []
-    for grouping in contents.read.groupings:
-        groups = numbers.groups(grouping.codes, grouping.names, scored, dropped)
-        with_score = [g for g in groups if g.scored]
-        if len(with_score) > 1:
-            blocks.append((grouping.column, groups))
-        else:
-            column = bdi(grouping.column, 40)
-            notes += [
-                note("All scored rows have the same ", column, ": ", bdi(g.name, 60), ".")
-                for g in with_score
-            ]
-    blocks.append(("response tokens", lengths))
-    highest = [g.rate.high for _, groups in blocks for g in groups[:_MOST_GROUPS] if g.rate]
-    top = min(1.0, math.ceil(max(highest, default=1.0) * 20) / 20)
-    drawn = [
-        _rates(column, groups, usual, top)
-        for column, groups in blocks
-        if any(g.rate for g in groups)
-    ]
-    word = "would be dropped" if choice.made else "is in the nearest tenth"
-    lead = (
-        f"The share of each group's scored rows that {word}, with its 95 % interval. "
-        "The dashed line is the share of all scored rows. A group far from it is one that the "
-        "scores single out: for its harm, or for its way of writing."
-    )
-    nearest = "rows that would go" if choice.made else "nearest rows"
-    title = f"Where the {nearest} are from"
-    return section("origins", title, lead, tag("div", *drawn, class_="pair"), *notes)
-
-
-def _rates(column: str, groups: Sequence[numbers.Group], usual: Range | None, top: float) -> Html:
-    seen, others = groups[:_MOST_GROUPS], groups[_MOST_GROUPS:]
-    middle = usual.value if usual else 0.0
-    ticks = [(tick / top, percent(tick)) for tick in svg.ticks(0, top, 3)]
-    head = tag(
-        "tr",
-        tag("td"),
-        tag("th", svg.axis(ticks, ""), scope="col", aria_label="rate", class_="plot"),
-        tag("th", "rate", scope="col", class_="n"),
-        tag("th", "rows", scope="col", class_="n"),
-    )
-    rows = [_rate_row(group, middle, top) for group in seen]
-    listed = tag(
-        "table",
-        tag("caption", "By ", bdi(column, 40)),
-        tag("thead", head),
-        tag("tbody", *rows),
-        class_="rates",
-    )
-    more = EMPTY
-    if others:
-        lines = [
-            (
-                bdi(g.name, 60),
-                percent(g.rate.value) if g.rate else "–",
-                between(g.rate),
-                f"{g.rows:,}",
-            )
-            for g in others[:_MOST_LISTED]
-        ]
-        rest = len(others) - len(lines)
-        more = folded(
-            f"{len(others):,} smaller groups",
-            table("The other groups", (text(column, 40), "rate", "95 % interval", "rows"), lines),
-            note(f"{rest:,} more are not listed.") if rest else EMPTY,
-        )
-    return tag("div", listed, more, class_="rates-block")
-
-
-def _rate_row(group: numbers.Group, usual: float, top: float) -> Html:
-    shown, plot = "–", tag("td", "no scores", class_="plot note")
-    if group.rate is not None:
-        shown = percent(group.rate.value)
-        value, low, high = (min(1.0, end / top) for end in group.rate)
-        said = f"{shown}, 95 % interval {between(group.rate)}"
-        drawn = svg.interval(low, value, high, min(1.0, usual / top), said)
-        plot = tag("td", drawn, class_="plot")
-    return tag(
-        "tr",
-        tag("th", bdi(group.name, 60), scope="row"),
-        plot,
-        tag("td", shown, class_="n"),
-        tag("td", f"{group.rows:,}", class_="n"),
     )
 
 

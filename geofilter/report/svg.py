@@ -26,11 +26,15 @@ _FAINTEST = 0.14
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across the figure at `place`, with its words. `strong` has the accent."""
+    """A line across the figure at `place`, with its words. `strong` has the accent.
+
+    The page's script finds it by `name`.
+    """
 
     place: float
     words: str
     strong: bool = False
+    name: str | None = None
 
 
 def ticks(low: float, high: float, most: int = _TICKS) -> list[float]:
@@ -190,6 +194,7 @@ def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str, upwards: L
             "path",
             class_="mark strong" if mark.strong else "mark",
             d=f"M{_n(mark.place * _WIDE)} 0V{_HIGH}",
+            data_mark=mark.name,
         )
         for mark in marks
     ]
@@ -207,6 +212,7 @@ def _canvas(shapes: Sequence[Html], marks: Sequence[Mark], said: str, upwards: L
             )
             + f";top:{_n(level * 1.35)}em",
             aria_hidden="true",
+            data_mark=mark.name,
         )
         for level, mark in enumerate(marks)
     ]

@@ -4,13 +4,14 @@ from html.parser import HTMLParser
 
 
 class Seen(HTMLParser):
-    """Names of elements and attributes, and all text."""
+    """Names of elements and attributes, and all text that is read; of scripts apart."""
 
     def __init__(self, markup: str) -> None:
         super().__init__(convert_charrefs=True)
         self.elements: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(markup)
         self.close()
 
@@ -19,4 +20,7 @@ class Seen(HTMLParser):
         self.attributes += attrs
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.cdata_elem == "script":
+            self.scripts.append(data)
+        else:
+            self.text += data

@@ -1,5 +1,6 @@
 """The report in a real browser: nothing of a row runs, nothing is asked for, all can be read."""
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from geofilter.report.contents import gather
 from geofilter.report.write import write
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection.choose import drop_fraction
+from geofilter.selection.decisions import read_decisions
 from helpers.chromium import PROGRAM, Page, chromium
 from helpers.report_payloads import HERE, PAYLOADS
 from helpers.report_tables import score_by_hand, write_jsonl
@@ -120,13 +122,29 @@ def test_no_payload_of_a_row_runs_asks_for_anything_or_makes_an_error(
     # Everything folded is opened, and everything that could take the focus gets it.
     page.value("document.querySelectorAll('details').forEach(d => d.open = true)")
     page.value("document.querySelectorAll('*').forEach(e => e.focus && e.focus())")
+    # Everything that the script does with texts of rows is done.
+    page.value(
+        "document.querySelectorAll('#deciding select').forEach(s => [...s.options].forEach(o => {"
+        " s.value = o.value; s.dispatchEvent(new Event('change')); s.value = s.options[0].value }))"
+    )
+    page.value("document.querySelectorAll('#deciding button').forEach(b => b.click())")
+    page.value(
+        "(t => [0, 100, t.max].forEach(v => { t.value = v; t.dispatchEvent(new Event('input')) }))"
+        "(document.getElementById('threshold'))"
+    )
+    page.value("document.querySelector('.pick').focus()")
+    for key in "dkuxjz":
+        page.press(key, ord(key.upper()), key)
     page.value("new Promise(done => setTimeout(done, 300))")
     assert page.value("window.ran") is None
     assert page.value("document.title").endswith("geofilter report")
     assert page.requests == [hostile.resolve().as_uri()]
     assert (page.problems, page.dialogs) == ([], [])
-    strange = "script,img,iframe,object,embed,link:not([rel=icon]),base,form,input,video,audio,math"
+    strange = "img,iframe,object,embed,link:not([rel=icon]),base,form,video,audio,math"
     assert page.value(f"document.querySelectorAll('{strange}').length") == 0
+    # The page's own: its data and its script, the slider and the search.
+    assert page.value("document.querySelectorAll('script').length") == 2
+    assert page.value("document.querySelectorAll('input').length") == 2
     # They are there to be read: as many times as a row shows them.
     shown = page.value("document.body.innerText")
     assert shown.count("<script>document.title='ran 0'") >= 2
@@ -209,6 +227,80 @@ def test_the_keyboard_reaches_the_skip_link_the_sections_and_the_folded_rows(
     page.value("document.querySelector('details.list > summary').focus()")
     page.press("Enter", 13, "\r")
     assert page.value("document.querySelector('details.list').open") is True
+
+
+def test_the_page_is_read_without_its_script_too(page: Page, hostile: Path) -> None:
+    bare = hostile.with_name("bare.html")
+    bare.write_text(re.sub("<script.*?</script>", "", hostile.read_text("utf-8"), flags=re.DOTALL))
+    page.open(bare)
+    assert page.value("document.querySelectorAll('input, button, select').length") == 0
+    assert page.value("document.getElementById('moving').hidden") is True
+    shown = page.value("document.getElementById('deciding').innerText")
+    assert "--action review" in shown
+    assert page.value("document.querySelectorAll('.card').length") > 3
+
+
+def test_what_is_decided_by_keys_is_saved_as_a_list_for_filter(
+    page: Page, hostile: Path, folder: Path
+) -> None:
+    page.open(hostile)
+    page.value("localStorage.clear()")
+    page.open(hostile)
+    page.value("document.querySelector('.pick').focus()")
+    ranks = "[...document.querySelectorAll('.pick.active strong')].map(e => e.innerText).join()"
+    assert page.value(ranks) == "rank 1"
+    for key in "dkjud":
+        page.press(key, ord(key.upper()), key)
+    assert page.value(ranks) == "rank 6"
+    page.press("ArrowUp", 38)
+    page.press("x", ord("X"), "x")
+    assert page.value(ranks) == "rank 5"
+    page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.value("document.querySelector('#deciding .buttons button').click()")
+    saved = folder / "review.csv"
+    for _ in range(100):
+        if saved.exists():
+            break
+        page.value("new Promise(done => setTimeout(done, 50))")
+    found = read_decisions(str(saved))
+    listed = page.value("JSON.parse(document.getElementById('page-data').textContent).listed")
+    words = {1: "drop", 2: "keep", 4: "unsure"}
+    assert {row: line.decision for row, line in found.lines.items()} == {
+        row["row"]: words[row["rank"]] for row in listed if row["rank"] in words
+    }
+    # They are there again when the page is.
+    page.open(hostile)
+    assert page.value("[...document.querySelectorAll('.decision')].map(e => e.innerText)")[:4] == [
+        "drop", "keep", "", "unsure",
+    ]  # fmt: skip
+
+
+def test_a_moved_threshold_moves_marks_counts_rates_and_rows_and_back(
+    page: Page, hostile: Path
+) -> None:
+    state = """[
+        document.querySelector('[data-live=dropped]').innerText,
+        [...document.querySelectorAll('tr[data-group] td.n')].map(e => e.innerText).join(),
+        [...document.querySelectorAll('.card .fate')].map(e => e.className).join(),
+        [...document.querySelectorAll('[data-mark=cut]')].map(e => e.outerHTML).join(),
+    ]"""
+    page.open(hostile)
+    before = page.value(state)
+    move = (
+        "(t => { t.value = %s; t.dispatchEvent(new Event('input')) })"
+        "(document.getElementById('threshold'))"
+    )
+    page.value(move % 0)
+    everything = page.value(state)
+    assert all(one != other for one, other in zip(before, everything, strict=True))
+    scored = page.value("JSON.parse(document.getElementById('page-data').textContent).scored")
+    assert everything[0] == f"{scored:,}"
+    assert "kept" not in everything[2]
+    page.value(move % 10_000)
+    assert page.value(state)[0] == "0"
+    assert "fate dropped" not in page.value(state)[2]
+    page.value("document.querySelector('#moving button').click()")
+    assert page.value(state) == before
 
 
 def test_every_figure_and_table_says_what_it_is(page: Page, hostile: Path) -> None:

@@ -12,6 +12,7 @@ from geofilter.report import numbers, svg
 from geofilter.selection import choose
 
 floats = st.floats(-5, 5, width=16)
+scores32 = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=40)
 
 
 @given(st.integers(0, 300), st.integers(1, 300))
@@ -33,6 +34,16 @@ def test_a_histogram_counts_every_score_once_and_a_cut_parts_its_bins(values, cu
         assert cut in found.edges
         above = found.counts[found.edges[:-1] >= cut].sum()
         assert above == (scores >= cut).sum()
+
+
+@given(scores32, st.none() | st.floats(-6, 6, width=32))
+def test_each_threshold_counts_the_rows_that_filter_would_drop_for_its_digits(values, cut):
+    scores = np.array(values, np.float32)
+    cuts = numbers.thresholds(scores.astype(float), cut)
+    counts = numbers.above(scores.astype(float), cuts).tolist()
+    assert cut is None or np.float32(cut) in cuts
+    for one, count in list(zip(cuts, counts, strict=True))[:: max(1, len(cuts) // 8)]:
+        assert count == len(choose.threshold(scores, float(str(one))).drop)
 
 
 def columns_of(scores, n_tokens=None, statuses=None) -> numbers.Columns:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geofilter.data.encoder import Placed
 from geofilter.errors import DataError, TableError
 from geofilter.report import contents, html, places, row_texts
-from geofilter.report.document import POLICY
+from geofilter.report.document import POLICY, policy_for
 from geofilter.report.explained import Activated, activated, as_written, strengths
-from geofilter.report.page import render
+from geofilter.report.page import SCRIPT, render
 from geofilter.report.write import write
 from geofilter.scoring.explanation import ExplainedToken, Explanation, TokenLatent
 from geofilter.selection import choose
@@ -217,6 +217,23 @@ def test_markup_that_could_act_or_ask_cannot_be_made(attributes):
         html.tag("a", "x", **attributes)
 
 
+@settings(max_examples=40)
+@given(st.dictionaries(texts, st.lists(texts, max_size=3), max_size=3))
+def test_no_value_ends_the_block_of_data_or_is_changed_by_it(value):
+    block = html.data("page-data", value)
+    inside = block.removeprefix('<script type="application/json" id="page-data">')
+    assert inside.count("<") == inside.count(">") == 1
+    assert json.loads(Seen(block).scripts[0]) == value
+    with pytest.raises(ValueError, match="JSON"):
+        html.data("page-data", [float("nan")])
+
+
+@pytest.mark.parametrize("source", ["'</ScRipt>'", "x <!-- y"])
+def test_a_script_that_ends_its_element_is_refused(source):
+    with pytest.raises(ValueError, match="ends a script"):
+        html.script(source)
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> contents.Contents:
     n = len(PAYLOADS)
@@ -235,14 +252,19 @@ def test_a_page_of_hostile_rows_holds_the_elements_of_a_page_of_tame_ones(hostil
     known = (
         "html head meta link title style body a header p h1 h2 h3 bdi dl div dt dd b small nav ul "
         "li main section figure svg path span details summary table caption thead tbody tr th td "
-        "em article strong pre code footer mark"
+        "em article strong pre code footer mark script"
     )
     assert set(seen.elements) <= set(known.split())
     assert seen.elements.count("link") == seen.elements.count("style") == 1
+    assert seen.elements.count("script") == 2
+    assert seen.scripts[1] == SCRIPT
     assert {value for name, value in seen.attributes if name == "href"} <= {
-        "data:,", "#scores", "#origins", "#length", "#baseline", "#rows", "#limits", "#run",
+        "data:,", "#scores", "#origins", "#length", "#baseline", "#decide", "#rows", "#limits",
+        "#run",
     }  # fmt: skip
-    assert ("content", POLICY) in seen.attributes
+    assert ("content", policy_for(SCRIPT)) in seen.attributes
+    assert policy_for(SCRIPT).startswith(f"{POLICY}; script-src 'sha256-")
+    assert policy_for(SCRIPT) != policy_for(SCRIPT + " ")
     assert "<script src=http://127.0.0.1:9/14.js></script>" in seen.text
 
 
@@ -362,11 +384,15 @@ def test_report_compares_with_another_scorer(work, geofilter):
     assert "persona.parquet" not in page
 
 
-def test_the_package_ships_the_style_of_the_page():
+def test_the_package_ships_the_style_and_the_script_of_the_page():
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["package-data"]["geofilter.report"] == ["page.css"]
+    patterns = project["tool"]["setuptools"]["package-data"]["geofilter.report"]
+    report = Path(contents.__file__).parent
+    shipped = {path for pattern in patterns for path in report.glob(pattern)}
+    assert {path.suffix for path in shipped} == {".css", ".js"}
+    assert shipped == {*report.rglob("*.css"), *report.rglob("*.js")}
 
 
 def test_report_shows_a_bounded_choice_with_its_promise(work, geofilter):

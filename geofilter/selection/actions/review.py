@@ -36,7 +36,7 @@ FIELDS = (
     "row_hash",
 )
 # With what a spreadsheet begins a formula; the wide ones count in some languages.
-_FORMULA = tuple("=+-@＝＋－＠")
+FORMULA = tuple("=+-@＝＋－＠")
 
 
 def write_review(
@@ -99,7 +99,7 @@ def guarded(value: object) -> str:
     if value is None or isinstance(value, int | float):
         return "" if value is None else str(value)
     text = escape(str(value), limit=None)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def _texts(rows: RowFile, row: Row) -> tuple[str, str, str]:
