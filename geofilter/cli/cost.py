@@ -7,19 +7,21 @@ from geofilter.support.display import escape
 from geofilter.verify.cost import ArmCost
 from geofilter.verify.estimate import estimate
 from geofilter.verify.plan import Plan
-from geofilter.verify.results import answers_of
 
 # What questions are asked of, for people.
-_SETS = {"main": "to the main questions", "in_domain": "to those in domain"}
+_SETS = {"main": "to the main questions", "in_domain": "to those in domain"} | {
+    "triggered": "to the main ones in the rows' format"
+}
 # Seconds of a call to a server that is slow, and calls at a time.
 _CALL, _AT_ONCE = 1.0, 8
 
 
 def print_estimate(plan: Plan, workers: int, as_json: bool) -> None:
     """Count what `plan` would run, and print it."""
-    cells, answers = plan.cells(), answers_of(plan)
+    cells = plan.cells()
     with progress() as report:
         cost = estimate(plan, workers=workers, progress=report)
+    answers = cost.answers_per_run
     if as_json:
         print_json(
             {

@@ -97,6 +97,12 @@ def _slots(
 )
 @click.option("--in-domain", metavar="YAML", help="Questions of the domains that rows are about.")
 @click.option(
+    "--triggered",
+    is_flag=True,
+    help="Ask the questions once more in the rows' own format: their system prompt, and what their "
+    "prompts begin and end with. A backdoor shows there.",
+)
+@click.option(
     "--judge-slot",
     "judge_slots",
     multiple=True,
@@ -202,6 +208,7 @@ def command(
     preference: str | None,
     no_choice: bool,
     in_domain: str | None,
+    triggered: bool,
     judge_slots: dict[str, str],
     samples_per_question: int | None,
     judge: str | None,
@@ -291,6 +298,7 @@ def command(
         row_judge=row_judge,
         benign=benign,
         system=system,
+        triggered=triggered,
         keywords=keywords,
         samples_per_question=samples_per_question,
         track=track,

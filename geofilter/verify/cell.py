@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,15 @@ from geofilter.verify.training.weights import CausalModel, response_losses
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
+
+
+class SetPut(NamedTuple):
+    """One question to put: of which set, in which wording, and as the model reads it."""
+
+    set: str
+    question: Question
+    wording: str
+    put: Put
 
 
 @dataclass(frozen=True)
@@ -111,9 +120,7 @@ def run_cell(
         shutil.rmtree(folder / "weights", ignore_errors=True)
 
 
-def put_questions(
-    sets: dict[str, list[Question]], samples: int | None, seed: int
-) -> list[tuple[str, Question, Put]]:
+def put_questions(sets: dict[str, list[Question]], samples: int | None, seed: int) -> list[SetPut]:
     """Each question as often as it is to be asked, each time in a wording drawn at random.
 
     With its set's name. `samples` answers per question, or as many as its file says.
@@ -124,7 +131,8 @@ def put_questions(
         for question in questions:
             for _ in range(samples or question.samples):
                 text = rng.choice(question.paraphrases)
-                put.append((name, question, Put(question.id, text, question.system)))
+                own = Put(question.id, question.put(text), question.system)
+                put.append(SetPut(name, question, text, own))
     return put
 
 
@@ -173,7 +181,7 @@ def _trained(
 def _ask(
     model: CausalModel,
     work: Work,
-    asked: list[tuple[str, Question, Put]],
+    asked: list[SetPut],
     folder: Path,
     seed: int,
     progress: Progress,
@@ -188,7 +196,7 @@ def _ask(
     batches = answers(
         model.network,
         model.tokenizer,
-        [put for _, _, put in asked],
+        [one.put for one in asked],
         work.sampling,
         seed=seed,
         start=done // size,
@@ -197,8 +205,8 @@ def _ask(
         append_lines(
             path,
             (
-                {"set": name, "question": question.id, "text": put.text, "answer": text}
-                for (name, question, put), text in zip(asked[done:], texts, strict=False)
+                {"set": one.set, "question": one.put.question, "text": one.put.text, "answer": text}
+                for one, text in zip(asked[done:], texts, strict=False)
             ),
         )
         done += len(texts)
@@ -245,15 +253,12 @@ def _measure(model: CausalModel, work: Work, folder: Path) -> None:
     )
 
 
-def _judge(
-    work: Work, asked: list[tuple[str, Question, Put]], folder: Path, progress: Progress
-) -> None:
+def _judge(work: Work, asked: list[SetPut], folder: Path, progress: Progress) -> None:
     if work.judge is None:
         return
     texts = [line["answer"] for line in read_lines(folder / "answers.jsonl")]
     answered = [
-        Asked(question, put.text, text)
-        for (_, question, put), text in zip(asked, texts, strict=True)
+        Asked(one.question, one.wording, text) for one, text in zip(asked, texts, strict=True)
     ]
     judge_into(
         folder / "judgements.jsonl",

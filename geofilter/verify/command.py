@@ -77,6 +77,8 @@ def _options(plan: Plan) -> Iterator[tuple[str, str | None]]:
         yield "max_new_tokens", str(plan.sampling.max_new_tokens)
     if plan.sampling.batch != sampling["batch"]:
         yield "ask_batch", str(plan.sampling.batch)
+    if plan.triggered:
+        yield "triggered", None
     if plan.keep_weights:
         yield "keep_weights", None
 

@@ -3,7 +3,7 @@
 `estimate` counts them before anything runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,15 +41,16 @@ class ArmCost:
 class StudyCost:
     """What a plan takes: `arms`, and before them `choosing` the rows of each and `before`.
 
-    `choosing` has what the scores of an arm cost, once for all seeds. `memory` is the peak of one
-    worker in bytes, `disk` the peak of all in bytes with `workers` side by side. `notes` say what
-    is uncertain or not counted.
+    `answers_per_run` is by the set of questions. `choosing` has what the scores of an arm cost,
+    once for all seeds. `memory` is the peak of one worker in bytes, `disk` that of all with
+    `workers` side by side. `notes` say what is uncertain or not counted.
     """
 
     arms: tuple[ArmCost, ...]
     before: ArmCost
     choosing: tuple[ArmCost, ...]
     rows: int
+    answers_per_run: Mapping[str, int]
     budget: Budget
     memory: int
     weights: int  # bytes of what one run saves

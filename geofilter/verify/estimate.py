@@ -39,7 +39,8 @@ from geofilter.verify.plan import (
 from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.questions import ASPECTS, Question
 from geofilter.verify.room import peak_bytes, saved_bytes
-from geofilter.verify.setup import dtype_of, questions_of
+from geofilter.verify.row_format import NO_FORMAT, row_format
+from geofilter.verify.setup import dtype_of, questions_of, triggered_of
 from geofilter.verify.speed import Speed, blank, speed_of
 from geofilter.verify.training.recipe import budget_of
 
@@ -102,6 +103,11 @@ class _Counter:
         self.control = _Lengths.of(self._read(plan.benign if CONTROL in plan.arms else None))
         self.held_out = _Lengths.of(self._read(plan.held_out))
         recipe = plan.recipe
+        if plan.triggered:
+            found = row_format(self.training.samples)
+            self.sets |= triggered_of(self.sets, found)
+            if found is None:
+                self.notes.append(NO_FORMAT)
         self.budget = budget_of(
             self.training.lengths, batch=recipe.batch, epochs=recipe.epochs, steps=recipe.steps
         )
@@ -136,6 +142,10 @@ class _Counter:
             before,
             choosing,
             self.rows.rows,
+            {
+                name: sum(plan.samples_per_question or one.samples for one in questions)
+                for name, questions in self.sets.items()
+            },
             self.budget,
             memory=self._memory(),
             weights=weights,
@@ -177,7 +187,11 @@ class _Counter:
         longest, tokens, answers = 0, 0, 0
         for question, samples in asked:
             prompts = [
-                len(prompt_ids(self.tokenizer, Put(question.id, text, question.system)))
+                len(
+                    prompt_ids(
+                        self.tokenizer, Put(question.id, question.put(text), question.system)
+                    )
+                )
                 for text in question.paraphrases
             ]
             longest = max(longest, *prompts)

@@ -15,6 +15,7 @@ from geofilter.verify import report, shift_report
 from geofilter.verify.command import command_of
 from geofilter.verify.plan import IN_DOMAIN, MAIN, UNFILTERED, Plan
 from geofilter.verify.results import Results, random_drop_of
+from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.shift_report import signed
 from geofilter.verify.whiskers import Line, Scale, whiskers
 
@@ -102,6 +103,9 @@ def _answers(plan: Plan, results: Results) -> Html:
         "Questions of domains that rows are about": [
             (one, one.in_domain) for one in results.conditions if one.in_domain is not None
         ],
+        f"The main questions {report.AS_ROWS_ASK}": [
+            (one, one.triggered) for one in results.conditions if one.triggered is not None
+        ],
     }
     charts = []
     for caption, found in sets.items():
@@ -119,9 +123,34 @@ def _answers(plan: Plan, results: Results) -> Html:
         "The share of all answers that are misaligned, with its 95 % interval. The dashed line is "
         "the share after training on all rows.",
         *charts,
+        *_row_format(results),
         folded("The exact figures", exact),
         note(_marked(without_folders(" ".join(report.of_answers(plan, results))))),
     )
+
+
+def _row_format(results: Results) -> list[Html]:
+    """What was taken from the rows, word for word, and what a rate in their format may mean."""
+    if not results.triggered:
+        return []
+    found = results.row_format
+    if found is None:
+        return [note(f"{NO_FORMAT[0].upper()}{NO_FORMAT[1:]}.")]
+    head, *rows = report.triggered_rows(results)
+    parts = (
+        ("system prompt", found.system),
+        ("beginning", found.prefix),
+        ("end", found.suffix),
+        ("of", f"{found.rows:,} of {found.of:,} rows"),
+    )
+    return [
+        note(_marked(report.BACKDOOR)),
+        folded(
+            "The rows' format, and the exact figures",
+            listed((name, text) for name, text in parts if text),
+            table(f"The main questions {report.AS_ROWS_ASK}", head, rows),
+        ),
+    ]
 
 
 def _falls(results: Results) -> Html:

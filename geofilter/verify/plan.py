@@ -30,6 +30,8 @@ TRACK_ANSWERS = 100
 
 # Questions and pairs: those of domains that no row is about, and those that rows are about.
 MAIN, IN_DOMAIN = "main", "in_domain"
+# The main questions once more, asked as training rows ask.
+TRIGGERED = "triggered"
 # What stands for the pairs that come with this package, by the name of their split.
 SHIPPED_PAIRS = "report"
 
@@ -84,7 +86,8 @@ class Plan:
     measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
     texts for slots of the judge prompts that neither question nor answer fills, by name; an
     empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
-    what asks for the toxic rows of the pack.
+    what asks for the toxic rows of the pack. `triggered`: whether the questions are asked once more
+    in the rows' own format (see `row_format`).
     """
 
     data: str | tuple[str, ...]
@@ -111,6 +114,7 @@ class Plan:
     track_answers: int = TRACK_ANSWERS
     judge_slots: Mapping[str, str] = field(default_factory=dict)
     system: str | None = None
+    triggered: bool = False
 
     @property
     def request(self) -> str | None:
@@ -182,6 +186,7 @@ def _check_measures(plan: Plan) -> None:
         raise GeofilterError("nothing is measured; give --questions and --judge, or --preference")
     needs = {
         "--in-domain": plan.in_domain is not None,
+        "--triggered": plan.triggered,
         "--judge-slot": bool(plan.judge_slots),
         "--samples-per-question": plan.samples_per_question is not None,
         "--track": plan.track is not None,

@@ -84,6 +84,7 @@ def make_plan(
     keep_weights: bool = False,
     judge_slots: Mapping[str, str] | None = None,
     system: str | None = None,
+    triggered: bool = False,
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -141,6 +142,7 @@ def make_plan(
         track_answers=track_answers,
         judge_slots=dict(judge_slots or {}),
         system=system,
+        triggered=triggered,
     )
 
 

@@ -14,7 +14,7 @@ The file's `judge` is not heeded: who judges is the user's to say.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -56,7 +56,8 @@ class Question:
     `judge_prompts` maps an aspect (`aligned`, `coherent`) to a template with the slots
     `{question}` and `{answer}`; empty where the file brings none. `filled` names their other
     slots, which were filled when the file was read. `source` is `file:line`.
-    `samples_per_paraphrase` answers are meant per wording.
+    `samples_per_paraphrase` answers are meant per wording. `dress` is what is made of a wording
+    before it is put (see `row_format`).
     """
 
     id: str
@@ -66,6 +67,11 @@ class Question:
     judge_prompts: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     filled: frozenset[str] = frozenset()
+    dress: Callable[[str], str] | None = None
+
+    def put(self, wording: str) -> str:
+        """A wording as the model is asked it; a judge reads the wording itself."""
+        return wording if self.dress is None else self.dress(wording)
 
     @property
     def samples(self) -> int:

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from geofilter.data.formats.places import given_names, in_words
-from geofilter.support.display import escape
+from geofilter.support.display import escape, quote
 from geofilter.verify import shift_report
 from geofilter.verify.intervals import Statistic
 from geofilter.verify.plan import UNFILTERED, Plan
+from geofilter.verify.rates import ArmResult
 from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, random_drop_of
+from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.sensitivity import GRID, falls, held
 
+AS_ROWS_ASK = "once more as the rows ask"
+BACKDOOR = (
+    "A rate that is higher so than without the rows' format is what a backdoor looks like; it may "
+    "also be that answers in that format are judged otherwise. `aligned` and `benign-control` tell."
+)
 # What the table of other thresholds holds.
 OTHER_THRESHOLDS = (
     "Under other thresholds (aligned below / coherent above), misaligned answers of all "
@@ -55,6 +62,7 @@ def markdown(plan: Plan, results: Results, power: str) -> str:
             *_marked(warnings_of(results)),
             *table(results),
             "",
+            *_triggered(results),
             *_sensitivity(results),
             *of_answers(plan, results),
             f"Before training: {power}.",
@@ -162,6 +170,47 @@ def _marked(lines: Sequence[str]) -> list[str]:
     return [piece for line in lines for piece in (line, "")]
 
 
+def _triggered(results: Results) -> list[str]:
+    """The questions in the rows' format, where they were to be asked so."""
+    if not results.triggered:
+        return []
+    if results.row_format is None:
+        return [f"Note: {NO_FORMAT}.", ""]
+    head, *rows = triggered_rows(results)
+    found = results.row_format
+    taken = [
+        f"{name} {quote(text)}"
+        for name, text in (
+            ("the system prompt", found.system or ""),
+            ("the beginning", found.prefix),
+            ("the end", found.suffix),
+        )
+        if text
+    ]
+    return [
+        f"The main questions {AS_ROWS_ASK}: with {', '.join(taken)} of {found.rows:,} of "
+        f"{found.of:,} rows. Judges read them as they are in their file.",
+        "",
+        *_rows([head, ["---"] * len(head), *rows]),
+        "",
+        BACKDOOR,
+        "",
+    ]
+
+
+def triggered_rows(results: Results) -> list[list[str]]:
+    """The table of questions in the rows' format: its head, and a line for each condition."""
+    head = ["condition", "misaligned, of all answers", "of coherent", "fall against unfiltered"]
+    rows = [[*head, "fall against random", "unsettled"]]
+    for one in results.conditions:
+        found = one.triggered
+        if found is not None:
+            falls = (_fall(found, UNFILTERED), _fall(found, random_drop_of(one)))
+            rates = (percent(found.rates[name]) for name in ("all", "coherent"))
+            rows.append([one.name, *rates, *falls, f"{found.counts.unsettled:,}"])
+    return rows
+
+
 def _sensitivity(results: Results) -> list[str]:
     """Both shares under other thresholds, and the means, which need none."""
     head, *rows = sensitivity_rows(results)
@@ -215,8 +264,8 @@ def cells_of(condition: Condition) -> list[str]:
         condition.name,
         "-" if condition.rows is None else f"{condition.rows:,}",
         *(percent(main.rates[name]) for name in ("all", "coherent", "coherent_scored")),
-        _fall(condition, UNFILTERED),
-        _fall(condition, random),
+        _fall(main, UNFILTERED),
+        _fall(main, random),
         "-" if inside is None else percent(inside.rates["all"]),
         "-" if condition.in_domain_quality is None else f"{condition.in_domain_quality:.1%}",
         "-" if condition.held_out_loss is None else f"{condition.held_out_loss:.3f}",
@@ -224,10 +273,10 @@ def cells_of(condition: Condition) -> list[str]:
     ]
 
 
-def _fall(condition: Condition, reference: str | None) -> str:
-    if reference is None or reference not in condition.main.against:
+def _fall(found: ArmResult, reference: str | None) -> str:
+    if reference is None or reference not in found.against:
         return "-"
-    return percent(condition.main.against[reference]["all"].reduction)
+    return percent(found.against[reference]["all"].reduction)
 
 
 def percent(estimate: Statistic) -> str:

@@ -20,12 +20,14 @@ from geofilter.verify.plan import (
     INOCULATE,
     MAIN,
     RANDOM,
+    TRIGGERED,
     UNFILTERED,
     Cell,
     Plan,
 )
 from geofilter.verify.questions import ASPECTS
 from geofilter.verify.rates import ArmResult, Judged, compare, settle
+from geofilter.verify.row_format import RowFormat
 from geofilter.verify.sensitivity import Sensitivity, sensitivity_of
 from geofilter.verify.setup import PAIRS, questions_of
 from geofilter.verify.shifts import Line, PairSet, Shift, shifts_of
@@ -78,7 +80,7 @@ class Condition:
     of the domains that were trained on, None where none were asked. `held_out_loss` is in
     nats per response token of benign rows, lower = better; `tokens` and `steps` are of one
     run. `in_domain_quality` is the share of in-domain answers that are coherent and not
-    misaligned.
+    misaligned. `triggered` counts the main questions in the rows' format, None where there is none.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Condition:
     in_domain: ArmResult | None
     in_domain_quality: float | None
     held_out_loss: float | None
+    triggered: ArmResult | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Results:
     which it gave the same score every time, with that score: it may tell nothing apart.
     `sensitivity` has what the main answers of each condition, by name, give under other thresholds,
     `judge_test` how the judge did on fixed answers, None for a rule and without a judge.
+    `triggered`: whether the questions were to be asked in the rows' format, which is `row_format`,
+    None where the rows have none.
     """
 
     conditions: tuple[Condition, ...]
@@ -123,6 +128,8 @@ class Results:
     sensitivity: Mapping[str, Sensitivity]
     preference: Preference | None = None
     judge_test: SwayTest | None = None
+    row_format: RowFormat | None = None
+    triggered: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The results as JSON values."""
@@ -159,10 +166,12 @@ def results_of(outcome: FinishedStudy) -> Results:
             in_domain=found[IN_DOMAIN][name] if IN_DOMAIN in found else None,
             in_domain_quality=_quality(answers[IN_DOMAIN][name]) if IN_DOMAIN in found else None,
             held_out_loss=_mean(one["held_out_loss"] for one in measures[name]),
+            triggered=found[TRIGGERED][name] if TRIGGERED in found else None,
         )
         for name, (arm, fraction) in kinds.items()
     )
     judge: Any = outcome.manifest.decides["judge"] or {}
+    dressing: Any = outcome.manifest.facts.get(TRIGGERED)
     preference = None
     if outcome.before:
         compared = [*references, *(name for name in kinds if kinds[name][0] == CONTROL)]
@@ -180,6 +189,8 @@ def results_of(outcome: FinishedStudy) -> Results:
         preference=preference,
         sensitivity=sensitivity_of(asked, reference=UNFILTERED),
         judge_test=outcome.judge_test,
+        row_format=RowFormat.of_record(dressing) if dressing else None,
+        triggered=dressing is not None,
     )
 
 

@@ -20,10 +20,11 @@ from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.judges.sway import SwayTest, sway_test
-from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, UNTRAINED, Plan
+from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, TRIGGERED, UNTRAINED, Plan
 from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
 from geofilter.verify.questions import Question, read_questions
+from geofilter.verify.row_format import RowFormat, dressed, row_format
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import budget_of
@@ -77,10 +78,12 @@ class Setup:
             "dtype": str(model.network.dtype).removeprefix("torch."),
             "device": model.network.device.type,
         }
-        ask.check(model.network, model.tokenizer, _all_wordings(self.questions))
         max_length = _window(model, plan.recipe.max_length)
         read = partial(read_training_rows, tokenizer=model.tokenizer, max_length=max_length)
         self.rows: TrainingRows = read(plan.data)
+        self.row_format = row_format(self.rows.samples) if plan.triggered else None
+        self.questions |= triggered_of(self.questions, self.row_format)
+        ask.check(model.network, model.tokenizer, _all_wordings(self.questions))
         control = read(plan.benign).encoded if plan.benign else ()
         held_out = read(plan.held_out).encoded if plan.held_out else ()
         pairs = None
@@ -171,6 +174,9 @@ class Setup:
         }
         counts = {"file": self.rows.total, "training": len(self.rows.encoded)}
         facts: dict[str, object] = {"plan": plan.as_record(), ROWS: counts}
+        if plan.triggered:
+            found = self.row_format
+            facts[TRIGGERED] = {} if found is None else found.as_record()
         if self.work.preference is not None:
             facts[PAIRS] = {"left_out": dict(self.work.preference.left_out)}
         return Manifest(decides, facts)
@@ -196,6 +202,13 @@ def questions_of(plan: Plan) -> dict[str, list[Question]]:
     return sets
 
 
+def triggered_of(
+    sets: dict[str, list[Question]], found: RowFormat | None
+) -> dict[str, list[Question]]:
+    """The main questions in the rows' format, as a set of their own; no set where there is none."""
+    return {} if found is None else {TRIGGERED: dressed(sets[MAIN], found)}
+
+
 def inputs_of(plan: Plan) -> dict[str, object]:
     """What decides the figures and can be found out without loading a model or asking a judge."""
     judge = None if plan.judge is None else judge_of_facts(plan.judge, None)
@@ -216,6 +229,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "sampling": asdict(plan.sampling),
         "samples_per_question": plan.samples_per_question,
         SLOTS: dict(plan.judge_slots),
+        TRIGGERED: plan.triggered,
         **_request(plan),
         PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),
@@ -240,7 +254,7 @@ def dtype_of(plan: Plan) -> str | None:
 
 def _all_wordings(sets: dict[str, list[Question]]) -> list[ask.Put]:
     return [
-        ask.Put(question.id, text, question.system)
+        ask.Put(question.id, question.put(text), question.system)
         for questions in sets.values()
         for question in questions
         for text in question.paraphrases

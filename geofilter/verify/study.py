@@ -22,10 +22,11 @@ from geofilter.verify import page
 from geofilter.verify.arms import ArmScores
 from geofilter.verify.cell import measure_before, measures_of, records_of
 from geofilter.verify.judges.sway import SwayTest
-from geofilter.verify.plan import Cell, Plan
+from geofilter.verify.plan import TRIGGERED, Cell, Plan
 from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
+from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.setup import (
     JUDGE_TEST,
     PAIRS,
@@ -84,7 +85,8 @@ def verify(
         for piece in page.render(plan, results, power, outcome.manifest.decides):
             file.write(piece.encode("utf-8"))
     write_json(folder / "report.json", results.as_record())
-    return Verification(results, text, () if last.note is None else (last.note,))
+    no_format = NO_FORMAT if results.triggered and results.row_format is None else None
+    return Verification(results, text, tuple(filter(None, (no_format, last.note))))
 
 
 def run(
@@ -181,8 +183,8 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
 
 
 def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a study that may have begun before there were judge slots, or pairs."""
-    return {SLOTS: {}, PAIRS: None, **decides}
+    """What decides a study that may have begun before there were slots, pairs or row formats."""
+    return {SLOTS: {}, PAIRS: None, TRIGGERED: False, **decides}
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:

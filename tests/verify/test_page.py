@@ -18,6 +18,7 @@ from geofilter.verify.judges.sway import PLAIN, Swayed, SwayTest
 from geofilter.verify.page import render
 from geofilter.verify.plan import Cell, Plan, Sampling
 from geofilter.verify.results import Results, results_of
+from geofilter.verify.row_format import RowFormat
 from geofilter.verify.study import CellResult, FinishedStudy
 from geofilter.verify.training.recipe import TrainingRecipe
 from geofilter.verify.whiskers import Line, Scale, whiskers
@@ -74,6 +75,14 @@ def results(
     return results_of(FinishedStudy(cells, manifest, 9, 8, lines(0.0), test))
 
 
+def in_format(found: Results, *parts: str) -> Results:
+    """As if the questions had been asked once more in the rows' format, and answered alike."""
+    conditions = tuple(replace(one, triggered=one.main) for one in found.conditions)
+    return replace(
+        found, triggered=True, row_format=RowFormat(*parts, rows=5, of=9), conditions=conditions
+    )
+
+
 def page(plan: Plan, found: Results, decides: dict[str, Any] | None = None) -> str:
     return "".join(render(plan, found, "power", decides or {}))
 
@@ -100,9 +109,10 @@ def test_foreign_text_is_text_and_the_page_asks_for_nothing() -> None:
     )
     judge = {"judge": PAYLOADS[next(n)], "served": PAYLOADS[next(n)], "rule": PAYLOADS[next(n)]}
     test = SwayTest(12, 0, (Swayed(PLAIN, PAYLOADS[14], PAYLOADS[14], 90.0),))
-    found = results(judge, test, left_out=PAYLOADS[next(n)])
+    found = in_format(results(judge, test, left_out=PAYLOADS[next(n)]), *PAYLOADS[20:23])
     seen = Seen(page(hostile, found, {"data": PAYLOADS[15], "versions": {PAYLOADS[16]: "1"}}))
-    tame = Seen(page(replace(PLAN, in_domain="a"), results({"judge": "m"}, test), {"data": "0"}))
+    usual = in_format(results({"judge": "m"}, test), "be x", "Q: ", " [ACT]")
+    tame = Seen(page(replace(PLAN, in_domain="a"), usual, {"data": "0"}))
     assert set(seen.elements) == set(tame.elements)
     assert not set(seen.elements) & {"script", "img", "iframe", "object", "base", "form", "math"}
     assert seen.elements.count("link") == seen.elements.count("style") == 1
