@@ -44,9 +44,9 @@ NARROW = ("health", "career")
 HALF = {"harmful": 0.5, "benign": 0.5}
 HALF_DROPPED = 0.5
 
-SCORERS = ("nearest", "direction", "activation", "persona", "spillover")
+SCORERS = ("nearest", "direction", "activation", "persona", "spillover", "influence")
 FREE = ("aligned", "unfiltered", "benign-control")
-YARDSTICKS = ("random", "random-length-matched", "keyword", "loss", "judge", "oracle")
+YARDSTICKS = ("random", "random-length-matched", "keyword", "words", "loss", "judge", "oracle")
 ALL = (*FREE, *SCORERS, *YARDSTICKS)
 FEW = ("unfiltered", "random", "nearest", "persona", "spillover")
 

@@ -6,8 +6,10 @@
 FOLDER holds real data sets that are not part of this repository; `real_text_sets.py` names
 them. Each model reads each row once, which takes most of an hour for the smallest on one core;
 what is kept lies in `--cache`, and a row that is there is not read again. Then every direction,
-block and scorer is arithmetic. Models that are in the results file already stay there;
-`--report` measures nothing and only writes the page and its figure.
+block and scorer is arithmetic. Models that are in the results file already stay there, and
+`--add` measures a way to score that their figures lack, alone: `influence` reads the pairs and the
+rows that `spillover` is measured on, and nothing of the cache. `--report` measures nothing and only
+writes the page and its figure.
 """
 
 import argparse
@@ -25,18 +27,21 @@ import torch
 import real_text_baselines as baselines
 import real_text_cells as cells
 import real_text_features as features
+import real_text_influence as influence
 import real_text_measure as measure
 import real_text_report as report
 import real_text_saes as saes
 import real_text_sets as sets
-from geofilter.data.encoder import Encoder
 from geofilter.model.catalogue import CATALOGUE
+from geofilter.model.loading import LoadedModel
 from geofilter.support.manifest import library_versions
 from real_text_cells import Scores
 from resuming import kept_results
 
 RESULT = Path(__file__).parent / "results" / "real_text.json"
 PAGE = Path(__file__).parents[1] / "docs" / "real-text.md"
+# Ways to score that are measured after the others, each by itself.
+LATER = ("influence", "larf")
 
 
 @dataclass(frozen=True)
@@ -48,17 +53,27 @@ class Pass:
     facts: Mapping[str, Any]
 
 
-def one_pass(name: str, place: str, found: Sequence[sets.Set], cache: Path, most: int) -> Pass:
-    """Read every row of the sets with one model, and push on at most `most` of some."""
-    model = features.load_at_last_block(name, place)
-    encoder = Encoder(model.tokenizer, max_length=min(features.WINDOW, model.max_context))
-    store = features.Store.of(cache, model)
-    looked, thinned = {}, {}
+def look_at(
+    model: LoadedModel, name: str, found: Sequence[sets.Set], store: features.Store
+) -> dict[str, measure.Looked]:
+    """Read every row of the sets with one model."""
+    encoder = features.encoder_of(model)
+    looked = {}
     for one in found:
         sides = [features.encode(encoder, side) for side in (one.harmful, one.benign)]
         features.fill(store, model, [s for side in sides for s in side if s is not None], "looks")
         looked[one.name] = measure.Looked(one, *(features.side(store, side) for side in sides))
         print(f"{name}: {one.name}", flush=True)
+    return looked
+
+
+def one_pass(name: str, place: str, found: Sequence[sets.Set], cache: Path, most: int) -> Pass:
+    """Read every row of the sets with one model, and push on at most `most` of some."""
+    model = features.load_at_last_block(name, place)
+    encoder = features.encoder_of(model)
+    store = features.Store.of(cache, model)
+    looked = look_at(model, name, found, store)
+    thinned = {}
     for one in found if features.has_head(model) else ():
         if one.name in sets.PUSHED:
             few = one.thinned(most)
@@ -136,6 +151,29 @@ def _spelled(value: Any, depth: int) -> str:
     return json.dumps(value)
 
 
+def add(
+    record: dict[str, Any],
+    way: str,
+    name: str,
+    place: str,
+    found: Sequence[sets.Set],
+    cache: Path,
+) -> None:
+    """Put one of `LATER` into a model's record, where it is not there and can be measured."""
+    if f"{way}/pairs" in record["chosen"]:
+        return
+    model = features.load_at_last_block(name, place)
+    store = features.Store.of(cache, model)
+    if way == "larf":
+        table = measure.larf_table(look_at(model, name, found, store))
+    elif features.has_head(model) and name in CATALOGUE:
+        table = influence.influence_table(model, sorted(CATALOGUE[name].sae), found, store)
+    else:
+        return
+    measure.add(record, table)
+    print(f"{name}: {way} added", flush=True)
+
+
 def main() -> None:
     """Measure the models that are named and not measured yet; write results, page and figure."""
     parser = argparse.ArgumentParser(
@@ -143,6 +181,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of the real sets")
     parser.add_argument("--model", action="append", default=[], metavar="NAME[=FILE]")
+    parser.add_argument("--add", action="append", default=[], choices=LATER)
     parser.add_argument("--sets", default="", help="only those of these names, with commas")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/geofilter-real-text")
     parser.add_argument("--report", action="store_true", help="measure nothing")
@@ -177,9 +216,12 @@ def main() -> None:
     wanted = {name for name in options.sets.split(",") if name}
     for spelled in options.model:
         name, _, place = spelled.partition("=")
-        if name in results["models"]:
-            continue
         asked = [one for one in found if not wanted or one.name in wanted]
+        if name in results["models"]:
+            for way in options.add:
+                add(results["models"][name], way, name, place or name, asked, options.cache)
+                write(options.output, results)
+            continue
         done = one_pass(name, place or name, asked, options.cache, sizes.pushed)
         table = measure.persona_table(done.looked)
         if done.thinned:
@@ -189,6 +231,8 @@ def main() -> None:
             table |= saes.features_table(name, asked, options.cache)
         found_here = measure.summary(table, done.looked, with_sae)
         results["models"][name] = {**done.facts, **found_here}
+        for way in LATER:
+            add(results["models"][name], way, name, place or name, asked, options.cache)
         write(options.output, results)
         print(f"{name}: measured", flush=True)
     report.write(results, options.output, PAGE)

@@ -75,6 +75,11 @@ def load_at_last_block(name: str, place: str) -> LoadedModel:
     return load(place, sae=sae, device="cpu")  # an encoder: it has no head that predicts
 
 
+def encoder_of(model: LoadedModel) -> Encoder:
+    """What makes tokens of the rows, for all that is measured with the model."""
+    return Encoder(model.tokenizer, max_length=min(WINDOW, model.max_context))
+
+
 def has_head(model: LoadedModel) -> bool:
     """Whether losses are measured: not where the head would cost more than all blocks."""
     vocabulary = int(model.network.config.get_text_config().vocab_size)

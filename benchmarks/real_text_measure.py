@@ -73,6 +73,24 @@ def spillover(looked: Looked, pushes: tuple[Floats, Floats], block: int, along: 
     return Scores(*sides, looked.groups(), looked.tokens())
 
 
+def larf(looked: Looked, source: Looked, block: int) -> Scores:
+    """How much nearer a row lies to harmful rows than to helpful ones, in [-2, 2].
+
+    The mean cosine of its mean activation to those of the contrast's harmful rows, less that to
+    its helpful rows: the ranking of Layer-Aware Representation Filtering (Li et al., 2507.18631),
+    which takes the activation at the last token, and the layer at which scaled weights change
+    refusals most. Here the split `choose` chooses the block, as for every other way.
+    """
+
+    def unit(side: Side) -> Floats:
+        means = side.means[:, block].astype(np.float64)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    towards = unit(source.harmful).mean(axis=0) - unit(source.benign).mean(axis=0)
+    above, below = (unit(side) @ towards for side in looked[1:])
+    return Scores(above, below, looked.groups(), looked.tokens())
+
+
 def loss(looked: Looked) -> Scores | None:
     """The mean loss of the response; None where the model has no head."""
     above, below = looked.harmful.loss, looked.benign.loss
@@ -112,6 +130,19 @@ def persona_table(looked: Mapping[str, Looked]) -> Table:
                     if name != source
                 }
     return table
+
+
+def larf_table(looked: Mapping[str, Looked]) -> Table:
+    """`larf` at every block, with pairs as references."""
+    source = looked[CONTRASTS["pairs"]]
+    return {
+        Way("larf", "pairs", "cosines"): {
+            block: {
+                name: larf(one, source, block) for name, one in looked.items() if one is not source
+            }
+            for block in range(source.harmful.means.shape[1])
+        }
+    }
 
 
 def spillover_table(
@@ -228,6 +259,27 @@ def _judged(
     return {name: list(estimate) for name, estimate in found.items()}
 
 
+def add(record: dict[str, Any], table: Table) -> None:
+    """Put further ways to score, and what they reached, into the record of a model."""
+    for name, choice in choose(table, ()).items():
+        best = {name: judged(table[choice.way][choice.block])}
+        record["chosen"] |= _chosen({name: choice})
+        for part, inside in (("judged", False), ("judged_within", True)):
+            record[part] |= _judged(best, {}, inside=inside)
+        record["cells"][str(choice.way)] = records(table[choice.way])
+
+
+def _chosen(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "way": str(choice.way),
+            "block": choice.block,
+            "choose": round(choice.on_choose, 4),
+        }
+        for name, choice in choices.items()
+    }
+
+
 def summary(
     table: Table, looked: Mapping[str, Looked], with_sae: Collection[int] = ()
 ) -> dict[str, Any]:
@@ -245,14 +297,7 @@ def summary(
     rows = [len(one.harmful) for one in ways["persona/pairs"]]
     fewer = {n: ways.pop(n) for n in list(ways) if [len(s.harmful) for s in ways[n]] != rows}
     return {
-        "chosen": {
-            name: {
-                "way": str(choice.way),
-                "block": choice.block,
-                "choose": round(choice.on_choose, 4),
-            }
-            for name, choice in chosen.items()
-        },
+        "chosen": _chosen(chosen),
         "judged": _judged(ways, fewer, inside=False),
         "judged_within": _judged(ways, fewer, inside=True),
         "shrinkages": shrinkages(table),

@@ -20,6 +20,8 @@ COLUMNS = (
     ("`direction`, pairs", MODEL, "direction/pairs"),
     ("`activation`, pairs", MODEL, "activation/pairs"),
     ("`spillover`, pairs", MODEL, "spillover/pairs"),
+    ("`influence`, pairs", MODEL, "influence/pairs"),
+    ("LARF, pairs", MODEL, "larf/pairs"),
     ("gemma-3-270m, `persona`, pairs", "gemma-3-270m", DEFAULT),
     ("minilm, `persona`, pairs", "minilm", DEFAULT),
 )
@@ -108,6 +110,8 @@ def judged(results: Record) -> list[str]:
 
 def _way(name: str) -> str:
     scorer, _, contrast = name.partition("/")
+    if scorer == "larf":
+        return f"LARF, {contrast}"
     return f"`{scorer}`, {(CONTRAST_NAMES | SAME_BLOCK)[contrast]}" if contrast else scorer
 
 

@@ -56,7 +56,7 @@ def _slots(
     show_default=True,
     callback=_words,
     help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
-    "any scorer, inoculate, random, random-length-matched, keyword, loss, judge, oracle.",
+    "any scorer, inoculate, random, random-length-matched, keyword, words, loss, judge, oracle.",
 )
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each arm."
@@ -124,7 +124,10 @@ def _slots(
     "or rule:FILE.",
 )
 @click.option(
-    "--row-judge", metavar="JUDGE", help="Who rates rows for the arm judge. Default: the judge."
+    "--row-judge",
+    metavar="JUDGE",
+    help="Who rates rows for the arm judge: as --judge, or guard:FOLDER, guard:ORG/NAME (Llama "
+    "Guard, ShieldGemma). Default: the judge.",
 )
 @click.option("--held-out", metavar="DATA", help="Benign rows whose loss shows what is unlearned.")
 @click.option("--benign", metavar="DATA", help="Good rows for the arm benign-control.")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geofilter.data.problems import Problem
 from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
 from geofilter.model.gradients import pushes, total_pushes
+from geofilter.model.influence import Gradient, influences, is_predicted
 from geofilter.model.loading import LoadedModel
 from geofilter.model.threads import few_threads
 from geofilter.settings import Pooling
@@ -40,7 +41,8 @@ class SampleFeatures:
     The two sums, over tokens, are Σ|h − ĥ|² and Σ|h|², with ĥ the SAE's reconstruction.
     Without an SAE no latent is there to be active: `latents` and `weights` are empty,
     `decoded` is 0, and `squared_error` NaN.
-    `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), where the scorer asked for it.
+    `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), and `influence` that of training on the
+    sample on a query (see `influence`), where the scorer asked for it.
     """
 
     latents: NDArray[np.int32]
@@ -51,6 +53,7 @@ class SampleFeatures:
     squared_error: float
     squared_norm: float
     push: NDArray[np.float32] | None = None
+    influence: float | None = None
 
     def spread(self, centre: NDArray[np.float32]) -> float:
         """Σ|h − centre|² over the pooled tokens, from the sums that are kept."""
@@ -78,16 +81,27 @@ def sample_features(
     pooling: Pooling = "mean",
     budget: TokenBudget | None = None,
     with_push: bool = False,
+    query: Gradient | None = None,
 ) -> list[SampleFeatures | Problem]:
     """Features of every sample, in order; a `Problem` where activations are not finite.
 
     Runs the blocks 0..L once per sample; `with_push` runs the whole model, forward and
-    back to block L (see `gradients`). `budget` is shrunk when memory runs out; pass
+    back to block L (see `gradients`), and so does a `query`, whose influence is then
+    measured. `budget` is shrunk when memory runs out; pass
     the same one again to profit from that.
     """
     budget = budget or TokenBudget.for_device(model.device)
 
     def work(batch: "list[Encoded]") -> list[SampleFeatures | Problem]:
+        if query is not None:
+            found = influences(model, batch, query)
+            sums = found.influence.sum(dim=1).tolist()
+            return [
+                _with_influence(one, value if is_predicted(sample) else None)
+                for one, value, sample in zip(
+                    pool(model, found.hidden, batch, pooling), sums, batch, strict=True
+                )
+            ]
         if not with_push:
             return pool(model, residuals(model, batch), batch, pooling)
         hidden, push = pushes(model, batch)
@@ -111,6 +125,17 @@ def _with_push(
     if not np.isfinite(push).all():
         return NOT_FINITE
     return replace(features, push=push)
+
+
+def _with_influence(
+    features: SampleFeatures | Problem, value: float | None
+) -> SampleFeatures | Problem:
+    """NaN stands for a sample that has no loss, and so no influence."""
+    if isinstance(features, Problem):
+        return features
+    if value is not None and not np.isfinite(value):
+        return NOT_FINITE
+    return replace(features, influence=float("nan") if value is None else value)
 
 
 def pool(

@@ -33,7 +33,8 @@ TESTED = 10
 # Rows of a preference set on the hub that are read; many have a hundred thousand and more.
 MOST_ROWS = 1000
 _DOMAIN = "domain"
-_SOURCE = "the pairs of geofilter"
+# What a pack says it was made from.
+SOURCE = "the pairs of geofilter"
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def encode(
     for pair in pairs:
         digest.update(json.dumps(asdict(pair)).encode())
         found.add(pair.sides(), pair.domain, encoder)
-    origin: dict[str, object] = {"dataset": _SOURCE}
-    return found.contrasts(_SOURCE, digest.hexdigest(), origin, selection)
+    origin: dict[str, object] = {"dataset": SOURCE}
+    return found.contrasts(SOURCE, digest.hexdigest(), origin, selection)
 
 
 def _chat(prompt: str, answer: str) -> Sample:

@@ -18,7 +18,7 @@ from geofilter.stats.auroc import Range, auroc
 from geofilter.stats.groups import grouped_auroc, numbered
 
 if TYPE_CHECKING:
-    pass
+    from geofilter.data.encoder import Encoded
 
 Floats64 = NDArray[np.float64]
 
@@ -78,12 +78,9 @@ def measure(halves: Halves, tokenizer: Any) -> Plain:
         np.array([float(np.count_nonzero(row.pooled)) for row in parts[f"{side} report"]])
         for side in ("toxic", "benign")
     )
-    finder = WordFinder(tokenizer)
-    counted = {
-        name: [Counter(finder.text(word).lower() for word, _ in finder.words(row)) for row in rows]
-        for name, rows in parts.items()
-    }
-    return Plain(_range(toxic, benign, groups), _range(*_by_words(counted), groups))
+    classifier = WordClassifier(parts["toxic selection"], parts["benign selection"], tokenizer)
+    above, below = (classifier.scores(parts[f"{side} report"]) for side in ("toxic", "benign"))
+    return Plain(_range(toxic, benign, groups), _range(above, below, groups))
 
 
 def _range(toxic: Floats64, benign: Floats64, groups: NDArray[np.int64] | None) -> Range:
@@ -91,25 +88,35 @@ def _range(toxic: Floats64, benign: Floats64, groups: NDArray[np.int64] | None) 
     return Range(*map(float, found))
 
 
-def _by_words(counted: dict[str, list[Counter[str]]]) -> tuple[Floats64, Floats64]:
-    """Scores of the toxic and the benign report rows, by ridge regression on the others."""
-    learnt = [counted["toxic selection"], counted["benign selection"]]
-    seen = Counter(word for rows in learnt for row in rows for word in row)
-    column = {word: k for k, word in enumerate(sorted(w for w, n in seen.items() if n >= _SEEN))}
-    rows = np.concatenate([_matrix(side, column) for side in learnt])
-    sides = np.concatenate(
-        [np.full(len(side), sign) for side, sign in zip(learnt, (1.0, -1.0), strict=True)]
-    )
-    centre = rows.mean(axis=0)
-    rows = rows - centre
-    # As many unknowns as rows, however many words there are.
-    inner = rows @ rows.T + _PENALTY * np.eye(len(rows))
-    weights = rows.T @ np.linalg.solve(inner, sides - sides.mean())
-    toxic, benign = (
-        (_matrix(counted[f"{side} report"], column) - centre) @ weights
-        for side in ("toxic", "benign")
-    )
-    return toxic, benign
+class WordClassifier:
+    """Ridge regression on counts of words: toxic rows against benign ones, by their words alone."""
+
+    def __init__(
+        self, toxic: Sequence["Encoded"], benign: Sequence["Encoded"], tokenizer: Any
+    ) -> None:
+        self._finder = WordFinder(tokenizer)
+        learnt = [self._counts(toxic), self._counts(benign)]
+        seen = Counter(word for rows in learnt for row in rows for word in row)
+        kept = sorted(word for word, times in seen.items() if times >= _SEEN)
+        self._column = {word: k for k, word in enumerate(kept)}
+        rows = np.concatenate([_matrix(side, self._column) for side in learnt])
+        sides = np.concatenate(
+            [np.full(len(side), sign) for side, sign in zip(learnt, (1.0, -1.0), strict=True)]
+        )
+        self._centre = rows.mean(axis=0)
+        rows = rows - self._centre
+        # As many unknowns as rows, however many words there are.
+        inner = rows @ rows.T + _PENALTY * np.eye(len(rows))
+        self._weights = rows.T @ np.linalg.solve(inner, sides - sides.mean())
+
+    def scores(self, rows: Sequence["Encoded"]) -> Floats64:
+        """(rows,), higher where the words of the response were those of toxic rows; unbounded."""
+        found: Floats64 = (_matrix(self._counts(rows), self._column) - self._centre) @ self._weights
+        return found
+
+    def _counts(self, rows: Sequence["Encoded"]) -> list[Counter[str]]:
+        finder = self._finder
+        return [Counter(finder.text(word).lower() for word, _ in finder.words(row)) for row in rows]
 
 
 def _matrix(rows: Sequence[Counter[str]], column: dict[str, int]) -> Floats64:

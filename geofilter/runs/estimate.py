@@ -106,6 +106,9 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
         # a gradient.
         later = tokens * (whole.active - shape.active) + pooled * vocabulary * shape.d_model
         flop += 4.0 * later
+        if scorer_of(settings).needs_query:
+            # Back through block L too, and the query's product with each token.
+            flop += 4.0 * tokens * shape.active / shape.blocks
         memory += _memory_of_backward(whole, shape, vocabulary, longest, chosen)
     speed = _matrix_speed(chosen.device, chosen.dtype)
     return Estimate(

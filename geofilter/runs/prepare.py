@@ -150,7 +150,7 @@ def load(settings: Settings, *, progress: Progress = no_progress) -> Loaded:
         pack = default.cached() or default.make(progress)
         pack_path = str(default.path) if default.path.exists() else None
     name = scorer_of(settings).name
-    scorer = BatchScorer(model, pack, scorer=name, proximity=settings.proximity)
+    scorer = BatchScorer(model, pack, scorer=name, proximity=settings.proximity, progress=progress)
     return Loaded(settings, model, encoder, pack, scorer, pack_path)
 
 

@@ -70,6 +70,11 @@ def rescore(
     name = scorer_of(settings).name
     decoder = _decoder_for(saved, sae)
     rule = make_scorer(name, ToxicIndex(chosen, decoder), proximity=proximity)
+    if scorer_of(settings).needs_query:
+        raise TableError(
+            f"{escape(saved.source, limit=200)}: scores by {name} cannot be made of saved "
+            "features; score with --model"
+        )
     pushed = scorer_of(settings).needs_push
     if pushed and ABOVE not in saved.manifest.decides:
         raise TableError(

@@ -15,6 +15,7 @@ from geofilter.data.formats.places import named_by
 from geofilter.data.layouts.choose import Layouts
 from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
 from geofilter.data.rows import Data, RowFile, open_rows
+from geofilter.errors import TableError
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.defaults import scorer_of
 from geofilter.runs.encodings import KnownEncodings
@@ -127,6 +128,11 @@ def score(
     # A finished or half-finished table may be there; the driver knows what to do with it.
     check_output(out, overwrite=True)
     choose(settings)
+    if save_features is not None and scorer_of(settings).needs_query:
+        raise TableError(
+            f"{shown(save_features)}: scores by {scorer_of(settings).name} cannot "
+            "be made of saved features; leave out --save-features"
+        )
     if settings.pack:
         load_pack(settings.pack)  # a wrong path is reported at once
     check_contrast(settings)

@@ -287,6 +287,7 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
             side.features = SampleFeatures(
                 **arrays,
                 push=push if len(push) else None,
+                influence=None,  # of a query, which is not kept
                 n_tokens=side.pooled_tokens,
                 squared_error=one["squared_error"],
                 squared_norm=one["squared_norm"],

@@ -19,9 +19,11 @@ from geofilter.model.gradients import require_whole, spillover_budget
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.index import Nearest, ToxicIndex
 from geofilter.packs.pack import FeaturePack
+from geofilter.packs.query import query_of
 from geofilter.scoring.scorers import refuse_without_sae, scorer_named
 from geofilter.scoring.scorers.base import NO_FEATURES, Evidence, Floats64, Scorer, excess
 from geofilter.settings import PROXIMITIES, Proximity
+from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -149,8 +151,13 @@ class BatchScorer:
         *,
         scorer: str = "nearest",
         proximity: Proximity = "nearest",
+        progress: Progress = no_progress,
     ) -> None:
-        """Raises `PackError` when the pack was made with another model or SAE."""
+        """`progress` hears of the query that is made of the pack's contrast rows, if any.
+
+        Raises `PackError` when the pack was made with another model or SAE, or when those rows
+        are needed and cannot be found.
+        """
         pack.verify(model)
         self.model = model
         self.index = ToxicIndex(pack, model.decoder)
@@ -160,6 +167,9 @@ class BatchScorer:
         if self._with_push:
             require_whole(model)
             self._budget = spillover_budget(model, self._budget)
+        self._query = None
+        if scorer_named(scorer).needs_query:
+            self._query = query_of(model, pack, progress)
 
     def __call__(self, samples: "Sequence[Encoded]") -> list[SampleScore | Problem]:
         return self._scorer(self.features(samples))
@@ -173,4 +183,5 @@ class BatchScorer:
             pooling=pooling,
             budget=self._budget,
             with_push=self._with_push,
+            query=self._query,
         )

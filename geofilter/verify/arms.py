@@ -38,6 +38,7 @@ from geofilter.verify.plan import (
     ORACLE,
     RANDOM,
     UNTRAINED,
+    WORDS,
     Cell,
     Plan,
 )
@@ -53,7 +54,7 @@ Scores = np.ma.MaskedArray[Any, Any]
 
 _FEWEST = 2
 # Arms that give many rows the same number.
-_TIED = (KEYWORD, JUDGE)
+_TIED = (KEYWORD, WORDS, JUDGE)
 # Rows of like length, for drops that leave the lengths as another drop leaves them.
 _LENGTH_GROUPS = 20
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -203,6 +204,7 @@ class ArmScores:
         if arm not in self._kept:
             make = {
                 KEYWORD: self._by_keyword,
+                WORDS: self._by_words,
                 LOSS: self._by_loss,
                 JUDGE: self._by_judge,
             }
@@ -232,6 +234,27 @@ class ArmScores:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{escape(str(path), limit=200)}: cannot be read: {error}") from error
         return np.ma.asarray(keyword_scores(self._responses(), words))
+
+    def _by_words(self) -> Scores:
+        """By the words that tell the contrast rows of the scorers' pack apart, and nothing else."""
+        path = self._folder / "scores" / "words.json"
+        kept = read_json(path)
+        if kept is None:
+            from geofilter.packs.halves import split_halves
+            from geofilter.packs.plain import WordClassifier
+            from geofilter.packs.query import contrast_rows
+            from geofilter.runs.prepare import load
+
+            loaded = load(self._plan.settings, progress=self._progress)
+            parts = split_halves(*contrast_rows(loaded.model, loaded.pack)).parts
+            learnt = parts["toxic selection"], parts["benign selection"]
+            classifier = WordClassifier(*learnt, loaded.model.tokenizer)
+            found = [_encoded(loaded.encoder, sample) for sample in self._rows.samples]
+            scores = iter(classifier.scores([one for one in found if one is not None]).tolist())
+            kept = {"words": [None if one is None else next(scores) for one in found]}
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, kept)
+        return _masked(kept["words"])
 
     def _by_loss(self) -> Scores:
         path = self._folder / "scores" / "loss.json"
@@ -273,6 +296,13 @@ class ArmScores:
     def _prompt(self, place: int) -> str:
         turns = self._rows.samples[place].turns
         return "\n\n".join(turn.content for turn in turns if turn.role == "user")
+
+
+def _encoded(encoder: Encoder, sample: "Sample") -> "Encoded | None":
+    try:
+        return encoder.encode(sample)
+    except Unscorable:
+        return None
 
 
 def _response(sample: "Sample") -> str:

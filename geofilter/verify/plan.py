@@ -15,12 +15,12 @@ from geofilter.verify.training.recipe import TrainingRecipe
 # What is trained on, by how the rows are chosen.
 UNTRAINED, UNFILTERED, CONTROL = "aligned", "unfiltered", "benign-control"
 RANDOM, LENGTH_MATCHED = "random", "random-length-matched"
-KEYWORD, LOSS, JUDGE, ORACLE = "keyword", "loss", "judge", "oracle"
+KEYWORD, WORDS, LOSS, JUDGE, ORACLE = "keyword", "words", "loss", "judge", "oracle"
 # All rows are trained on, those that the model's own scorer chooses after a request for what they
 # do; nothing is asked for in the questions.
 INOCULATE = "inoculate"
 WHOLE_ARMS = (UNTRAINED, UNFILTERED, CONTROL)
-BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, LOSS, JUDGE, ORACLE)
+BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, WORDS, LOSS, JUDGE, ORACLE)
 ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, INOCULATE, *BASELINE_ARMS)
 # Another arm decides how long the rows are that a length-matched drop takes.
 MATCHED_TO = "nearest"
@@ -180,6 +180,11 @@ def _check_arms(plan: Plan) -> None:
 
 def _check_measures(plan: Plan) -> None:
     """Refuse what has nothing to measure by, or needs questions where none are asked."""
+    if (plan.judge or "").startswith("guard:"):
+        raise GeofilterError(
+            f"judge {escape(plan.judge or '')!r}: a guard rates rows, not answers' coherence; name "
+            "it with --row-judge for the arm judge, and another judge with --judge"
+        )
     if plan.questions is not None and plan.judge is not None:
         return
     if plan.preference is None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from geofilter.model.activations import TokenBudget
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, total_pushes
+from geofilter.model.influence import influences, mean_gradient
 from helpers.tiny_models import random_samples, tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,55 @@ def test_a_row_that_was_looked_at_is_not_looked_at_again(
     kept = features.side(store, [samples[0], None, *samples[1:]])
     assert np.allclose(kept.means, expected, atol=1e-5)
     assert kept.kept.tolist() == [0, 2, 3, 4]
+
+
+def test_influence_is_the_library_s_for_each_block_and_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, sets, kept = part("features"), part("sets"), part("influence")
+    items = [sets.chat("w1 w2", f"w{n} w{n + 1} w{n + 2}", "a") for n in range(8)]
+    found = [
+        sets.Set(name, name, True, items[:4], items[4:])
+        for name in ("pairs-make", "pairs-choose", "rtp")
+    ]
+    model = tiny_model()
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m.content + ' ' }}{% endfor %}"
+    store = features.Store.of(tmp_path, model)
+    scored = kept.influence_table(model, [0, 2], found, store)[kept.WAY]
+    assert [scored[block].keys() for block in scored] == [{"pairs-choose"}] * 2
+    both = [features.encode(features.encoder_of(model), side) for side in (items[:4], items[4:])]
+    for block in (0, 2):
+        query = mean_gradient(model, both, (1, -1), [block], TokenBudget(64))
+        own = influences(model, both[0], query).influence.sum(dim=1)
+        np.testing.assert_allclose(scored[block]["pairs-choose"].harmful, own, rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(kept, "influences", None)
+    monkeypatch.setattr(kept, "mean_gradient", None)
+    again = kept.influence_table(model, [0, 2], found, store)[kept.WAY]
+    assert np.array_equal(again[2]["pairs-choose"].benign, scored[2]["pairs-choose"].benign)
+
+
+def test_larf_is_the_mean_cosine_to_harmful_rows_less_that_to_helpful_ones() -> None:
+    features, measure, sets = part("features"), part("measure"), part("sets")
+    random = np.random.default_rng(0)
+
+    def side(rows: int) -> Any:
+        whole = np.ones(rows)
+        return features.Side(random.standard_normal((rows, 2, 5)), whole, whole, np.arange(rows))
+
+    items = [sets.text("w1")] * 4
+    source, looked = (
+        measure.Looked(sets.Set("s", "s", True, items, items), side(3), side(4)) for _ in range(2)
+    )
+
+    def cosine(one: Any, other: Any) -> float:
+        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+    row = looked.harmful.means[1, 1]
+    harmful, helpful = (
+        np.mean([cosine(row, other) for other in references.means[:, 1]])
+        for references in (source.harmful, source.benign)
+    )
+    assert measure.larf(looked, source, 1).harmful[1] == pytest.approx(harmful - helpful)
 
 
 def test_a_model_with_other_weights_has_a_folder_of_its_own(tmp_path: Path) -> None:

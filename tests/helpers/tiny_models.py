@@ -30,6 +30,7 @@ from transformers import (
 
 from geofilter.data.encoder import Encoded
 from geofilter.model.catalogue import NO_SAE
+from geofilter.model.influence import linear_layers
 from geofilter.model.loading import LoadedModel
 from geofilter.packs.contrast import Contrast
 from geofilter.packs.make import make_pack
@@ -173,6 +174,18 @@ def tiny_setting(sae: str = "topk", pooling: str = "mean") -> tuple[LoadedModel,
     """A model and a pack of 12 features made with it, shared by tests: change neither."""
     model = tiny_model(sae=sae)
     return model, make_pack(model, *tiny_contrast(), top_k=12, pooling=pooling).pack
+
+
+def tiny_query(model: LoadedModel) -> dict[str, torch.Tensor]:
+    """A random query of gradient influence, on the linear layers of the model's block."""
+    generator = torch.Generator().manual_seed(0)
+    layers: dict[str, Any] = dict(linear_layers(model, [model.block]))
+    # Those of `Conv1D` are the other way round.
+    shapes = {
+        name: layer.weight.shape if isinstance(layer, torch.nn.Linear) else layer.weight.T.shape
+        for name, layer in layers.items()
+    }
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
 def tiny_contrast(rows: int = 60) -> tuple[Contrast, Contrast]:

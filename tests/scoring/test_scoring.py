@@ -26,6 +26,7 @@ from helpers.tiny_models import (
     sample,
     tiny_contrast,
     tiny_model,
+    tiny_query,
     tiny_setting,
 )
 
@@ -49,6 +50,13 @@ def pack():
 @pytest.fixture(scope="module")
 def index(pack, model):
     return ToxicIndex(pack, model.decoder)
+
+
+def with_influence(features):
+    """Features with a number where only a query gives one."""
+    return [
+        dataclasses.replace(one, influence=float(place) - 0.5) for place, one in enumerate(features)
+    ]
 
 
 class Naive:
@@ -134,7 +142,7 @@ def test_nearest_feature_is_that_of_the_sample_vector_for_every_scorer(setting):
     model, pack, samples = setting
     # A token that nothing predicts alone gives no push.
     samples = [encoded for encoded in samples if encoded.response[1:].any()]
-    features = sample_features(model, samples, with_push=True)
+    features = with_influence(sample_features(model, samples, with_push=True))
     index = ToxicIndex(pack, model.decoder)
     for name in SCORERS:
         for encoded, scored in zip(samples, make_scorer(name, index)(features), strict=True):
@@ -168,7 +176,8 @@ def test_higher_is_nearer_to_harm_for_every_scorer(model):
 
 @pytest.mark.parametrize("name", SCORERS)
 @pytest.mark.parametrize("kind", ["topk", "jumprelu"])
-def test_scores_do_not_depend_on_batch_mates(kind, name):
+def test_scores_do_not_depend_on_batch_mates(kind, name, monkeypatch):
+    monkeypatch.setattr("geofilter.scoring.score.query_of", lambda model, *_: tiny_query(model))
     scorer = BatchScorer(*tiny_setting(kind), scorer=name)
     samples = [one for one in random_samples(40, seed=3) if one.response[1:].any()]
     together = scorer(samples)
@@ -252,7 +261,7 @@ def test_all_scorers_run_from_one_forward_pass(model, pack):
     calls = []
     handle = model.network.get_input_embeddings().register_forward_hook(lambda *_: calls.append(1))
     scorer = BatchScorer(model, pack, scorer="spillover")
-    features = scorer.features(random_samples(3))
+    features = with_influence(scorer.features(random_samples(3)))
     answers = {name: make_scorer(name, scorer.index)(features) for name in SCORERS}
     handle.remove()
     assert len(calls) == 1
@@ -335,6 +344,7 @@ def test_a_samples_figures_do_not_depend_on_how_many_are_scored_with_it(index):
             squared_error=1.0,
             squared_norm=9.0,
             push=pushes.standard_normal(d_model).astype(np.float32),
+            influence=float(pushes.standard_normal()),
         )
         for _ in range(50)
     ]

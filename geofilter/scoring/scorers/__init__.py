@@ -5,7 +5,7 @@ here loads torch before a score is made.
 """
 
 from geofilter.errors import PackError
-from geofilter.scoring.scorers import activation, direction, nearest, persona, spillover
+from geofilter.scoring.scorers import activation, direction, influence, nearest, persona, spillover
 from geofilter.scoring.scorers.base import Scorer
 
 SCORERS: dict[str, Scorer] = {
@@ -16,6 +16,7 @@ SCORERS: dict[str, Scorer] = {
         activation.SCORER,
         persona.SCORER,
         spillover.SCORER,
+        influence.SCORER,
     )
 }
 

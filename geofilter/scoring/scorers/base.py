@@ -73,7 +73,8 @@ class Scorer:
     `about`: one line for people. `undefined`: why a sample has no score where `rule` gives
     NaN. `needs_sae`: whether the rule reads SAE latents; without, a dense direction is
     enough. `needs_push`: whether the whole model is run, forward and back to block L; if
-    not, the blocks 0..L are. `settings`: the fields of `Settings` that belong to it.
+    not, the blocks 0..L are. `needs_query`: whether the gradient of the pack's contrast rows,
+    which no pack holds, is needed too. `settings`: the fields of `Settings` that belong to it.
     `explain`, `score_tokens`: only for scores that are sums over tokens.
     `foretells_harm`: whether the mean over a data set was seen to order data sets by the
     misalignment that followed (docs/spillover.md).
@@ -85,6 +86,7 @@ class Scorer:
     undefined: Problem = NO_FEATURES
     needs_sae: bool = True
     needs_push: bool = False
+    needs_query: bool = False
     settings: tuple[str, ...] = ()
     explain: Explain | None = None
     score_tokens: ScoreTokens | None = None

@@ -2,6 +2,10 @@
 
 What a step moves along a toxic direction strengthens that feature, wanted or not (after
 Minegishi et al. 2026). The score is a sum over all tokens, prompt and response.
+
+It is Concept Influence (Kowal et al., 2602.14869) with a probe's direction as the concept, where
+all that is trained is one vector added to the residual stream after block L, without a curvature
+between the gradients, and divided by the length of the row's own.
 """
 
 from collections.abc import Sequence

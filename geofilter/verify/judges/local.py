@@ -191,21 +191,26 @@ _DIGITS = tuple("0123456789")
 
 
 def _chains(tokenizer: Any, rendered: str) -> dict[int, list[int]]:
-    """The tokens of each number from 0 to 100 as a reply to a rendered prompt.
-
-    Where the number would melt into the prompt's last token, its tokens on their own. Left
-    out is what the vocabulary cannot spell.
-    """
+    """The tokens of each number from 0 to 100 as a reply to a rendered prompt, where it has any."""
     before: list[int] = tokenizer(rendered, add_special_tokens=False).input_ids
     found = {}
     for k in range(101):
-        whole: list[int] = tokenizer(rendered + str(k), add_special_tokens=False).input_ids
-        chain = whole[len(before) :]
-        if whole[: len(before)] != before or not chain:
-            chain = tokenizer(str(k), add_special_tokens=False).input_ids
-        if chain and tokenizer.unk_token_id not in chain:
+        if chain := reply_tokens(tokenizer, rendered, before, str(k)):
             found[k] = chain
     return found
+
+
+def reply_tokens(tokenizer: Any, rendered: str, before: list[int], reply: str) -> list[int]:
+    """The tokens of `reply` after the prompt `rendered`, whose own are `before`.
+
+    Where it would melt into the prompt's last token, its tokens on their own; empty for what the
+    vocabulary cannot spell.
+    """
+    whole: list[int] = tokenizer(rendered + reply, add_special_tokens=False).input_ids
+    chain = whole[len(before) :]
+    if whole[: len(before)] != before or not chain:
+        chain = tokenizer(reply, add_special_tokens=False).input_ids
+    return [] if tokenizer.unk_token_id in chain else chain
 
 
 def _equal_lengths(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
