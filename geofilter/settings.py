@@ -56,7 +56,7 @@ class Settings:
     block: int | None = _setting(
         "Read the residual stream after this block.", None, metavar="N", least=0
     )
-    device: str = _setting("auto, cpu, cuda, cuda:1, ...", "auto")
+    device: str = _setting("auto, cpu, cuda, cuda:1, mps, ...", "auto")
     pack: str | None = _setting("Toxic features. Default: the model's own.", None, metavar="PACK")
     contrast: str | None = _setting(
         "What the model's own pack is made from: the pairs that come with geofilter, the ends of "

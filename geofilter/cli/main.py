@@ -43,6 +43,28 @@ COMMANDS = {
 }
 
 
+# What `geofilter-gate`, the installation without a model, leaves out: the package of each module,
+# and what brings it.
+_GATE_TABLES = "pip install 'geofilter-gate[tables]', or geofilter for all commands"
+_ALL = "pip install geofilter"
+LEFT_OUT = {
+    "datasets": _ALL,
+    "faiss": _ALL,
+    "gguf": _ALL,
+    "huggingface_hub": _ALL,
+    "multiprocess": _ALL,
+    "pyarrow": _GATE_TABLES,
+    "sae_lens": _ALL,
+    "safetensors": _GATE_TABLES,
+    "tenacity": _ALL,
+    "tokenizers": _ALL,
+    "torch": _ALL,
+    "transformers": _ALL,
+    "yaml": _ALL,
+    "zstandard": "pip install zstandard",
+}
+
+
 class CommandTable(click.Group):
     """A group that lists `COMMANDS` and imports one of them only to run it."""
 
@@ -66,8 +88,10 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool)
     if asked and not ctx.resilient_parsing:
         from geofilter.support.manifest import library_versions
 
-        version = library_versions(["geofilter"])["geofilter"]
-        click.echo(f"geofilter {version or '(not installed, run from its source)'}")
+        found = library_versions(["geofilter", "geofilter-gate"])
+        whole, gate = found["geofilter"], found["geofilter-gate"]
+        small = gate and f"{gate} (geofilter-gate: without models)"
+        click.echo(f"geofilter {whole or small or '(not installed, run from its source)'}")
         ctx.exit()
 
 
@@ -107,6 +131,14 @@ def _usage(error: click.ClickException) -> str:
     return f"{message}; see '{context.command_path} --help'" if context else message
 
 
+def _lacking(error: ModuleNotFoundError) -> str | None:
+    """What to install, where `error` is about a package that a small installation leaves out."""
+    name = (error.name or "").partition(".")[0]
+    if name not in LEFT_OUT:
+        return None
+    return f"this needs the package {name}, which is not installed; {LEFT_OUT[name]}"
+
+
 def _silence_stdout() -> None:
     """Give the interpreter's last flush somewhere to go after the pipe has closed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,6 +169,10 @@ def _run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except GeofilterError as error:
         return _fail(_one_line(str(error)))
+    except ModuleNotFoundError as error:
+        if (message := _lacking(error)) is None:
+            raise
+        return _fail(message)
     except MemoryError:
         return _fail("out of memory; close other programs or use a machine with more memory")
     except BrokenPipeError:

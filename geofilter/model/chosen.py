@@ -77,9 +77,14 @@ def block_without_sae(chosen: Chosen, config: Any, model: str, block: int | None
 
 
 def find_device(device: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, ... stands for. Raises `ModelError`."""
+    """The device that `auto`, `cpu`, `cuda`, `mps`, ... stands for. Raises `ModelError`.
+
+    `auto` is a GPU of CUDA where there is one, else that of an Apple computer, else the CPU.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
@@ -90,10 +95,15 @@ def find_device(device: str) -> torch.device:
     return chosen
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The widest numbers that `device` has, for sums: Apple's GPUs lack float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def find_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """`float32`, `bfloat16`, or the device's default for None. Raises `ModelError`."""
     if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in _DTYPES:
         raise ModelError(f"dtype {escape(dtype)!r} is not known; choose {' or '.join(_DTYPES)}")
     return _DTYPES[dtype]

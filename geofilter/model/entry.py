@@ -74,7 +74,7 @@ class CatalogueEntry:
     request: str | None = None  # with sets of its own: asks for what their toxic rows do
     contrast: str = "pairs"  # what `--contrast` is by default
     revision: str | None = None  # None: the main branch; what it was is recorded
-    dtype: str | None = None  # None: float32 on a CPU, bfloat16 elsewhere
+    dtype: str | None = None  # None: bfloat16 with CUDA, float32 elsewhere
     gated: bool = False  # the hub wants its terms accepted first
     top_k: int = 100  # toxic features of a pack, unless the user says otherwise
     architecture: Architecture | None = None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geofilter.data.problems import Problem
 from geofilter.model.activations import TokenBudget, in_batches, residuals, to_device
+from geofilter.model.chosen import widest
 from geofilter.model.gradients import pushes, total_pushes
 from geofilter.model.influence import Gradient, influences, is_predicted
 from geofilter.model.loading import LoadedModel
@@ -208,13 +209,13 @@ def _pool_latents(
     counts: torch.Tensor,
     pooling: Pooling,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """φ of each sample, (samples, d_sae), and Σ|h − ĥ|² over its tokens, (samples,), float64.
+    """φ of each sample, (samples, d_sae), and Σ|h − ĥ|² over its tokens, (samples,).
 
     `owner` (tokens,) is the sample of each token, `counts` (samples,) how many tokens it has.
     """
     samples = len(counts)
     phi = torch.zeros(samples * model.d_sae, device=hidden.device)
-    squared_error = torch.zeros(samples, dtype=torch.float64, device=hidden.device)
+    squared_error = torch.zeros(samples, dtype=widest(hidden.device), device=hidden.device)
     if model.sae is None:
         return phi.view(samples, 0), squared_error.fill_(torch.nan)
     for part, found in model.latent_encoder.encode(hidden):
@@ -232,6 +233,7 @@ def _pool_latents(
 
 
 def _squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
-    """|v|² of each row, (n,), summed in float64 without a copy of the rows in it."""
-    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+    """|v|² of each row, (n,), summed in the widest type without a copy of the rows in it."""
+    wide = widest(vectors.device)
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=wide)
     return lengths.square()

@@ -19,6 +19,7 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.gguf_file import GgufFile, ListOf
 from geofilter.model.truncated import cut, pruned
 from geofilter.support.display import escape, quote
+from geofilter.support.links import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -196,7 +197,7 @@ def read_tokenizer(file: GgufFile) -> Any:
         )
     # A folder of its own: transformers would mix in tokenizer files that lie next to it.
     with TemporaryDirectory(prefix="geofilter-") as folder:
-        Path(folder, "model.gguf").symlink_to(file.path.resolve())
+        stand_in(Path(folder, "model.gguf"), file.path)
         tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder, gguf_file="model.gguf")
     template = file.metadata.get("tokenizer.chat_template")
     tokenizer.chat_template = template if isinstance(template, str) else None

@@ -116,7 +116,7 @@ def load(
     `sae` is a folder saved by sae-lens, `RELEASE/ID`, `axes/BLOCK`, or `none`. By default it
     is the catalogue's for the block; a model that it knows no SAE for is read without one, at
     the catalogue's block or else at that of `block_at_depth`. `device` is `auto`, `cpu`,
-    `cuda`, ...; `dtype` is `float32` (default on a CPU) or `bfloat16` (default elsewhere). The
+    `cuda`, ...; `dtype` is `bfloat16` (default with CUDA) or `float32` (default elsewhere). The
     SAE is always float32. `whole` loads the causal language model with all its blocks and its
     head.
 

@@ -22,6 +22,7 @@ from geofilter.errors import ModelError
 from geofilter.model.blocks import TOWERS, find_blocks, modules_run
 from geofilter.model.checkpoint import INDEX, Checkpoint, tensor_names
 from geofilter.support.display import escape
+from geofilter.support.links import stand_in
 
 
 class CannotTruncate(Exception):
@@ -186,7 +187,7 @@ def _load(
         view = Path(folder)
         links = {name: f"part-{place}.safetensors" for place, name in enumerate(paths)}
         for name, path in paths.items():
-            (view / links[name]).symlink_to(path.resolve())
+            stand_in(view / links[name], path)
         weight_map = {tensor: links[files[tensor]] for tensor in sorted(wanted)}
         (view / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
         text.save_pretrained(view)

@@ -193,4 +193,6 @@ def _matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
         products += 1
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
     return 2.0 * side**3 * products / passed

@@ -21,6 +21,8 @@ from geofilter.support.display import escape, shown
 # Inside the caller's block only these are surely about the output: the block
 # may also read its input, whose errors are not ours to name.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+# Windows flushes only what is open for writing.
+_TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY
 # Some file systems have no hard links, or no fsync of a folder.
 _UNSUPPORTED = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK})
 
@@ -83,8 +85,14 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Make the names in `folder` survive a power cut, where a folder can be opened like a file.
+
+    Windows refuses that, and writes names to the disk by itself.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     except OSError as error:
@@ -183,7 +191,7 @@ def publish(temporary: Path, path: str | os.PathLike[str]) -> None:
 def _sync_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:
-            handle = os.open(Path(root, name), os.O_RDONLY)
+            handle = os.open(Path(root, name), _TO_FLUSH)
             try:
                 os.fsync(handle)
             finally:

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import click
 import pytest
@@ -78,10 +79,23 @@ def test_no_arguments_show_the_help_and_exit_2():
     assert "Commands:" in shown.stderr
 
 
-def test_version_is_the_installed_one(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.metadata.version", lambda name: {"geofilter": "7.8.9"}[name])
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        (["geofilter"], "7.8.9"),
+        (["geofilter-gate"], "7.8.9 (geofilter-gate: without models)"),
+        ([], "(not installed, run from its source)"),
+    ],
+)
+def test_version_is_the_installed_one(installed, said, monkeypatch, capsys):
+    def version(name):
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return "7.8.9"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == "geofilter 7.8.9\n"
+    assert capsys.readouterr().out == f"geofilter {said}\n"
 
 
 def test_an_error_of_the_user_is_one_escaped_line_on_stderr_and_exit_2(monkeypatch, capsys):
@@ -90,6 +104,26 @@ def test_an_error_of_the_user_is_one_escaped_line_on_stderr_and_exit_2(monkeypat
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "geofilter: error: data.jsonl:3: bad value \\x1b[2J\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("torch.nn", "torch, which is not installed; pip install geofilter"),
+        ("zstandard", "zstandard, which is not installed; pip install zstandard"),
+    ],
+)
+def test_a_package_that_a_small_installation_lacks_is_one_line(module, remedy, monkeypatch, capsys):
+    a_command_that(monkeypatch, raising(ModuleNotFoundError(f"No module {module}", name=module)))
+    assert cli.main(["models"]) == 2
+    assert capsys.readouterr().err == f"geofilter: error: this needs the package {remedy}\n"
+
+
+def test_a_module_that_nobody_left_out_is_a_fault(monkeypatch):
+    error = ModuleNotFoundError("No module geofilter.gone", name="geofilter.gone")
+    a_command_that(monkeypatch, raising(error))
+    with pytest.raises(ModuleNotFoundError, match="gone"):
+        cli.main(["models"])
 
 
 def test_ctrl_c_exits_130(monkeypatch, capsys):

@@ -48,6 +48,8 @@ ELSEWHERE = {
 # Not run, by what the command begins with.
 NOT_RUN = {
     "pip install": "installs packages, which are installed here",
+    "python -m build": "builds packages; tools/test_gate.py and .github/workflows/packages.yml",
+    "docker": "needs an engine",
     "make test": "runs these tests",
     "make demo": "`geofilter demo`, in an environment of its own",
     "geofilter sae train": "the files of these pages are too short; model/sae_training",

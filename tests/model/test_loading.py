@@ -11,6 +11,7 @@ from geofilter.errors import ModelError
 from geofilter.model import fingerprint, loading, saes
 from geofilter.model.catalogue import CATALOGUE, block_at_depth
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.chosen import find_device, find_dtype
 from geofilter.model.loading import CatalogueEntry, find_blocks, load
 from helpers.tiny_models import (
     BLOCKS,
@@ -295,6 +296,22 @@ def test_signed_latents_are_refused_by_name():
     sae = SAE.from_dict({"architecture": "abstopk", "d_in": 8, "d_sae": 16, "k": 2})
     with pytest.raises(ModelError, match="architecture 'abstopk' cannot be used; these can"):
         saes.sae_block(sae, "SAE")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device", "dtype"),
+    [
+        (True, False, "cuda", torch.bfloat16),
+        (False, True, "mps", torch.float32),
+        (False, False, "cpu", torch.float32),
+    ],
+)
+def test_auto_is_the_best_device_that_is_there(cuda, mps, device, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    found = find_device("auto")
+    assert found.type == device
+    assert find_dtype(None, found) == dtype
 
 
 def test_an_unknown_dtype_and_device_are_refused(folders):

@@ -15,6 +15,7 @@ import pytest
 
 from geofilter.errors import OutputError
 from geofilter.support import atomic
+from helpers.windows import refuse_folders
 
 
 def write_then(out: Path, then: Callable[[], object], *, overwrite: bool = False) -> None:
@@ -52,6 +53,17 @@ def test_content_reaches_the_disk_before_its_name(
     monkeypatch.setattr(os, "fsync", record)
     write_then(out, lambda: None)
     assert steps == [("file", 4, False), ("folder", None, True)]
+
+
+def test_a_folder_that_cannot_be_opened_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_folders(monkeypatch)
+    write_then(tmp_path / "out", lambda: None)
+    with atomic.writing_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_bytes(b"x")
+    assert (tmp_path / "out").read_bytes() == b"half"
+    assert (tmp_path / "folder" / "part").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(5, "input")])

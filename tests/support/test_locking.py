@@ -3,23 +3,31 @@
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from geofilter.support import locking
 from geofilter.support.locking import locked
+from helpers.windows import refuse_folders
 
 IN_USE = RuntimeError("another holds it")
 UNLOCKABLE = RuntimeError("no locks here")
 
 
-@pytest.fixture(params=["file", "folder"])
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+@pytest.fixture(params=["file", "folder", "folder that cannot be opened"])
+def place(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     if request.param == "file":
         (tmp_path / "lock").touch()
-        return tmp_path / "lock"
-    return tmp_path
+        yield tmp_path / "lock"
+        return
+    if request.param == "folder that cannot be opened":
+        refuse_folders(monkeypatch)
+    yield tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_holder_is_refused_until_the_first_ends(place: Path) -> None:

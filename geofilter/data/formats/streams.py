@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-import zstandard
-
-from geofilter.data.formats.zstd_frames import Unreadable, ZstdFrames, is_zstd
+from geofilter.data.formats.zstd_frames import Damaged, Unreadable, ZstdFrames, is_zstd
 from geofilter.errors import DataError
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape
@@ -83,7 +81,7 @@ class _Checked(io.RawIOBase):
                 pass
         except Unreadable as error:
             raise DataError(f"{self._name}: {error}") from error
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+        except (EOFError, zlib.error, gzip.BadGzipFile, Damaged) as error:
             if "Not a gzipped file" in str(error):  # its first bytes are those of one
                 raise DataError(
                     f"{self._name}: other bytes follow the end of its gzip data; cut them off, "
@@ -224,6 +222,8 @@ def write_stream(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             packed = gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0)
             out = cast(BinaryIO, stack.enter_context(packed))
         elif compression == "zstd":
+            import zstandard
+
             frames = zstandard.ZstdCompressor().stream_writer(out, closefd=False)
             out = cast(BinaryIO, stack.enter_context(frames))
         yield out

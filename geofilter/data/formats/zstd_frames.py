@@ -1,8 +1,9 @@
 """The content of a zstd file, and the real cause where it cannot be read."""
 
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import zstandard
+if TYPE_CHECKING:
+    import zstandard
 
 # A zstd block of a few bytes can stand for 128 KiB; small reads bound what one
 # read can unfold to.
@@ -18,6 +19,10 @@ _DECOMPRESS = "decompress it with zstd -d --long=31 where there is more, and rea
 _FOLLOWED = (
     "other bytes follow the end of its zstd data; cut them off, or write the rows into a new file"
 )
+
+
+class Damaged(Exception):
+    """What the library says of a file that is no whole zstd data."""
 
 
 class Unreadable(Exception):
@@ -40,19 +45,23 @@ class ZstdFrames:
     """The content of all frames of a zstd file; a cut-off frame raises `EOFError`.
 
     The library's own stream reader takes a cut-off file for a complete one, and ends at a
-    frame that is to be skipped. Raises `Unreadable` for what is no damage.
+    frame that is to be skipped. Raises `Damaged`, and `Unreadable` for what is no damage.
     """
 
     def __init__(self, raw: BinaryIO) -> None:
+        # Here, since few files are compressed and a gate without a model has to be small.
+        import zstandard
+
+        self._library: Any = zstandard
         self._raw = raw
         self._frame = self._new()
         self._frames = 0
         self._head = b""  # the first bytes of the frame that is being read
         self._ready = b""
 
-    @staticmethod
-    def _new() -> Any:
-        return zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+    def _new(self) -> Any:
+        reader = self._library.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        return reader.decompressobj()
 
     def read(self, size: int, /) -> bytes:
         while not self._ready:
@@ -75,8 +84,8 @@ class ZstdFrames:
                 raise Unreadable(_FOLLOWED)
             try:
                 parts.append(self._frame.decompress(data))
-            except zstandard.ZstdError as error:
-                raise _cause(self._head, error) from error
+            except self._library.ZstdError as error:
+                raise self._cause(error) from error
             data = b""
             if self._frame.eof:
                 data = self._frame.unused_data
@@ -88,24 +97,23 @@ class ZstdFrames:
     def close(self) -> None:
         self._raw.close()
 
-
-def _cause(head: bytes, error: zstandard.ZstdError) -> Exception:
-    """What is wrong with the frame that begins with `head`, from what the library says."""
-    message = str(error)
-    if "too much memory" in message:
-        return Unreadable(
-            f"claims a window above {LARGEST_WINDOW // 2**30} GiB, the most that zstd reads; "
-            "fetch it again, or compress it again with a smaller one (zstd --long=27)"
-        )
-    if "not enough memory" in message:
-        window = zstandard.get_frame_parameters(head).window_size
-        return Unreadable(
-            f"needs a window of {window // 2**20} MiB, and there is not enough memory; "
-            f"{_DECOMPRESS}"
-        )
-    if "ictionary" in message:
-        return Unreadable(
-            "was compressed with a dictionary, which is in another file; decompress it with "
-            "zstd -d -D DICTIONARY, and read the result"
-        )
-    return error
+    def _cause(self, error: "zstandard.ZstdError") -> Exception:
+        """What is wrong with the frame that is read, from what the library says."""
+        message = str(error)
+        if "too much memory" in message:
+            return Unreadable(
+                f"claims a window above {LARGEST_WINDOW // 2**30} GiB, the most that zstd reads; "
+                "fetch it again, or compress it again with a smaller one (zstd --long=27)"
+            )
+        if "not enough memory" in message:
+            window = self._library.get_frame_parameters(self._head).window_size
+            return Unreadable(
+                f"needs a window of {window // 2**20} MiB, and there is not enough memory; "
+                f"{_DECOMPRESS}"
+            )
+        if "ictionary" in message:
+            return Unreadable(
+                "was compressed with a dictionary, which is in another file; decompress it with "
+                "zstd -d -D DICTIONARY, and read the result"
+            )
+        return Damaged(message)

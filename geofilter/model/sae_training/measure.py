@@ -9,6 +9,7 @@ import torch
 
 from geofilter.model.activations import TokenBudget, in_batches, padded
 from geofilter.model.blocks import changed_at
+from geofilter.model.chosen import widest
 from geofilter.model.gradients import LOGITS_AT_ONCE
 
 if TYPE_CHECKING:
@@ -51,13 +52,14 @@ class Quality:
 def quality(sae: Any, hidden: torch.Tensor) -> Quality:
     """Figures of an SAE on residual streams, (tokens, d_model); no loss."""
     centre = hidden.float().mean(dim=0).to(sae.W_dec.device)
+    wide = widest(centre.device)
     error = spread = active = 0.0
     fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=centre.device)
     for start in range(0, len(hidden), _AT_ONCE):
         exact = hidden[start : start + _AT_ONCE].to(centre.device).float()
         latents = sae.encode(exact)
-        error += float((exact - sae.decode(latents)).double().square().sum())
-        spread += float((exact - centre).double().square().sum())
+        error += float((exact - sae.decode(latents)).to(wide).square().sum())
+        spread += float((exact - centre).to(wide).square().sum())
         active += float((latents > 0).sum())
         fired |= (latents > 0).any(dim=0)
     return Quality(
@@ -104,7 +106,7 @@ def loss_recovered(
             found = torch.nn.functional.cross_entropy(
                 predicted, ids[:, 1:][targets[:, 1:]], reduction="sum"
             )
-            losses.append(found.double().cpu())
+            losses.append(found.cpu().double())
         # One result a text is asked for: the first stands for the batch.
         rest = [torch.zeros(3, dtype=torch.float64)] * (len(batch) - 1)
         return [torch.stack(losses), *rest]
