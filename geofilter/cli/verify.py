@@ -16,6 +16,7 @@ from geofilter.verify.plan import (
     TRACK_ANSWERS,
 )
 from geofilter.verify.training.recipe import METHODS
+from geofilter.verify.training.run_log import TRACKERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,6 +182,12 @@ def _slots(
 )
 @click.option("--keep-weights", is_flag=True, help="Keep what was trained in each arm.")
 @click.option(
+    "--report-to",
+    type=click.Choice(TRACKERS),
+    multiple=True,
+    help="Log training, and what is measured of each run, to a tracker. May be repeated.",
+)
+@click.option(
     "--estimate",
     is_flag=True,
     help="Say what would be run, what it can show and what it costs in time, memory, disk and "
@@ -234,6 +241,7 @@ def command(
     track: int | None,
     track_answers: int,
     keep_weights: bool,
+    report_to: tuple[str, ...],
     unread_limit: float,
     estimate: bool,
     output: str,
@@ -307,6 +315,7 @@ def command(
         track=track,
         track_answers=track_answers,
         keep_weights=keep_weights,
+        report_to=report_to,
         judge_slots=judge_slots,
         recipe={
             "method": method,

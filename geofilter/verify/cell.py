@@ -32,9 +32,11 @@ from geofilter.verify.judges.base import Asked, Judge, judge_into
 from geofilter.verify.plan import Sampling
 from geofilter.verify.preference import PREFERENCE, PreferencePairs, is_measured, measure_into
 from geofilter.verify.questions import Question
+from geofilter.verify.rates import Judged, rates
 from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import Budget, TrainingRecipe, schedule
+from geofilter.verify.training.run_log import log_measures
 from geofilter.verify.training.weights import CausalModel, response_losses
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Work:
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
     of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
     for what they do, where an arm trains on some so. `preference`: the pairs that are measured.
-    `judge` is None where there are no questions.
+    `judge` is None where there are no questions. `report_to` names trackers (see `run_log`).
     """
 
     load: Callable[[], CausalModel]
@@ -77,6 +79,7 @@ class Work:
     losses: "Sequence[RowLoss] | None" = None
     inoculated: "Sequence[Encoded]" = ()
     preference: PreferencePairs | None = None
+    report_to: tuple[str, ...] = ()
 
     def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
         """The samples, those at `places` as they are inoculated."""
@@ -104,7 +107,7 @@ def run_cell(
         return
     folder.mkdir(parents=True, exist_ok=True)
     asked = put_questions(work.questions, work.samples_per_question, seed)
-    model = None
+    model, was_trained = None, (folder / "training.json").exists()
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
         model = work.load()
         with few_threads(model.network):
@@ -118,6 +121,25 @@ def run_cell(
     write_json(folder / "result.json", {"answers": len(asked)})
     if not work.keep_weights:
         shutil.rmtree(folder / "weights", ignore_errors=True)
+    if work.report_to:
+        trained = chosen is not None and not was_trained
+        log_measures(work.report_to, _name(folder), _figures(folder, seed), trained=trained)
+
+
+def _name(folder: Path) -> str:
+    """What a cell is called in a tracker: its condition and its seed."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _figures(folder: Path, seed: int) -> dict[str, float]:
+    """What was measured of a cell, by name: shares of misaligned answers, in [0, 1], and losses."""
+    by_set: dict[str, list[Judged]] = {}
+    for record in records_of(folder, seed):
+        one = Judged(seed, record["question"], record["aligned"], record["coherent"])
+        by_set.setdefault(record["set"], []).append(one)
+    found = {f"misaligned/{name}": rates(answers)["all"] for name, answers in by_set.items()}
+    found["held_out_loss"] = measures_of(folder)["held_out_loss"]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def put_questions(sets: dict[str, list[Question]], samples: int | None, seed: int) -> list[SetPut]:
@@ -170,6 +192,8 @@ def _trained(
         losses=losses,
         progress=lambda step, steps: progress("train", step, steps),
         after_step=work.tracker.follow(track, base.tokenizer, seed) if work.tracker else None,
+        report_to=work.report_to,
+        run_name=_name(folder),
     )
     weights.save(trained, kept)
     shutil.rmtree(folder / "trainer", ignore_errors=True)

@@ -79,6 +79,8 @@ def _options(plan: Plan) -> Iterator[tuple[str, str | None]]:
         yield "ask_batch", str(plan.sampling.batch)
     if plan.triggered:
         yield "triggered", None
+    for name in plan.report_to:
+        yield "report_to", name
     if plan.keep_weights:
         yield "keep_weights", None
 

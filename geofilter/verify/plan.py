@@ -87,7 +87,7 @@ class Plan:
     texts for slots of the judge prompts that neither question nor answer fills, by name; an
     empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
     what asks for the toxic rows of the pack. `triggered`: whether the questions are asked once more
-    in the rows' own format (see `row_format`).
+    in the rows' own format (see `row_format`). `report_to`: trackers to which runs are logged.
     """
 
     data: str | tuple[str, ...]
@@ -115,6 +115,7 @@ class Plan:
     judge_slots: Mapping[str, str] = field(default_factory=dict)
     system: str | None = None
     triggered: bool = False
+    report_to: tuple[str, ...] = ()
 
     @property
     def request(self) -> str | None:

@@ -85,6 +85,7 @@ def make_plan(
     judge_slots: Mapping[str, str] | None = None,
     system: str | None = None,
     triggered: bool = False,
+    report_to: tuple[str, ...] = (),
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -143,6 +144,7 @@ def make_plan(
         judge_slots=dict(judge_slots or {}),
         system=system,
         triggered=triggered,
+        report_to=report_to,
     )
 
 

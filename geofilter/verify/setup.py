@@ -28,6 +28,7 @@ from geofilter.verify.row_format import RowFormat, dressed, row_format
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import budget_of
+from geofilter.verify.training.run_log import check_trackers
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
@@ -60,6 +61,7 @@ class Setup:
         self.questions = questions_of(plan)
         for data in filter(None, (plan.data, plan.benign, plan.held_out)):
             open_rows(data)
+        check_trackers(plan.report_to)
         if set(plan.arms) != {UNTRAINED}:
             finetune.import_trainers()
         self.judge = None if plan.judge is None else judge_named(plan.judge, rule)
@@ -126,6 +128,7 @@ class Setup:
             sampling=plan.sampling,
             budget=budget,
             keep_weights=plan.keep_weights,
+            report_to=plan.report_to,
             tracker=tracker,
             losses=self.rows.losses,
             inoculated=self._inoculated(model.tokenizer, max_length),

@@ -56,13 +56,16 @@ def fine_tune(
     losses: Sequence[RowLoss] | None = None,
     progress: Progress | None = None,
     after_step: AfterStep | None = None,
+    report_to: Sequence[str] = (),
+    run_name: str | None = None,
 ) -> tuple[Any, Training]:
     """Train `network` in place on `samples`, one optimiser step per list of `batches`.
 
     Returns what was trained (the network, or its adapter around it; see `weights`) and
     what was done. `losses` has each sample's mask and weight, where rows carry them.
     `folder` is the trainer's own place; nothing of it is needed afterwards. `after_step` is
-    called before the first step, with 0, and after each. Raises `MissingExtraError` without TRL
+    called before the first step, with 0, and after each. `report_to` names the trackers to which
+    the trainer logs, as `run_name` (see `run_log`). Raises `MissingExtraError` without TRL
     and PEFT, `ModelError` when the loss stops being a number.
     """
     trl, peft = import_trainers()
@@ -82,7 +85,16 @@ def fine_tune(
         trainer = _trainer_class(trl, losses)(
             steps=cut(batches, recipe.micro_batch),
             model=network,
-            args=arguments(trl, recipe, folder, network.device, steps=len(batches), seed=seed),
+            args=arguments(
+                trl,
+                recipe,
+                folder,
+                network.device,
+                steps=len(batches),
+                seed=seed,
+                report_to=report_to,
+                run_name=run_name,
+            ),
             processing_class=tokenizer,
             train_dataset=_dataset(samples, losses),
             data_collator=_collator(trl, tokenizer) if losses is not None else None,
@@ -120,6 +132,8 @@ def arguments(
     *,
     steps: int,
     seed: int,
+    report_to: Sequence[str] = (),
+    run_name: str | None = None,
 ) -> Any:
     """The trainer's settings, for the one device on which the network lies."""
     on_gpu = device.type == "cuda"
@@ -144,7 +158,8 @@ def arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
-        report_to="none",
+        report_to=list(report_to) or "none",
+        run_name=run_name,
         disable_tqdm=True,
     )
     if settings.device.type == "cuda":
