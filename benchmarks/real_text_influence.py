@@ -80,8 +80,13 @@ def _query(
     ]
     total = sum(map(len, sides))
 
+    said = 0
+
     def report(done: int) -> None:
-        print(f"{model.name}: query, {done} of {total}", flush=True)
+        nonlocal said
+        if done >= said + features.AT_ONCE or done == total:
+            said = done
+            print(f"{model.name}: query, {done} of {total}", flush=True)
 
     query = mean_gradient(model, sides, (1, -1), blocks, TokenBudget(features.BACK), report)
     half = path.with_suffix(".half")

@@ -32,17 +32,18 @@ def test_the_query_is_of_the_half_that_made_the_pack_and_is_made_once(
     seen = []
     make = influence.mean_gradient
 
-    def noting(model: Any, sides: Any, *rest: Any) -> Any:
-        seen.append(sides)
-        return make(model, sides, *rest)
+    def noting(model: Any, sides: Any, signs: Any, *rest: Any) -> Any:
+        seen.append((sides, signs))
+        return make(model, sides, signs, *rest)
 
     monkeypatch.setattr(influence, "mean_gradient", noting)
     first, second = (query_of(loaded.model, loaded.pack) for _ in range(2))
     sets = [read_contrast(f"{side}.jsonl", loaded.encoder) for side in ("toxic", "benign")]
     parts = split_halves(*sets).parts
     expected = [parts["toxic selection"], parts["benign selection"]]
-    assert len(seen) == 1
-    for side, own in zip(seen[0], expected, strict=True):
+    ((sides, signs),) = seen
+    assert signs == (1, -1)  # likelier harmful answers lower the query's loss
+    for side, own in zip(sides, expected, strict=True):
         assert [one.ids.tolist() for one in side] == [one.ids.tolist() for one in own]
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
