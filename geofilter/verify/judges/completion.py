@@ -3,11 +3,11 @@
 Bytes of a server may hold anything; what is no completion is None here.
 """
 
-import json
 import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from geofilter.support.endpoint import first_choice
 from geofilter.verify.judges.reply import as_integer
 
 
@@ -31,8 +31,10 @@ def has_long_number(reply: Reply) -> bool:
 
 def read(body: bytes) -> Reply | None:
     """What a completion says; None for anything that is not one."""
+    choice = first_choice(body)
+    if choice is None:
+        return None
     try:
-        choice = json.loads(body)["choices"][0]
         text = choice["message"]["content"]
         positions = (choice.get("logprobs") or {}).get("content") or []
         tokens = tuple(str(position["token"]) for position in positions)
@@ -40,19 +42,6 @@ def read(body: bytes) -> Reply | None:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return None
     return Reply(text, first, tokens) if isinstance(text, str) else Reply("", first, tokens)
-
-
-def served(body: bytes, model: str) -> str | None:
-    """Which model a server's list says that the name `model` is of; None where it does not.
-
-    Its `root`, where the server gives one with the id, as those do that serve a model under
-    another name.
-    """
-    try:
-        (entry,) = [one for one in json.loads(body)["data"] if one["id"] == model]
-        return str(entry.get("root") or entry["id"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
 
 
 def _probabilities(position: dict[str, Any]) -> dict[str, float] | None:

@@ -8,42 +8,30 @@ import inspect
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from geofilter.model import loading
-from geofilter.model.checkpoint import open_checkpoint
-from geofilter.model.chosen import find_device, find_dtype
+from geofilter.model.causal import CausalModel, load_causal
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.support.atomic import writing_folder
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
-
-class CausalModel(NamedTuple):
-    """A causal language model with its head, and its tokenizer."""
-
-    network: Any
-    tokenizer: Any
-
-
-def load_causal(
-    source: str, *, device: str, dtype: str | None, trust_remote_code: bool = False
-) -> CausalModel:
-    """Load a model whole: a folder, a hub id, or a name of the catalogue.
-
-    By default in float32 on a CPU and bfloat16 elsewhere. Raises `ModelError` as
-    `models.load` does.
-    """
-    target = find_device(device)
-    checkpoint = open_checkpoint(source)
-    config, tokenizer = loading.read_texts(checkpoint, trust_remote_code)
-    network = loading.load_whole(checkpoint, config, find_dtype(dtype, target), trust_remote_code)
-    return CausalModel(network.to(target), tokenizer)
+__all__ = [
+    "CausalModel",
+    "free_memory",
+    "load_causal",
+    "load_trained",
+    "next_token_shares",
+    "ready",
+    "response_losses",
+    "save",
+]
 
 
 def save(network: Any, folder: str | os.PathLike[str]) -> None:
