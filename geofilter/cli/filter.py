@@ -70,6 +70,29 @@ if TYPE_CHECKING:
     "the toxic rows of the pack do.",
 )
 @click.option(
+    "--replace-with",
+    metavar="MODEL",
+    help="Who writes the responses of --action replace: http://HOST/v1#MODEL (OpenAI-compatible), "
+    "or a model of the catalogue, a folder or ORG/NAME. Default: the model of the scores.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Responses that are asked for, at most, until one scores low enough. Default: 3.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of such a response; one that is cut off is not taken. Default: 1024.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --action replace: show what would become of ten rows, and write nothing.",
+)
+@click.option(
     "--review",
     metavar="FILE",
     help="Where --action review lists rows: *.jsonl or *.csv.",
@@ -91,13 +114,17 @@ def command(
     unscored: "Unscored",
     action: str,
     system: str | None,
+    replace_with: str | None,
+    attempts: int | None,
+    max_new_tokens: int | None,
+    dry_run: bool,
     review: str | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
     """Split DATA into kept and dropped rows by the scores in TABLE; or mask, weigh, change or list.
 
-    The model is not run, but for --action mask and a --reference that was never scored. Kept
+    No model is run, but for --action mask or replace and a --reference that was never scored. Kept
     rows of JSONL, JSON and CSV are byte-identical to the input. Rows without a score are kept
     unless you say otherwise.
 
@@ -114,6 +141,11 @@ def command(
           --drop-fraction 0.1 --action mask -o masked.jsonl
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.2 --action inoculate -o inoculated.jsonl
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.1 --action replace --dry-run
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.1 --action replace --replace-with http://localhost:8000/v1#MODEL \\
+          -o replaced.jsonl --dropped originals.jsonl
       geofilter filter pairs.jsonl --scores pairs.jsonl.scores.parquet \\
           --margin 0.1 --action switch -o switched.jsonl
       geofilter filter train.jsonl --drop-rows review.csv -o reviewed.jsonl
@@ -137,7 +169,7 @@ def command(
         raise click.UsageError(
             "-o - writes rows to standard output, where --json writes its summary; give one"
         )
-    if output is None:
+    if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'")
     from geofilter.runs.filter import filter_rows
 
@@ -145,7 +177,7 @@ def command(
         found = filter_rows(
             data,
             scores,
-            output,
+            output or "",
             drop_fraction=drop_fraction,
             threshold=threshold,
             fdr=fdr,
@@ -157,6 +189,10 @@ def command(
             dropped=dropped,
             review=review,
             unscored=unscored,
+            replace_with=replace_with,
+            attempts=attempts,
+            max_new_tokens=max_new_tokens,
+            dry_run=dry_run,
             trust_remote_code=trust_remote_code,
             progress=report,
         )

@@ -5,20 +5,18 @@ both sides of a pair. So the places that may do are tried in order, and the row 
 each: the first by which it reads as it did, but for the system turn, is taken.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from geofilter.data.containers import looks_like_json
-from geofilter.data.formats.strict_json import parse_json
 from geofilter.data.layouts import LAYOUTS
 from geofilter.data.layouts.cells import FOR_TEMPLATE, SYSTEMS, Record, is_filled
 from geofilter.data.layouts.choose import Layout, Layouts
 from geofilter.data.problems import CannotChange, Unscorable
 from geofilter.data.samples import Sample, Turn
-from geofilter.data.turns import CONTENT_KEYS, ROLE_KEYS
+from geofilter.data.spelled import content_key, from_json, role_key, to_json
+from geofilter.data.turns import CONTENT_KEYS
 
 _SYSTEM_ROLES = ("system", "developer")
 _GAP = "\n\n"
@@ -120,8 +118,8 @@ def _longer(value: Any, text: str) -> Iterator[object]:
     """What the system says, in any of its spellings, with the text after it."""
     if isinstance(value, str):
         yield _joined(value, text)
-        if (inner := _from_json(value)) is not None:
-            yield from map(_to_json, _longer(inner, text))
+        if (inner := from_json(value)) is not None:
+            yield from map(to_json, _longer(inner, text))
     elif isinstance(value, list):
         yield [*value, _part(value, _GAP + text)]
     elif isinstance(value, Mapping):
@@ -133,8 +131,8 @@ def _longer(value: Any, text: str) -> Iterator[object]:
 def _put(value: Any, text: str) -> object:
     """The conversation with the text in its system turn; None where it is no list of messages."""
     if isinstance(value, str):
-        inner = _put(_from_json(value), text)
-        return None if inner is None else _to_json(inner)
+        inner = _put(from_json(value), text)
+        return None if inner is None else to_json(inner)
     if isinstance(value, Mapping):
         if isinstance(value.get("messages"), list):  # OpenAI's `input`
             inner = _put(value["messages"], text)
@@ -142,12 +140,12 @@ def _put(value: Any, text: str) -> object:
         return _put_in_lists(value, text)
     if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
         return None
-    first, role = value[0], _role_key(value[0])
+    first, role = value[0], role_key(value[0])
     if role is None:
         return None
     if str(first[role]).strip().lower() not in _SYSTEM_ROLES:
         return [_message(first, role, text), *value]
-    content = _content_key(first, role)
+    content = content_key(first, role)
     longer = next(_longer(first.get(content), text), text)
     return [{**first, content: longer}, *value[1:]]
 
@@ -164,20 +162,11 @@ def _put_in_lists(value: Mapping[str, Any], text: str) -> object:
     return {**value, **{key: [message.get(key) for message in inner] for key in lists}}
 
 
-def _role_key(message: Mapping[str, Any]) -> str | None:
-    return next((key for key in ROLE_KEYS if isinstance(message.get(key), str)), None)
-
-
-def _content_key(message: Mapping[str, Any], role: str) -> str:
-    usual = "value" if role == "from" else "content"
-    return next((key for key in (usual, *CONTENT_KEYS) if message.get(key) is not None), usual)
-
-
 def _message(like: Mapping[str, Any], role: str, text: str) -> dict[str, object]:
     """A message of the system, spelled as another one is."""
     spelled = str(like[role]).strip()
     name = "SYSTEM" if spelled.isupper() else "System" if spelled.istitle() else "system"
-    key = _content_key(like, role)
+    key = content_key(like, role)
     content = like.get(key)
     said: object = [_part(content, text)] if isinstance(content, list) else text
     return {role: name, key: said}
@@ -189,13 +178,3 @@ def _part(parts: Sequence[Any], text: str) -> object:
         return text
     typed = any(isinstance(part, Mapping) and "type" in part for part in parts)
     return {"type": "text", "text": text} if typed else {"text": text}
-
-
-def _from_json(value: str) -> object:
-    if not looks_like_json(value):
-        return None
-    return parse_json(value.encode("utf-8", "surrogatepass"))[0]
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)

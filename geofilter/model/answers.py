@@ -9,7 +9,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,13 @@ from geofilter.data.conversation import Conversation
 from geofilter.data.samples import Turn
 from geofilter.data.template import ChatTemplate, PlainTemplate, Template
 from geofilter.errors import ModelError
+
+
+class Drawn(NamedTuple):
+    """An answer, and whether it ended by itself: another was cut off for its length."""
+
+    text: str
+    ended: bool
 
 
 def opening_ids(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
@@ -56,7 +63,6 @@ def end_ids(network: Any, tokenizer: Any) -> list[int]:
     return sorted(found | set(after[:1]).intersection(tokenizer.added_tokens_decoder))
 
 
-@torch.no_grad()
 def answer(
     network: Any,
     tokenizer: Any,
@@ -71,6 +77,28 @@ def answer(
     Drawn from torch's own random numbers at `temperature`; at 0 each token is the likeliest.
     Raises `ModelError` where a prompt leaves no room in the model's context.
     """
+    found = draw(
+        network,
+        tokenizer,
+        prompts,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        ends=ends,
+    )
+    return [one.text for one in found]
+
+
+@torch.no_grad()
+def draw(
+    network: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float,
+    max_new_tokens: int,
+    ends: Sequence[int],
+) -> list[Drawn]:
+    """The same as `answer`, each with whether it came to its end."""
     from transformers import GenerationConfig
 
     longest = max(map(len, prompts))
@@ -96,7 +124,10 @@ def answer(
         found = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     new = found[:, longest:].tolist()
     texts: list[str] = tokenizer.batch_decode([_up_to(row, ends) for row in new])
-    return [text.strip() for text in texts]
+    return [
+        Drawn(text.strip(), not set(ends).isdisjoint(row))
+        for text, row in zip(texts, new, strict=True)
+    ]
 
 
 @contextlib.contextmanager

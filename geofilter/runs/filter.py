@@ -1,6 +1,7 @@
 """Filter a scored data set: choose rows by their scores, and write what becomes of them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geofilter.data.formats.standard_output import STDOUT, check_stdout
@@ -57,6 +58,10 @@ def filter_rows(
     dropped: Place | None = None,
     review: Place | None = None,
     unscored: Unscored = "keep",
+    replace_with: str | None = None,
+    attempts: int | None = None,
+    max_new_tokens: int | None = None,
+    dry_run: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
     progress: Progress = no_progress,
@@ -74,8 +79,15 @@ def filter_rows(
     without a score go. The other actions write all rows; `review` lists those chosen in the
     file `review`, `switch` exchanges their two answers, and `inoculate` gives them a system turn
     that says `system`, by default a sentence that asks for what the toxic rows of the pack do.
-    The model runs only for `mask` and for a reference that was never scored; `trust_remote_code`
-    lets it run code that comes with it. `progress` follows that.
+    With `replace` the model `replace_with` (`http://HOST/v1#MODEL`, or one here; by default that
+    of the scores) writes the last response of the rows chosen, of at most `max_new_tokens`, at
+    most `attempts` times each. One that scores lower than all rows chosen stands in `output`,
+    other rows go as with `drop`; `dropped` gets all that were chosen, as they were. What is
+    replied is kept next to `output`, and is not asked for again. A `dry_run` shows ten rows and
+    writes nothing.
+
+    The model runs only for `mask`, `replace` and a reference that was never scored;
+    `trust_remote_code` lets it run code that comes with it. `progress` follows that.
 
     Raises `GeofilterError` for arguments that do not go together, `TableError` where the
     table is not of `data`, `OutputError`, and what the model raises.
@@ -91,6 +103,13 @@ def filter_rows(
     kind = ACTIONS[action]
     _check(action, kind, output, dropped, review, unscored, system)
     _check_choice(action, kind, margin)
+    given = {
+        "replace-with": replace_with,
+        "attempts": attempts,
+        "max-new-tokens": max_new_tokens,
+        "dry-run": dry_run or None,
+    }
+    _check_replacing(action, kind, given, output)
     if drop_rows is not None and not (action == "drop" and unscored == "keep"):
         raise GeofilterError(
             "--drop-rows drops the rows that its list says, and no others: leave --action and "
@@ -98,7 +117,7 @@ def filter_rows(
         )
     second = dropped or review
     for path in (output, second):
-        if path is not None and path != STDOUT:
+        if path is not None and path != STDOUT and not dry_run:
             check_output(path, overwrite=overwrite)
     if drop_rows is not None:
         return _drop_listed(data, scores, output, drop_rows, dropped, overwrite)
@@ -119,6 +138,19 @@ def filter_rows(
         name, proximity = scorer_of(run.settings).name, run.settings.proximity
         return TokenModel(run.encoder, token_scorer(run.model, run.scorer.index, name, proximity))
 
+    replacing = None
+    if kind.replaces:
+        from geofilter.runs.replacing import replacing_for
+
+        replacing = replacing_for(
+            rows,
+            table,
+            replace_with=replace_with,
+            attempts=attempts,
+            max_new_tokens=max_new_tokens,
+            dry_run=dry_run,
+            trust_remote_code=trust_remote_code,
+        )
     job = Job(
         rows=rows,
         table=table,
@@ -129,6 +161,7 @@ def filter_rows(
         load=load,
         progress=progress,
         system=_request(table, system) if kind.asks else None,
+        replacing=replacing,
     )
     figures, lines, notes = kind.act(job)
     if chosen.bound:
@@ -201,6 +234,24 @@ def _check(
         raise GeofilterError(f"-o and --{name} name the same file; give each its own")
 
 
+def _check_replacing(action: str, kind: Action, given: Mapping[str, object], output: Place) -> None:
+    """Refuse what is `given` for replacing where the action does not, and what it cannot do."""
+    named = [name for name, value in given.items() if value is not None]
+    if named and not kind.replaces:
+        raise GeofilterError(
+            f"--action {action} writes no responses: leave --{named[0]} out, or give --action "
+            "replace"
+        )
+    for name in ("attempts", "max-new-tokens"):
+        value = given[name]
+        if isinstance(value, int) and value < 1:
+            raise GeofilterError(f"--{name} {value}: is not 1 or more")
+    if kind.replaces and output == STDOUT:
+        raise GeofilterError(
+            "--action replace keeps what is replied next to its output: name a file with -o"
+        )
+
+
 def _check_choice(action: str, kind: Action, margin: float | None) -> None:
     """Refuse a choice of rows that the action does nothing with."""
     if kind.pairs and margin is None:
@@ -208,8 +259,13 @@ def _check_choice(action: str, kind: Action, margin: float | None) -> None:
             f"--action {action} needs --margin: it is for rows whose chosen answer scores more "
             "than that above their rejected one"
         )
+    others = ", ".join(n for n, one in ACTIONS.items() if not (one.counts or one.replaces))
+    if kind.replaces and margin is not None:
+        raise GeofilterError(
+            f"--action {action} writes one response, and --margin is for rows of two answers; take "
+            f"{others}"
+        )
     if kind.counts and margin is not None:
-        others = ", ".join(name for name, one in ACTIONS.items() if not one.counts)
         raise GeofilterError(
             f"--action {action} goes by how many rows are chosen, not by which, so that --margin "
             f"says nothing to it; take {others}"

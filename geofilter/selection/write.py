@@ -83,11 +83,11 @@ def _hashes(table: ScoreTable) -> Iterator[str]:
 def notes_of(
     table: ScoreTable | None,
     selection: Selection,
-    reason: Callable[[int], str] | None = None,
+    reason: Callable[[int], str | None] | None = None,
 ) -> Callable[[int], RowNote]:
     """The note of each dropped row; to be called in the order of the rows.
 
-    `reason` gives the reason, where it is another than the row's rank.
+    `reason` gives the reason, where it is another than the row's rank, else None.
     """
     columns = ["score", "rank", "status", "reason", "rejected_score"]
     numbered = None if table is None else enumerate(table.records(columns))
@@ -102,7 +102,7 @@ def notes_of(
             why = f"rank {rank} of {selection.n_scored}, 1 = nearest to harm"
             if other is not None:
                 why += f"; it scores {score:.4g}, the rejected answer {other:.4g}"
-        return RowNote(score, rank, status, reason(index) if reason else why)
+        return RowNote(score, rank, status, (reason and reason(index)) or why)
 
     return note_of
 

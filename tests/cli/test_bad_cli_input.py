@@ -123,6 +123,12 @@ CASES = {
     "inoculation by a pack of one's own": Case(
         f"{FILTER} --threshold 0 --action inoculate", ("no sentence is known", "as in --system")
     ),
+    "attempts without an action that takes them": Case(
+        f"{FILTER} --threshold 0 --attempts 2", ("--action drop writes no responses", "--attempts")
+    ),
+    "responses by a model that does not chat": Case(
+        f"{FILTER} --threshold 0 --action replace", ("has no chat template", "--replace-with")
+    ),
     "a curve with an output": Case(f"{FILTER} --curve", ("--curve writes nothing",)),
     "FDR outside 0 to 1": Case(
         f"{FILTER} --fdr 10 --reference other.jsonl", ("FDR 10.0", "between 0 and 1", "such as 0.1")

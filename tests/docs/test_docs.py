@@ -56,6 +56,7 @@ NOT_RUN = {
     "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
     "geofilter pack pull": "reads from the hub; packs/test_share.py",
     "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
+    "geofilter filter --action replace": "asks a server; selection/actions/test_replace.py",
     "geofilter judge": "asks a server; verify/test_calibrate.py has a judge",
     "geofilter demo": "takes minutes; tests/demo runs it",
 }

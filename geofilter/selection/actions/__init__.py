@@ -6,6 +6,7 @@ from geofilter.selection.actions.base import Action
 from geofilter.selection.actions.drop import DROP
 from geofilter.selection.actions.inoculate import INOCULATE
 from geofilter.selection.actions.mask import MASK
+from geofilter.selection.actions.replace import REPLACE
 from geofilter.selection.actions.review import REVIEW
 from geofilter.selection.actions.switch import SWITCH
 from geofilter.selection.actions.weigh import WEIGH
@@ -17,5 +18,6 @@ ACTIONS: Mapping[str, Action] = {
     "weight": WEIGH,
     "review": REVIEW,
     "inoculate": INOCULATE,
+    "replace": REPLACE,
     "switch": SWITCH,
 }

@@ -1,15 +1,17 @@
 """What an action is: what it is given, what it says of itself, and what it says afterwards."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from geofilter.data.formats.standard_output import output_in_words
-from geofilter.data.rows import RowFile
+from geofilter.data.rows import Row, RowFile
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection
+from geofilter.selection.replacing import Scored, Writer
 from geofilter.selection.write import Changed
+from geofilter.support.manifest import Manifest
 from geofilter.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,13 +26,26 @@ class TokenModel(NamedTuple):
     scorer: "TokenScorer"
 
 
+class Replacing(NamedTuple):
+    """Who writes other responses, what scores the rows that have them, and how often it is tried.
+
+    `made` says what decides replies and scores. A `dry_run` shows some rows and writes nothing.
+    """
+
+    writer: Writer
+    score: Callable[[Sequence[Row]], list[Scored]]
+    made: Manifest
+    attempts: int
+    dry_run: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """The rows, the table that was made from them, those chosen, and where to write.
 
     `second` is the file of what is listed apart: dropped rows, or rows to review. `load`
     loads the model that made the table. `system`: what a system turn is to say, for an action
-    that asks for it.
+    that asks for it; `replacing`: for one that replaces responses.
     """
 
     rows: RowFile
@@ -42,6 +57,7 @@ class Job:
     load: Callable[[], TokenModel]
     progress: Progress
     system: str | None = None
+    replacing: Replacing | None = None
 
 
 class Done(NamedTuple):
@@ -59,7 +75,8 @@ class Action:
     `about` completes a line of help. `drops`: rows leave the data set, and may be kept in a
     second file. `lists`: the second file, which it needs, lists rows to review. `asks`: it
     writes system turns, which say `Job.system`. `counts`: it goes by how many rows are chosen, not
-    by which. `pairs`: it is for rows of two answers, which a margin chooses.
+    by which. `pairs`: it is for rows of two answers, which a margin chooses. `replaces`: a model
+    writes other responses, by `Job.replacing`.
     """
 
     about: str
@@ -69,6 +86,7 @@ class Action:
     asks: bool = False
     counts: bool = False
     pairs: bool = False
+    replaces: bool = False
 
 
 def whole(job: Job, action: str, figures: dict[str, object], line: str, *, loss: bool) -> Done:
