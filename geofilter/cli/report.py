@@ -77,12 +77,17 @@ def command(
     threshold can be moved, and rows can be searched and decided on; it saves the decisions as
     the list that `geofilter filter --drop-rows` takes.
 
+    --reference that is a score table is compared with feature by feature: what is in DATA and
+    not in that. --fdr is not needed for it.
+
     \b
     Examples:
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --drop-fraction 0.2 -o report.html
       geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
           --baseline persona.parquet --by topic --no-model -o report.html
+      geofilter report train.jsonl --scores train.jsonl.scores.parquet \\
+          --reference clean.scores.parquet -o report.html
     """
     from geofilter.report.write import write_report
 

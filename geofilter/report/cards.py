@@ -35,9 +35,7 @@ def folded_card(contents: Contents, row: int) -> Html:
     """One line that opens to the whole row."""
     return tag(
         "details",
-        tag(
-            "summary", _head(contents, row), tag("span", _snippet(contents, row), class_="snippet")
-        ),
+        tag("summary", _head(contents, row), tag("span", snippet(contents, row), class_="snippet")),
         _body(contents, row),
         class_="row",
     )
@@ -72,7 +70,8 @@ def _fate(contents: Contents, row: int) -> Html:
     )
 
 
-def _snippet(contents: Contents, row: int) -> Html:
+def snippet(contents: Contents, row: int) -> Html:
+    """The start of what the row's response says, on one line."""
     turns = contents.read.texts[row].turns
     said = next((turn.text for turn in reversed(turns) if turn.response), "")
     return bdi(" ".join(said.split()), _SNIPPET)
@@ -97,12 +96,12 @@ def _body(contents: Contents, row: int) -> Html:
 
 
 def _facts(line: ScoreRow) -> Html:
-    words = [f"--row {line.row} of explain"]
+    said = [f"--row {line.row} of explain"]
     if line.score is not None:
-        words.append(f"{line.n_tokens:,} response tokens")
+        said.append(f"{line.n_tokens:,} response tokens")
     if line.rejected_score is not None:
-        words.append(f"the rejected side scores {number(line.rejected_score, 4)}")
-    return join(note(" · ".join(words)), note(text(line.reason)) if line.reason else None)
+        said.append(f"the rejected side scores {number(line.rejected_score, 4)}")
+    return join(note(" · ".join(said)), note(text(line.reason)) if line.reason else None)
 
 
 def _conversation(row: RowText, marked: Html | None) -> Html:
@@ -157,7 +156,8 @@ def _token(token: ExplainedToken, share: float) -> Html:
     return join(prose(blank), tag("mark", prose(body), class_=f"h{shade}"))
 
 
-def _words(label: Sequence[str]) -> Html:
+def words(label: Sequence[str]) -> Html:
+    """The words of a feature's label."""
     return join(*(part for word in label for part in (bdi(word, _WORD), " ")))
 
 
@@ -165,8 +165,8 @@ def _activated(features: Sequence[Activated]) -> Html:
     rows = [
         (
             str(one.feature),
-            _words(one.label) or "no words",
-            _words(one.tokens),
+            words(one.label) or "no words",
+            words(one.tokens),
             number(one.part),
             f"{one.similarity:.2f}",
         )
@@ -182,12 +182,12 @@ def _features(contents: Contents, line: ScoreRow) -> Html:
     rows = [
         (
             str(one.feature),
-            *((_words(labels.get(one.feature, ())),) if labels else ()),
+            *((words(labels.get(one.feature, ())),) if labels else ()),
             number(one.weight),
             number(one.proximity),
         )
         for one in line.top_features
     ]
-    words = ("words, if toxic",) if labels else ()
-    head = ("feature", *words, "above benign by", "proximity to harm")
+    said = ("words, if toxic",) if labels else ()
+    head = ("feature", *said, "above benign by", "proximity to harm")
     return table("The features that raised this row's score most", head, rows, figures=2)

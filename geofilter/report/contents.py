@@ -16,6 +16,8 @@ from geofilter.errors import PackError, TableError
 from geofilter.model.catalogue import NO_SAE
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.report import numbers, row_texts
+from geofilter.report.clusters import clusters
+from geofilter.report.differences import Compared, compare
 from geofilter.report.explained import explain_rows, strongest
 from geofilter.report.places import named, without_folders
 from geofilter.scoring.explanation import Explanation
@@ -46,12 +48,21 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Topic:
+    """Rows that share words, the most typical first; `name` is those words, raw."""
+
+    name: str
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Contents:
     """What the page is made of.
 
     `why_no_tokens` says why no row is explained, `promise` what the choice of rows
     guarantees and under what condition. `reading`: what was read of all rows. `listed`: the
-    rows whose texts are here, those `shown` among them.
+    rows whose texts are here, those `shown` among them. `compared`: features that set the data
+    apart from a reference.
     """
 
     source: str
@@ -70,6 +81,7 @@ class Contents:
     warning: str | None
     why_no_tokens: str | None
     promise: str | None
+    compared: Compared | None = None
 
     @property
     def scorer(self) -> str:
@@ -85,6 +97,22 @@ class Contents:
         """The strength from which a token is marked as strongly as any, in every row."""
         return strongest(self.explained.values())
 
+    @cached_property
+    def set_apart(self) -> Sequence[int]:
+        """The rows that would go and whose texts are here, nearest to harm first."""
+        ranks = self.columns.ranks
+        gone = [row for row in self.listed if self.choice.dropped[row]]
+        return sorted(gone, key=lambda row: int(ranks[row]))
+
+    @cached_property
+    def topics(self) -> Sequence[Topic]:
+        """What the rows that are set apart are about, the largest topic first."""
+        rows = self.set_apart
+        found = clusters([_answer(self.read.texts[row]) for row in rows])
+        return [
+            Topic(", ".join(one.terms), [rows[place] for place in one.members]) for one in found
+        ]
+
     @property
     def is_dense(self) -> bool:
         """Whether the table was made without an SAE: by one direction, and no features."""
@@ -99,6 +127,7 @@ def gather(
     chosen: "Selection | None" = None,
     by: Sequence[str] = (),
     baseline: ScoreTable | None = None,
+    reference: ScoreTable | None = None,
     run: "Run | None" = None,
     explain: int = 0,
     why_no_tokens: str | None = None,
@@ -108,7 +137,8 @@ def gather(
     """Gather the report of `rows` and their `table`; `run` explains `explain` of the rows.
 
     `rows` are those that `table` was made from. Raises `TableError` where there are not as
-    many, and for a `baseline` of other data; `DataError` for a column of `by` that no row has.
+    many, for a `baseline` of other data and for a `reference` that was scored otherwise;
+    `DataError` for a column of `by` that no row has.
     """
     columns = read_columns(table)
     choice = numbers.choice_of(chosen, columns)
@@ -144,6 +174,7 @@ def gather(
         warning=warning_of(table),
         why_no_tokens=why_no_tokens and without_folders(why_no_tokens),
         promise=promise and without_folders(promise),
+        compared=compare(table, reference) if reference is not None else None,
     )
 
 
@@ -165,6 +196,10 @@ def read_columns(table: ScoreTable) -> numbers.Columns:
 def _numbers(table: ScoreTable, name: str) -> numbers.Floats64:
     """A column with NaN where it is null, (rows,)."""
     return np.ma.filled(table.column(name).astype(np.float64), np.nan)
+
+
+def _answer(shown: row_texts.RowText) -> str:
+    return "\n".join(turn.text for turn in shown.turns if turn.response)
 
 
 def scorer_of(table: ScoreTable) -> str:

@@ -36,6 +36,7 @@ def page_data(contents: Contents) -> dict[str, object] | None:
     cuts = numbers.thresholds(known, choice.cut)
     found = numbers.histogram(known, choice.cut)
     values = [_Values.of(one, contents.listed) for one in contents.read.groupings]
+    topics = [*(visible(one.name[:_VALUE]) for one in contents.topics), "no topic"]
     rows = list(_rows(contents, values))
     return {
         "key": contents.table.manifest.hash,
@@ -50,8 +51,8 @@ def page_data(contents: Contents) -> dict[str, object] | None:
             "threshold": None if choice.cut is None else _shortest(np.float32(choice.cut)),
             "dropped": int(choice.dropped.sum()),
         },
-        "columns": [visible(one.column) for one in contents.read.groupings],
-        "values": [one.names for one in values],
+        "columns": [*(visible(one.column) for one in contents.read.groupings), "topic"],
+        "values": [*(one.names for one in values), topics],
         "labels": {
             str(feature): " ".join(map(visible, label[:_LABEL_WORDS]))
             for feature, label in contents.labels.items()
@@ -101,6 +102,7 @@ class _Values:
 def _rows(contents: Contents, values: Sequence[_Values]) -> Iterator[Mapping[str, object]]:
     """The rows that are listed, as long as there is room for their texts."""
     room = _MOST_CHARACTERS
+    topics = {row: place for place, one in enumerate(contents.topics) for row in one.rows}
     for row in contents.listed:
         shown = contents.read.texts[row]
         turns = [
@@ -113,7 +115,7 @@ def _rows(contents: Contents, values: Sequence[_Values]) -> Iterator[Mapping[str
         line = contents.lines[row]
         yield _row(contents, line) | {
             "where": visible(shown.where),
-            "codes": [one.places[row] for one in values],
+            "codes": [*(one.places[row] for one in values), topics.get(row, len(contents.topics))],
             "turns": turns,
             "left": shown.left_out_turns,
         }

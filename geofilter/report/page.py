@@ -16,6 +16,7 @@ from geofilter.report.html import EMPTY, Html, bdi, join, note, percent, section
 from geofilter.report.origins import origins
 from geofilter.report.places import without_folders
 from geofilter.report.svg import number
+from geofilter.report.topics import against_reference, topics
 from geofilter.scoring.explain import explained_by
 
 _HERE = files("geofilter.report").joinpath("script")
@@ -27,6 +28,8 @@ _SECTIONS = (
     ("origins", "Origins"),
     ("length", "Length"),
     ("baseline", "Baseline"),
+    ("features", "Features"),
+    ("topics", "Topics"),
     ("decide", "Decide"),
     ("rows", "Rows"),
     ("limits", "Limits"),
@@ -44,6 +47,8 @@ def render(contents: Contents) -> Iterator[str]:
             origins,
             sections.length,
             sections.baseline,
+            against_reference,
+            topics,
             _decide,
             _rows,
             limits.limits,
@@ -64,7 +69,11 @@ def render(contents: Contents) -> Iterator[str]:
 
 
 def _top(contents: Contents) -> Html:
-    links = [tag("li", tag("a", name, href=f"#{anchor}")) for anchor, name in _SECTIONS]
+    links = [
+        tag("li", tag("a", name, href=f"#{anchor}"))
+        for anchor, name in _SECTIONS
+        if anchor != "features" or contents.compared is not None
+    ]
     warning = EMPTY
     if contents.warning:
         warning = tag(

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geofilter.data.rows import Data, RowFile
-from geofilter.errors import GeofilterError, ModelError
+from geofilter.errors import GeofilterError, ModelError, TableError
 from geofilter.report.contents import Contents, gather
 from geofilter.report.page import render
 from geofilter.runs.choice import Choice, choose
 from geofilter.runs.provenance import open_scored, reading_of, settings_of
-from geofilter.scoring.table import ScoreTable
+from geofilter.scoring.table import ScoreTable, is_score_table
 from geofilter.support.atomic import check_output, writing
-from geofilter.support.display import escape
+from geofilter.support.display import escape, shown
 from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def write_report(
 
     `drop_fraction`, `threshold`, or `fdr` with `reference`: the choice that is shown, as in
     `filter_rows`; without one the tenth of the rows that is nearest to harm is set apart.
+    A `reference` that is a score table is compared feature by feature, with `fdr` and without.
     `by`: columns of the rows whose drop rates are shown. `baseline`: a score table of the same
     data by another scorer. `explain`: of so many rows the tokens are marked, for which the
     model is loaded, and none for 0. `model` says where it is now: what the table names is not
@@ -73,13 +74,14 @@ def write_report(
     `DataError` for a column that no row has, `OutputError` where `output` exists or cannot be
     written.
     """
-    choice = Choice(drop_fraction, threshold, fdr, reference)
+    choice = Choice(drop_fraction, threshold, fdr, reference if fdr is not None else None)
     if choice.given > 1:
         raise GeofilterError("give one of --drop-fraction, --threshold and --fdr, or none")
     choice.check()
     check_output(output)
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
+    alike = _reference(reference, needed=fdr is None) if reference is not None else None
     rows = open_scored(data, table)
     made = choose(table, choice, progress=progress) if choice.given else None
     chosen, bound = (made.selection, made.bound) if made else (None, None)
@@ -97,6 +99,7 @@ def write_report(
         chosen=chosen,
         by=by,
         baseline=other,
+        reference=alike,
         run=run,
         explain=explain,
         why_no_tokens=why,
@@ -118,6 +121,18 @@ def write(contents: Contents, path: Place) -> int:
         for piece in render(contents):
             size += handle.write(piece.encode("utf-8"))
     return size
+
+
+def _reference(place: Place, *, needed: bool) -> ScoreTable | None:
+    """The score table at `place`; None where it is data, which only a bound can use."""
+    if is_score_table(place):
+        return ScoreTable.read(place)
+    if needed:
+        raise TableError(
+            f"{shown(place)}: is no score table, which --reference without --fdr takes to compare "
+            "features; give one that `geofilter score` made, or --fdr too"
+        )
+    return None
 
 
 def _load(rows: RowFile, table: ScoreTable, model: str | None, trust_remote_code: bool) -> "Run":

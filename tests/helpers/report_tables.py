@@ -33,6 +33,7 @@ def score_by_hand(
     table: Path,
     *,
     lengths: Sequence[int] | None = None,
+    features: Sequence[Sequence[int]] | None = None,
     scorer: str = "nearest",
     reason: str = "nothing there",
 ) -> tuple[RowFile, ScoreTable]:
@@ -49,7 +50,11 @@ def score_by_hand(
             "empty" if score is None else "scored",
             reason if score is None else None,
             0 if score is None else (lengths[row] if lengths else 5 + row % 7),
-            top_features=() if score is None else (FeatureShare(7, 1.5, 0.25),),
+            top_features=()
+            if score is None
+            else tuple(
+                FeatureShare(one, 1.5, 0.25) for one in (features[row] if features else [7])
+            ),
             rank=int(places[row]) or None,
         )
         for row, score in enumerate(scores)

@@ -259,8 +259,8 @@ def test_a_page_of_hostile_rows_holds_the_elements_of_a_page_of_tame_ones(hostil
     assert seen.elements.count("script") == 2
     assert seen.scripts[1] == SCRIPT
     assert {value for name, value in seen.attributes if name == "href"} <= {
-        "data:,", "#scores", "#origins", "#length", "#baseline", "#decide", "#rows", "#limits",
-        "#run",
+        "data:,", "#scores", "#origins", "#length", "#baseline", "#topics", "#decide", "#rows",
+        "#limits", "#run",
     }  # fmt: skip
     assert ("content", policy_for(SCRIPT)) in seen.attributes
     assert policy_for(SCRIPT).startswith(f"{POLICY}; script-src 'sha256-")

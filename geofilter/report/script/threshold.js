@@ -150,7 +150,8 @@ Report.threshold = (data, follow) => {
     slider, result, reset,
     make("p", { className: "note", id: "moved" }, hint,
       "Counts and rates are of all rows. The marks, the counts, the rates of groups and what would "
-      + "become of each row follow; the figures of length and baseline stay as they were written."));
+      + "become of each row follow; the figures of length and baseline and the topics stay as they "
+      + "were written."));
   place.hidden = false;
   return { fate, goes, move };
 };
