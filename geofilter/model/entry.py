@@ -29,6 +29,7 @@ class Packaged:
     package: str
     version: str
     file: str  # in the package's list of files
+    sha256: str  # of its wheel
 
     @property
     def requirement(self) -> str:

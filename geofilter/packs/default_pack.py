@@ -7,7 +7,6 @@ that decides a pack.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +22,7 @@ from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.make import make_pack
 from geofilter.packs.named import PAIRS, identity, read_named
 from geofilter.packs.pack import FeaturePack, load_pack
+from geofilter.support.cache import cache_folder
 from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress
@@ -33,13 +33,6 @@ VERSION = 4
 
 # Packs that were made before: `tools/default_packs.py` makes them.
 SHIPPED = Path(__file__).parent / "data" / "default"
-
-
-def cache_folder() -> Path:
-    """Where geofilter keeps what it can make again: `$XDG_CACHE_HOME/geofilter`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of that variable says to ignore a relative path.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "geofilter"
 
 
 def pack_inputs(entry: CatalogueEntry | None, contrast: str | None = None) -> dict[str, object]:

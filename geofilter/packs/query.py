@@ -21,13 +21,13 @@ from geofilter.data.window import window_length
 from geofilter.errors import DataError, GeofilterError, OutputError, PackError
 from geofilter.model import fingerprint
 from geofilter.packs.contrast import Contrast, read_contrast
-from geofilter.packs.default_pack import cache_folder
 from geofilter.packs.halves import split_halves
 from geofilter.packs.named import PAIRS, RTP, read_named
 from geofilter.packs.pack import FeaturePack
 from geofilter.packs.pairs import SOURCE
 from geofilter.packs.rtp import DATASET
 from geofilter.support.atomic import writing
+from geofilter.support.cache import cache_folder
 from geofilter.support.display import escape
 from geofilter.support.manifest import library_versions
 from geofilter.support.progress import Progress, no_progress

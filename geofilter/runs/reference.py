@@ -121,8 +121,8 @@ def read_reference(
 def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -> ScoreTable:
     """The score table of a data file by the settings of `table`, from the cache or made."""
     # The model's libraries load only where a model runs.
-    from geofilter.packs.default_pack import cache_folder
     from geofilter.runs.score import score
+    from geofilter.support.cache import cache_folder
 
     settings = settings_of(table)
     rows = _opened(name, table)

@@ -16,6 +16,7 @@ from geofilter.packs import default_pack
 from geofilter.packs.pack import load_pack
 from geofilter.scoring.scorers import SCORERS
 from geofilter.settings import PROXIMITIES
+from geofilter.support.cache import cache_folder
 from helpers.cli_folder import ROWS, write_rows
 
 pytestmark = pytest.mark.slow
@@ -241,7 +242,7 @@ def test_pairs_of_a_file_replace_the_sets_of_the_model(catalogue, geofilter):
     assert geofilter(f"{score} --contrast pairs.jsonl -o second.parquet").code == 0
     assert score_column("first.parquet") != score_column("second.parquet")
     assert geofilter("explain data.jsonl --scores second.parquet --row 0").code == 0
-    packs = [load_pack(path) for path in (default_pack.cache_folder() / "packs").iterdir()]
+    packs = [load_pack(path) for path in (cache_folder() / "packs").iterdir()]
     assert sorted(pack.provenance["paired"] for pack in packs) == [False, True]
     done = geofilter("discover --contrast pairs.jsonl --model small -o own.pack --json")
     assert (done.code, "30 rows read as chosen-rejected" in done.err) == (0, True)
@@ -254,13 +255,13 @@ def test_another_size_of_the_pack_makes_another_default_pack(catalogue, geofilte
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
     monkeypatch.setitem(loading.CATALOGUE, "small", replace(catalogue, top_k=3))
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0
-    packs = (default_pack.cache_folder() / "packs").iterdir()
+    packs = (cache_folder() / "packs").iterdir()
     assert sorted(len(load_pack(path)) for path in packs)[0] == 3
 
 
 def test_a_damaged_cached_pack_is_made_anew(catalogue, geofilter):
     assert geofilter("score data.jsonl --model small -o first.parquet").code == 0
-    (cached,) = (default_pack.cache_folder() / "packs").iterdir()
+    (cached,) = (cache_folder() / "packs").iterdir()
     whole = cached.read_bytes()
     cached.write_bytes(whole[:100])
     assert geofilter("score data.jsonl --model small -o second.parquet").code == 0

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from geofilter.packs import default_pack
 from geofilter.scoring.table import MANIFEST_KEY, ScoreTable
 from geofilter.selection.fdr import fdr
+from geofilter.support.cache import cache_folder
 from geofilter.support.manifest import Manifest
 from helpers.cli_folder import write_rows
 
@@ -88,7 +88,7 @@ def test_a_reference_in_another_layout_is_read_in_its_own(work, geofilter):
 
 def test_a_damaged_cached_table_of_a_reference_is_made_anew(work, geofilter):
     first = geofilter(f"{CURVE} --json --reference other.jsonl").out
-    (cached,) = (default_pack.cache_folder() / "references").glob("*.parquet")
+    (cached,) = (cache_folder() / "references").glob("*.parquet")
     cached.write_bytes(cached.read_bytes()[:100])
     assert geofilter(f"{CURVE} --json --reference other.jsonl").out == first
     assert len(ScoreTable.read(cached)) == 40

