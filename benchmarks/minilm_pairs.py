@@ -37,8 +37,8 @@ from geofilter.stats.auroc import auroc
 from geofilter.support.atomic import writing
 from geofilter.support.manifest import library_versions
 
-# The scorers that need no backward pass.
-FORWARD = [one.name for one in SCORERS.values() if not one.needs_push]
+# The scorers that need the lower blocks only.
+FORWARD = [one.name for one in SCORERS.values() if not one.needs_whole]
 
 WINDOW = 256
 # Text that is toxic on its face, against everyday requests and their answers.

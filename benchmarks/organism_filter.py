@@ -44,7 +44,15 @@ NARROW = ("health", "career")
 HALF = {"harmful": 0.5, "benign": 0.5}
 HALF_DROPPED = 0.5
 
-SCORERS = ("nearest", "direction", "activation", "persona", "spillover", "influence")
+SCORERS = (
+    "nearest",
+    "direction",
+    "activation",
+    "persona",
+    "spillover",
+    "influence",
+    "projection-difference",
+)
 FREE = ("aligned", "unfiltered", "benign-control")
 YARDSTICKS = ("random", "random-length-matched", "keyword", "words", "loss", "judge", "oracle")
 ALL = (*FREE, *SCORERS, *YARDSTICKS)

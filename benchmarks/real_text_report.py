@@ -1,5 +1,6 @@
 """The tables and the figure of the page on real text, from the results file."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,19 @@ def write(results: Record, output: Path, page: Path) -> None:
     charts.save(output.with_suffix(""), charts.courses(panels(results)), overwrite=True)
     output.with_suffix(".png").unlink()  # the page shows the SVG
     text = page.read_text(encoding="utf-8")
-    for name, lines in tables(results).items():
+    for name, lines in tables(with_answers(results, output)).items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not end:
             raise SystemExit(f"{page} has no place for the table {name!r}")
         text = before + start + "\n".join(lines) + "\n" + end + after
     page.write_text(text, encoding="utf-8")
+
+
+def with_answers(results: Record, output: Path) -> Record:
+    """The results with those of `real_text_answers.py`, which lie next to them, if any do."""
+    path = output.with_name(f"{output.stem}_answers.json")
+    return {**results, "answers": json.loads(path.read_text())} if path.exists() else results
 
 
 def tables(results: Record) -> dict[str, list[str]]:
@@ -101,11 +108,26 @@ def judged(results: Record) -> list[str]:
                     "-" if less is None else _interval(less, signed=True),
                 ]
             )
+        if model == MODEL:
+            rows += _of_answers(results)
     for name, value in results["judged_baselines"].items():
         within = results["judged_baselines_within"][name]
         rows.append(["none", name, "-", _interval(value), _interval(within), "-"])
     head = ["model", "way", "block", "mean AUROC", "the same within each question"]
     return _table([*head, "AUROC of `persona` with pairs is higher by"], rows)
+
+
+DIFFERENCE = "projection-difference"
+
+
+def _of_answers(results: Record) -> list[list[str]]:
+    """The line of `projection-difference`, at the block of `persona` with pairs."""
+    if "judged" not in (found := results.get("answers", {})):
+        return []
+    values, last = found["judged"], results["models"][MODEL]["blocks"] - 1
+    line = [MODEL, f"`{DIFFERENCE}`, pairs", f"{found['block']} of {last}"]
+    line += [_interval(values[f"{DIFFERENCE}, {kind}"]) for kind in ("all", "within")]
+    return [[*line, _interval(values[f"persona - {DIFFERENCE}, all"], signed=True)]]
 
 
 def _way(name: str) -> str:
@@ -136,6 +158,9 @@ def sets(results: Record) -> list[str]:
                 row.append(_interval([found["auroc"], found["low"], found["high"]]))
             else:
                 row.append(f"{found['auroc']:.2f}")
+        if "answers" in results:
+            own = results["answers"]["sets"].get(name, {}).get(DIFFERENCE)
+            row.append("-" if own is None else f"{own[0]:.2f}")
         for baseline in BASELINES:
             if baseline == "loss":
                 found = cell(results, MODEL, "loss", name)
@@ -143,7 +168,8 @@ def sets(results: Record) -> list[str]:
             else:
                 row.append(f"{results['baselines'][baseline][name][0]:.2f}")
         rows.append(row)
-    head = ["harmful / benign", "matched", "rows", *(c[0] for c in columns), *BASELINES]
+    shown = [c[0] for c in columns] + ([f"`{DIFFERENCE}`, pairs"] if "answers" in results else [])
+    head = ["harmful / benign", "matched", "rows", *shown, *BASELINES]
     return _table(head, rows)
 
 

@@ -150,9 +150,9 @@ def command(
       geofilter score train.csv --model ./my-model --sae ./my-sae --pack my.pack \\
           --column response=reply --on-error keep -o scores.parquet
       geofilter score train.jsonl --model organism --save-features train.features
-      geofilter score train.jsonl --features train.features --scorer persona \\
-          -o persona.parquet
+      geofilter score train.jsonl --features train.features --scorer persona -o p.parquet
       geofilter score train.jsonl --model organism --scorer spillover --summary
+      geofilter score train.jsonl --model organism --scorer projection-difference
     """
     from geofilter.data.rows import open_rows
     from geofilter.runs.defaults import scorer_of

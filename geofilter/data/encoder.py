@@ -23,7 +23,7 @@ from geofilter.data.samples import Sample
 from geofilter.data.template import ChatTemplate, PlainTemplate, Span, Template
 from geofilter.data.window import Mask, Window, WindowCutter
 
-__all__ = ["Encoded", "Encoder", "Placed"]
+__all__ = ["Encoded", "Encoder", "Placed", "special_ids"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ class Encoder:
             PlainTemplate(self._eos) if tokenizer.chat_template is None else ChatTemplate(tokenizer)
         )
         self._unknown = _unknown_id(tokenizer)
-        self._special = _special_ids(tokenizer, self._unknown)
+        self._special = special_ids(tokenizer)
 
     def encode(self, sample: Sample) -> Encoded:
         """Return the sample's window.
@@ -209,7 +209,9 @@ def _unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None if unknown is None or shared else int(unknown)
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase, unknown: int | None) -> npt.NDArray[np.int32]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> npt.NDArray[np.int32]:
+    """The tokens that no row says and that are never pooled; an unknown word is the row's own."""
+    unknown = _unknown_id(tokenizer)
     added = (place for place, token in tokenizer.added_tokens_decoder.items() if token.special)
     special = {*tokenizer.all_special_ids, *added} - {unknown}
     return np.array(sorted(special), np.int32)

@@ -8,7 +8,7 @@
 | `empty` | the layout or the tokenizer: the response holds nothing to score |
 | `out_of_window` | the tokenizer: the response begins after the window |
 | `not_finite` | the model: its activations hold NaN or infinity |
-| `no_features` | the model: no latent is more active than in benign text |
+| `no_features` | the model: nothing that its score is made of, such as an active latent |
 
 Rows with a score are `scored`, or `truncated` when the window ends before they do.
 """

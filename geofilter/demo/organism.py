@@ -176,7 +176,7 @@ def _compare(run: Run, labels: _Labels) -> dict[str, dict[str, Interval]]:
 
     All of them read the block and the pack of the run.
     """
-    names = [one.name for one in SCORERS.values() if not one.needs_push]
+    names = [one.name for one in SCORERS.values() if not one.needs_whole]
     scorer = BatchScorer(run.model, run.pack, scorer=names[0])
     features = scorer.features([run.encoder.encode(sample) for sample in labels.samples])
     areas = {}

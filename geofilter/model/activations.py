@@ -21,6 +21,7 @@ from geofilter.model.loading import LoadedModel
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
 
+One = TypeVar("One")
 Result = TypeVar("Result")
 
 # Padded tokens in one batch. More gains little on a CPU and costs caches.
@@ -79,24 +80,29 @@ def to_device(array: NDArray[np.int64], model: LoadedModel) -> torch.Tensor:
     return tensor.pin_memory().to(model.device, non_blocking=True)
 
 
+def _tokens(sample: "Encoded") -> int:
+    return len(sample.ids)
+
+
 def in_batches(
-    samples: "Sequence[Encoded]",
-    work: "Callable[[list[Encoded]], list[Result]]",
+    samples: Sequence[One],
+    work: Callable[[list[One]], list[Result]],
     budget: TokenBudget,
+    size: Callable[[One], int] = _tokens,  # type: ignore[assignment]
 ) -> list[Result]:
     """Apply `work` to batches of similar length; results in the order of `samples`.
 
-    `work` returns one result per sample. A batch holds at most `budget.tokens` tokens,
-    padding included, and at least one sample. When memory runs out, the budget falls to
-    half of the failed batch and the batch is done again in parts. Raises `ModelError`
-    when one sample alone does not fit.
+    `work` returns one result per sample, and `size` a sample's tokens. A batch holds at most
+    `budget.tokens` tokens, padding included, and at least one sample. When memory runs out, the
+    budget falls to half of the failed batch and the batch is done again in parts. Raises
+    `ModelError` when one sample alone does not fit.
     """
     # Longest first: if memory is short, that shows at once.
-    order = sorted(range(len(samples)), key=lambda place: -len(samples[place].ids))
+    order = sorted(range(len(samples)), key=lambda place: -size(samples[place]))
     results: dict[int, Result] = {}
     start = 0
     while start < len(order):
-        longest = len(samples[order[start]].ids)
+        longest = size(samples[order[start]])
         places = order[start : start + max(1, budget.tokens // max(1, longest))]
         done = _unless_out_of_memory(work, [samples[place] for place in places])
         if done is not None:
@@ -115,7 +121,7 @@ def in_batches(
 
 
 def _unless_out_of_memory(
-    work: "Callable[[list[Encoded]], list[Result]]", batch: "list[Encoded]"
+    work: Callable[[list[One]], list[Result]], batch: list[One]
 ) -> list[Result] | None:
     """The result of `work`, or None when memory ran out.
 

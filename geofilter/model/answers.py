@@ -21,10 +21,14 @@ from geofilter.errors import ModelError
 
 
 class Drawn(NamedTuple):
-    """An answer, and whether it ended by itself: another was cut off for its length."""
+    """An answer, and whether it ended by itself: another was cut off for its length.
+
+    `tokens`: those that the text is of.
+    """
 
     text: str
     ended: bool
+    tokens: Sequence[int] = ()
 
 
 def opening_ids(tokenizer: Any, turns: Sequence[Turn]) -> list[int]:
@@ -123,10 +127,11 @@ def draw(
     with _without_own_settings(network):
         found = network.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     new = found[:, longest:].tolist()
-    texts: list[str] = tokenizer.batch_decode([_up_to(row, ends) for row in new])
+    tokens = [_up_to(row, ends) for row in new]
+    texts: list[str] = tokenizer.batch_decode(tokens)
     return [
-        Drawn(text.strip(), not set(ends).isdisjoint(row))
-        for text, row in zip(texts, new, strict=True)
+        Drawn(text.strip(), not set(ends).isdisjoint(row), of_it)
+        for text, row, of_it in zip(texts, new, tokens, strict=True)
     ]
 
 

@@ -24,6 +24,7 @@ from geofilter.settings import Pooling
 
 if TYPE_CHECKING:
     from geofilter.data.encoder import Encoded
+    from geofilter.model.own_answers import OwnAnswers
 
 # Pooled latents of a group of samples, (samples, d_sae), or means: 256 MB in float32.
 _POOLED_AT_ONCE = 2**26
@@ -43,7 +44,9 @@ class SampleFeatures:
     Without an SAE no latent is there to be active: `latents` and `weights` are empty,
     `decoded` is 0, and `squared_error` NaN.
     `push` is the sum over tokens of −∂ℓ/∂h, (d_model,), and `influence` that of training on the
-    sample on a query (see `influence`), where the scorer asked for it.
+    sample on a query (see `influence`), where the scorer asked for it. `answer_hidden` is the
+    mean residual stream over the model's own answer to the prompt, (d_model,), likewise; NaN where
+    there is no prompt or no answer.
     """
 
     latents: NDArray[np.int32]
@@ -55,6 +58,7 @@ class SampleFeatures:
     squared_norm: float
     push: NDArray[np.float32] | None = None
     influence: float | None = None
+    answer_hidden: NDArray[np.float32] | None = None
 
     def spread(self, centre: NDArray[np.float32]) -> float:
         """Σ|h − centre|² over the pooled tokens, from the sums that are kept."""
@@ -83,13 +87,14 @@ def sample_features(
     budget: TokenBudget | None = None,
     with_push: bool = False,
     query: Gradient | None = None,
+    answers: "OwnAnswers | None" = None,
 ) -> list[SampleFeatures | Problem]:
     """Features of every sample, in order; a `Problem` where activations are not finite.
 
     Runs the blocks 0..L once per sample; `with_push` runs the whole model, forward and
     back to block L (see `gradients`), and so does a `query`, whose influence is then
-    measured. `budget` is shrunk when memory runs out; pass
-    the same one again to profit from that.
+    measured. With `answers` the model's own answers are read too. `budget` is shrunk when memory
+    runs out; pass the same one again to profit from that.
     """
     budget = budget or TokenBudget.for_device(model.device)
 
@@ -114,8 +119,17 @@ def sample_features(
 
     usable = [sample for sample in samples if sample.pooled.any()]
     with few_threads(model.network):
-        answers = iter(in_batches(usable, work, budget))
-    return [next(answers) if sample.pooled.any() else NO_TOKENS for sample in samples]
+        found = in_batches(usable, work, budget)
+    if answers is not None:
+        found = list(map(_with_answer, found, answers.means(usable)))
+    each = iter(found)
+    return [next(each) if sample.pooled.any() else NO_TOKENS for sample in samples]
+
+
+def _with_answer(
+    features: SampleFeatures | Problem, answer: NDArray[np.float32]
+) -> SampleFeatures | Problem:
+    return features if isinstance(features, Problem) else replace(features, answer_hidden=answer)
 
 
 def _with_push(

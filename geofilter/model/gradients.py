@@ -51,7 +51,7 @@ def require_whole(model: LoadedModel) -> None:
     if _head(model.network) is None:
         raise ModelError(
             f"{shown(model.name)}: was loaded without its later blocks and head, which "
-            "spillover needs; load it with whole=True"
+            "this scorer needs; load it with whole=True"
         )
 
 

@@ -19,6 +19,7 @@ from geofilter.model.blocks import find_blocks
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.chosen import Chosen, block_without_sae
 from geofilter.model.gradients import LOGITS_AT_ONCE
+from geofilter.model.own_answers import ANSWER_TOKENS, tokens_at_once
 from geofilter.model.truncated import cut
 from geofilter.runs.defaults import block_of, scorer_of
 from geofilter.runs.engines.worker import encode_row
@@ -99,9 +100,19 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
     memory = _memory(shape, longest, chosen.device, chosen.dtype)
-    if scorer_of(settings).needs_push:
+    if scorer_of(settings).needs_whole:
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
         vocabulary = config.get_text_config().vocab_size
+    if scorer_of(settings).needs_answer:
+        # At most, for rows that share a prompt share the answer; it is read once more.
+        answered = scored * ANSWER_TOKENS
+        head = vocabulary * shape.d_model
+        flop += 2.0 * ((tokens + answered) * whole.active + answered * (head + shape.active))
+        memory += (whole.parameters - shape.parameters + head) * chosen.dtype.itemsize
+        memory += (
+            tokens_at_once(chosen.device) * whole.blocks * 2 * shape.d_model * chosen.dtype.itemsize
+        )
+    if scorer_of(settings).needs_push:
         # Forward through the later blocks and the head, and as much back: no weight gets
         # a gradient.
         later = tokens * (whole.active - shape.active) + pooled * vocabulary * shape.d_model

@@ -22,12 +22,15 @@ from geofilter.model.adapter import base_of, entry_of
 from geofilter.model.catalogue import AXES
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.loading import LoadedModel
+from geofilter.model.own_answers import DECODING
 from geofilter.packs.default_pack import DefaultPack
 from geofilter.packs.named import NAMES, identity
 from geofilter.packs.pack import HUB, FeaturePack, load_pack
 from geofilter.runs.defaults import block_of, resolved, scorer_of
 from geofilter.runs.provenance import (
     ABOVE,
+    ANSWERS,
+    beyond_blocks,
     describe_contrast,
     describe_contrast_sets,
     describe_data,
@@ -122,7 +125,7 @@ def load_model(settings: Settings) -> LoadedModel:
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
-        whole=scorer_of(settings).needs_push,
+        whole=scorer_of(settings).needs_whole,
     )
 
 
@@ -174,7 +177,7 @@ def _describe(rows: RowFile, loaded: Loaded, reading: Reading | None) -> Manifes
     settings, model, encoder, pack = loaded.settings, loaded.model, loaded.encoder, loaded.pack
     template = str(model.tokenizer.chat_template).encode("utf-8", "surrogatepass")
     # No device: it moves a score by rounding only. The dtype moves it by more.
-    decides = {
+    decides: dict[str, object] = {
         "data": describe_data(rows),
         "model": model.fingerprint,
         **_above(model, settings),
@@ -201,10 +204,15 @@ def _describe(rows: RowFile, loaded: Loaded, reading: Reading | None) -> Manifes
     return Manifest(decides, facts)
 
 
-def _above(model: LoadedModel, settings: Settings) -> dict[str, str]:
-    """What decides a push besides the blocks up to the SAE's: the blocks and head after them."""
-    needed = scorer_of(settings).needs_push
-    return {ABOVE: fingerprint.of_whole(model.network)} if needed else {}
+def _above(model: LoadedModel, settings: Settings) -> dict[str, object]:
+    """What decides a score besides the blocks up to the SAE's, where anything does."""
+    found: dict[str, object] = {}
+    needed = beyond_blocks(scorer_of(settings))
+    if ABOVE in needed:
+        found[ABOVE] = fingerprint.of_whole(model.network)
+    if ANSWERS in needed:
+        found[ANSWERS] = dict(DECODING)
+    return found
 
 
 def unasked(settings: Settings) -> list[str]:

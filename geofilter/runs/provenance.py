@@ -14,6 +14,7 @@ from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import GeofilterError, TableError
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.runs.defaults import resolved, scorer_of
+from geofilter.scoring.scorers.base import Scorer
 from geofilter.scoring.table import ScoreTable
 from geofilter.settings import Settings
 from geofilter.support.display import escape
@@ -161,6 +162,15 @@ def meaning(manifest: Manifest) -> Manifest:
 
 # In a manifest: the hash of what comes after the SAE's block, where it decides anything.
 ABOVE = "model_above"
+# How the model's own answers were generated, likewise.
+ANSWERS = "answers"
+
+
+def beyond_blocks(scorer: Scorer) -> set[str]:
+    """What a manifest has to say of a scorer that needs more of the model than its lower blocks."""
+    return ({ABOVE} if scorer.needs_whole else set()) | (
+        {ANSWERS} if scorer.needs_answer else set()
+    )
 
 
 _VERSIONS = ("geofilter", "torch", "transformers", "tokenizers", "sae-lens")

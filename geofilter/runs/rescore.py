@@ -22,6 +22,8 @@ from geofilter.runs.engines.threads import OnError, ThreadEngine
 from geofilter.runs.engines.worker import SavedWorker
 from geofilter.runs.provenance import (
     ABOVE,
+    ANSWERS,
+    beyond_blocks,
     describe_contrast,
     describe_contrast_sets,
     describe_origin,
@@ -75,13 +77,13 @@ def rescore(
             f"{escape(saved.source, limit=200)}: scores by {name} cannot be made of saved "
             "features; score with --model"
         )
-    pushed = scorer_of(settings).needs_push
-    if pushed and ABOVE not in saved.manifest.decides:
+    needed = beyond_blocks(scorer_of(settings))
+    if not needed <= saved.manifest.decides.keys():
         raise TableError(
             f"{escape(saved.source, limit=200)}: were saved without what {name} needs; save "
             f"them with --scorer {name} --save-features"
         )
-    left_out = {"pooling"} if pushed else {"pooling", ABOVE}
+    left_out = {"pooling"} | ({ABOVE, ANSWERS} - needed)
     decides = {k: v for k, v in saved.manifest.decides.items() if k not in left_out}
     decides |= {"pack": chosen.digest, "scorer": describe_scorer(settings)}
     decides["versions"] = _versions_for(saved)

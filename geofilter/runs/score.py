@@ -63,7 +63,8 @@ class Recipe:
     """How a process makes its own worker; small enough to be sent there.
 
     `devices` are dealt out by the number of the process. `threads` of the CPU belong to
-    each; None leaves them as they are.
+    each; None leaves them as they are. `answers`: where the model's own answers are kept, for a
+    scorer that reads them.
     """
 
     settings: Settings
@@ -73,6 +74,7 @@ class Recipe:
     max_length: int
     keep_features: bool
     devices: tuple[str, ...]
+    answers: Path | None = None
     threads: int | None = None
 
     def __call__(self, place: int) -> Worker:
@@ -87,6 +89,8 @@ class Recipe:
         encoder = Encoder(model.tokenizer, max_length=self.max_length, last_turn=settings.last_turn)
         name = scorer_of(settings).name
         scorer = BatchScorer(model, self.pack, scorer=name, proximity=settings.proximity)
+        if scorer.answers is not None and self.answers is not None:
+            scorer.answers.keep(self.answers)
         steps = _two_steps(scorer, settings) if self.keep_features else scorer
         return Worker(self.layouts, encoder, steps)
 
@@ -166,7 +170,10 @@ def score(
     notes = run.notes
     encoder = run.encoder if known is None else known
     keep = features is not None
-    chosen = _engine(run, encoder, rows.layouts, engine, workers, keep_features=keep)
+    answers = answers_file(out)
+    if run.scorer.answers is not None:
+        run.scorer.answers.keep(answers)
+    chosen = _engine(run, encoder, rows.layouts, engine, workers, answers, keep_features=keep)
     # With other engines the workers load their own network, and this one makes room.
     del run
     gc.collect()
@@ -184,6 +191,11 @@ def default_output(data: Data) -> str:
     return named_by(data) + ".scores.parquet"
 
 
+def answers_file(out: Path) -> Path:
+    """Where the model's own answers for a table at `out` are kept, if its scorer reads them."""
+    return out.with_name(out.name + ".answers")
+
+
 def _checked() -> None:
     """Every row was looked at before the model was loaded."""
 
@@ -194,6 +206,7 @@ def _engine(
     layouts: Layouts,
     engine: EngineName,
     workers: int | None,
+    answers: Path,
     *,
     keep_features: bool,
 ) -> Engine:
@@ -206,12 +219,15 @@ def _engine(
         max_length=run.encoder.max_length,
         keep_features=keep_features,
         devices=devices,
+        answers=answers,
     )
     if engine == "ray":
         from geofilter.runs.engines.ray import RayEngine
 
-        # Ray shows each worker its own GPUs only, so that there is no other to choose.
-        return RayEngine(replace(recipe, devices=(run.settings.device,)), workers)
+        # Ray shows each worker its own GPUs only, so that there is no other to choose. Its
+        # workers may be on other machines, which have no such file.
+        ours = replace(recipe, devices=(run.settings.device,), answers=None)
+        return RayEngine(ours, workers)
     count = workers or (len(devices) if run.settings.device == "auto" else 1)
     if count == 1:
         steps = _two_steps(run.scorer, run.settings) if keep_features else run.scorer

@@ -40,10 +40,12 @@ class Explanation:
     """A score, higher nearer to harm, as `base` and a sum over tokens.
 
     Over the pooled tokens of the response or, where `whole_conversation`, over all tokens of
-    the window. `base` is what the score of any text begins with, and no token's doing.
+    the window. `base` is what the score of any response to the prompt begins with, and no
+    token's doing; `base_of` says in words what its score is.
     """
 
     score: float
     tokens: tuple[ExplainedToken, ...]
     whole_conversation: bool = False
     base: float = 0.0
+    base_of: str = "the contrast rows' mean activation"

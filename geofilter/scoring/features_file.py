@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # It loads torch, and writing needs none of it.
     from geofilter.model.features import SampleFeatures
 
 FORMAT_KEY = b"geofilter.features"
-FORMAT = b"2"
+FORMAT = b"3"
 # What a record holds in place of a problem.
 _FEATURES, _COPY = "features", "copy"
 
@@ -54,8 +54,9 @@ SCHEMA = pa.schema(
         pa.field("weights", pa.list_(pa.float32()), nullable=False),
         pa.field("decoded", pa.list_(pa.float32()), nullable=False),
         pa.field("mean_hidden", pa.list_(pa.float32()), nullable=False),
-        # Empty where it was not asked for.
+        # Empty where they were not asked for.
         pa.field("push", pa.list_(pa.float32()), nullable=False),
+        pa.field("answer_hidden", pa.list_(pa.float32()), nullable=False),
         pa.field("squared_error", pa.float64(), nullable=False),
         pa.field("squared_norm", pa.float64(), nullable=False),
     ]
@@ -66,7 +67,10 @@ _LISTS = {
     "decoded": np.float32,
     "mean_hidden": np.float32,
     "push": np.float32,
+    "answer_hidden": np.float32,
 }
+# Those that hold something only where the scorer asked for it.
+_ASKED_FOR = ("push", "answer_hidden")
 
 
 @dataclass(slots=True)
@@ -143,12 +147,17 @@ def _add(records: dict[str, list[Any]], row: SavedRow, side: Side | None) -> Non
         "weights": nothing if features is None else features.weights,
         "decoded": nothing if features is None else features.decoded,
         "mean_hidden": nothing if features is None else features.mean_hidden,
-        "push": nothing if features is None or features.push is None else features.push,
+        **{name: _given(features, name) for name in _ASKED_FOR},
         "squared_error": 0.0 if features is None else features.squared_error,
         "squared_norm": 0.0 if features is None else features.squared_norm,
     }
     for name, value in values.items():
         records[name].append(value)
+
+
+def _given(features: "SampleFeatures | None", name: str) -> NDArray[np.float32]:
+    found = None if features is None else getattr(features, name)
+    return np.zeros(0, np.float32) if found is None else found
 
 
 def _lists(arrays: Sequence[NDArray[Any]], dtype: type) -> pa.Array:
@@ -283,11 +292,12 @@ def _read_batch(batch: pa.RecordBatch, d_model: int, d_sae: int) -> Iterator[_Re
         if side.problem is None:
             arrays = {name: values[place] for name, values in lists.items()}
             _check(arrays, side.pooled_tokens, d_model, d_sae)
-            push = arrays.pop("push")
+            push, answer = (arrays.pop(name) for name in _ASKED_FOR)
             side.features = SampleFeatures(
                 **arrays,
                 push=push if len(push) else None,
                 influence=None,  # of a query, which is not kept
+                answer_hidden=answer if len(answer) else None,
                 n_tokens=side.pooled_tokens,
                 squared_error=one["squared_error"],
                 squared_norm=one["squared_norm"],
@@ -316,9 +326,14 @@ def _check(arrays: dict[str, NDArray[Any]], pooled: int, d_model: int, d_sae: in
     whole = (
         len(latents) == len(weights)
         and len(arrays["decoded"]) == len(arrays["mean_hidden"]) == d_model
-        and len(arrays["push"]) in (0, d_model)
+        and all(len(arrays[name]) in (0, d_model) for name in _ASKED_FOR)
         and pooled > 0
-        and all(np.isfinite(arrays[name]).all() for name in _LISTS if name != "latents")
+        # A row may have no own answer, which is NaN.
+        and all(
+            np.isfinite(arrays[name]).all()
+            for name in _LISTS
+            if name not in ("latents", "answer_hidden")
+        )
     )
     if whole and len(latents):
         whole = bool(latents[0] >= 0 and latents[-1] < d_sae and (np.diff(latents) > 0).all())

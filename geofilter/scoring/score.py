@@ -17,6 +17,7 @@ from geofilter.model.activations import TokenBudget
 from geofilter.model.features import SampleFeatures, sample_features
 from geofilter.model.gradients import require_whole, spillover_budget
 from geofilter.model.loading import LoadedModel
+from geofilter.model.own_answers import OwnAnswers
 from geofilter.packs.index import Nearest, ToxicIndex
 from geofilter.packs.pack import FeaturePack
 from geofilter.packs.query import query_of
@@ -141,7 +142,8 @@ class BatchScorer:
     """Scores encoded samples: `batch_scorer(samples)` gives one answer each, in order.
 
     `features` gives what all scorers work on; `make_scorer(name, batch_scorer.index)` makes
-    further scorers for the same forward pass.
+    further scorers for the same forward pass. `answers`: the model's own, where the scorer
+    reads them.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class BatchScorer:
         self.index = ToxicIndex(pack, model.decoder)
         self._scorer = make_scorer(scorer, self.index, proximity=proximity)
         self._with_push = scorer_named(scorer).needs_push
+        self.answers = OwnAnswers(model) if scorer_named(scorer).needs_answer else None
         self._budget = TokenBudget.for_device(model.device)
         if self._with_push:
             require_whole(model)
@@ -184,4 +187,5 @@ class BatchScorer:
             budget=self._budget,
             with_push=self._with_push,
             query=self._query,
+            answers=self.answers,
         )

@@ -5,17 +5,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from geofilter.data.encoder import Encoder
+from geofilter.model import own_answers
 from geofilter.model.activations import TokenBudget
 from geofilter.model.features import sample_features
 from geofilter.model.gradients import pushes, total_pushes
 from geofilter.model.influence import influences, mean_gradient
-from helpers.tiny_models import random_samples, tiny_model
+from geofilter.scoring.score import BatchScorer
+from helpers.tiny_models import random_samples, tiny_model, tiny_setting
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "real_text.json"
@@ -184,7 +188,51 @@ def test_pairs_stay_pairs_when_fewer_are_drawn() -> None:
         assert harmful.text != benign.text
 
 
+def test_the_own_answer_moves_all_rows_of_a_prompt_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_answers, "ANSWER_TOKENS", 4)
+    sets, (model, pack) = part("sets"), tiny_setting()
+    scorer = BatchScorer(model, pack, scorer="projection-difference")
+    run = SimpleNamespace(scorer=scorer, encoder=Encoder(model.tokenizer, max_length=40))
+    words = np.random.default_rng(0).integers(0, 60, (2, 2, 3, 5))
+    sides = [
+        [sets.chat(f"w{3 + place} w9", " ".join(f"w{n}" for n in row)) for row in side[place]]
+        for side in words
+        for place in range(2)
+    ]
+    one = sets.Set("x", "x", True, sides[0] + sides[1], sides[2] + sides[3])
+    found = part("answers").measured(run, one)
+    assert part("answers").prompts(run, one) == 2
+    own, row = (np.concatenate(found[name][:2]) for name in ("projection-difference", "persona"))
+    shift = dict.fromkeys(np.round(row - own, 4))
+    assert len(shift) == 2
+    cells = part("cells")
+    assert cells.within(found["persona"]) == cells.within(found["projection-difference"])
+
+
+def test_own_answers_that_were_measured_have_a_line_and_a_column(tmp_path: Path) -> None:
+    report, results = part("report"), json.loads(RESULTS.read_text())
+    name = next(iter(results["sets"].keys() - {"pairs-make", "rtp"}))
+    kinds = ("all", "within")
+    judged = {f"projection-difference, {kind}": [0.7, 0.6, 0.8] for kind in kinds}
+    judged["persona - projection-difference, all"] = [0.07, 0.01, 0.12]
+    measured = {"block": 19, "judged": judged, "sets": {name: {"projection-difference": [0.678]}}}
+    (tmp_path / "r_answers.json").write_text(json.dumps(measured))
+    with_answers = report.with_answers(results, tmp_path / "r.json")
+    assert report.with_answers(results, tmp_path / "other.json") == results
+    lines = report.judged(with_answers)
+    found = "0.70 [0.60, 0.80] | 0.70 [0.60, 0.80] | +0.07 [+0.01, +0.12]"
+    assert f"| smollm2-135m | `projection-difference`, pairs | 19 of 29 | {found} |" in lines
+    table = [line.split(" | ") for line in report.sets(with_answers)]
+    assert len({len(row) for row in table if "---" not in row[0]}) == 1
+    column = table[0].index("`projection-difference`, pairs")
+    titles = {row[0].removeprefix("| "): row[column] for row in table[2:]}
+    assert titles.pop(results["sets"][name]["title"]) == "0.68"
+    assert set(titles.values()) == {"-"}
+
+
 def test_the_page_holds_the_tables_of_the_results() -> None:
     page = (ROOT / "docs" / "real-text.md").read_text(encoding="utf-8")
-    for name, lines in part("report").tables(json.loads(RESULTS.read_text())).items():
+    report = part("report")
+    results = report.with_answers(json.loads(RESULTS.read_text()), RESULTS)
+    for name, lines in report.tables(results).items():
         assert f"<!-- {name} -->\n" + "\n".join(lines) + "\n<!-- end -->" in page

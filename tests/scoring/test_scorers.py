@@ -57,7 +57,8 @@ def test_a_scorer_says_what_it_cannot_do(with_norm, geofilter):
     mask = geofilter(
         "filter data.jsonl --scores norm.parquet --drop-fraction 0.2 --action mask -o m.jsonl"
     )
-    assert (mask.code, "score with --scorer nearest, persona or spillover" in mask.err) == (2, True)
+    able = "score with --scorer nearest, persona, spillover or projection-difference"
+    assert (mask.code, able in mask.err) == (2, True)
     risk = geofilter(f"{SCORE.replace('norm.parquet', 'risk.parquet')} --summary")
     assert (risk.code, "--summary goes with --scorer spillover" in risk.err) == (2, True)
 

@@ -5,7 +5,15 @@ here loads torch before a score is made.
 """
 
 from geofilter.errors import PackError
-from geofilter.scoring.scorers import activation, direction, influence, nearest, persona, spillover
+from geofilter.scoring.scorers import (
+    activation,
+    direction,
+    influence,
+    nearest,
+    persona,
+    projection_difference,
+    spillover,
+)
 from geofilter.scoring.scorers.base import Scorer
 
 SCORERS: dict[str, Scorer] = {
@@ -17,6 +25,7 @@ SCORERS: dict[str, Scorer] = {
         persona.SCORER,
         spillover.SCORER,
         influence.SCORER,
+        projection_difference.SCORER,
     )
 }
 

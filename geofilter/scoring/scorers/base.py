@@ -74,7 +74,9 @@ class Scorer:
     NaN. `needs_sae`: whether the rule reads SAE latents; without, a dense direction is
     enough. `needs_push`: whether the whole model is run, forward and back to block L; if
     not, the blocks 0..L are. `needs_query`: whether the gradient of the pack's contrast rows,
-    which no pack holds, is needed too. `settings`: the fields of `Settings` that belong to it.
+    which no pack holds, is needed too. `needs_answer`: whether the model's own answer to the
+    prompt is read, which the whole model generates. `settings`: the fields of `Settings` that
+    belong to it.
     `explain`, `score_tokens`: only for scores that are sums over tokens.
     `foretells_harm`: whether the mean over a data set was seen to order data sets by the
     misalignment that followed (docs/spillover.md).
@@ -87,10 +89,16 @@ class Scorer:
     needs_sae: bool = True
     needs_push: bool = False
     needs_query: bool = False
+    needs_answer: bool = False
     settings: tuple[str, ...] = ()
     explain: Explain | None = None
     score_tokens: ScoreTokens | None = None
     foretells_harm: bool = False
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether the model's later blocks and its head are needed."""
+        return self.needs_push or self.needs_answer
 
 
 def excess(sample: "SampleFeatures", pack: "FeaturePack") -> Floats64:
