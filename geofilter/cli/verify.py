@@ -131,6 +131,14 @@ def _slots(
     "Guard, ShieldGemma). Default: the judge.",
 )
 @click.option("--held-out", metavar="DATA", help="Benign rows whose loss shows what is unlearned.")
+@click.option(
+    "--lm-eval",
+    "lm_tasks",
+    default="",
+    metavar="TASKS",
+    callback=_words,
+    help="Run these tasks of lm-eval on every model, such as hellaswag,arc_easy.",
+)
 @click.option("--benign", metavar="DATA", help="Good rows for the arm benign-control.")
 @click.option(
     "--system",
@@ -224,6 +232,7 @@ def command(
     judge: str | None,
     row_judge: str | None,
     held_out: str | None,
+    lm_tasks: tuple[str, ...],
     benign: str | None,
     system: str | None,
     labels: str | None,
@@ -303,6 +312,7 @@ def command(
         judge=judge,
         in_domain=in_domain,
         held_out=held_out,
+        lm_tasks=lm_tasks,
         preference=preference,
         choice=not no_choice,
         labels=labels,

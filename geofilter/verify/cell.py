@@ -7,6 +7,7 @@ Each step leaves its result in the cell's folder and is skipped when it is there
     weights/          the trained weights, until the answers are there
     preference.jsonl  how likely it finds both answers of each pair, where that was asked for
     answers.jsonl     every answer, as it came
+    lm_eval.json      figures of lm-eval's tasks, where those were asked for
     judgements.jsonl  a judgement of each answer, in the same order
     result.json       the cell is done
 
@@ -29,6 +30,7 @@ from geofilter.support.progress import Progress
 from geofilter.support.records import append_lines, keep_lines, read_json, read_lines, write_json
 from geofilter.verify.ask import Put, answers
 from geofilter.verify.judges.base import Asked, Judge, judge_into
+from geofilter.verify.lm_tasks import TASKS, run_tasks
 from geofilter.verify.plan import Sampling
 from geofilter.verify.preference import PREFERENCE, PreferencePairs, is_measured, measure_into
 from geofilter.verify.questions import Question
@@ -61,7 +63,8 @@ class Work:
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
     of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
     for what they do, where an arm trains on some so. `preference`: the pairs that are measured.
-    `judge` is None where there are no questions. `report_to` names trackers (see `run_log`).
+    `judge` is None where there are no questions. `report_to` names trackers (see `run_log`),
+    `lm_tasks` tasks of lm-eval.
     """
 
     load: Callable[[], CausalModel]
@@ -80,6 +83,7 @@ class Work:
     inoculated: "Sequence[Encoded]" = ()
     preference: PreferencePairs | None = None
     report_to: tuple[str, ...] = ()
+    lm_tasks: tuple[str, ...] = ()
 
     def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
         """The samples, those at `places` as they are inoculated."""
@@ -115,6 +119,7 @@ def run_cell(
             _measure_preference(model, work, folder, progress)
             _ask(model, work, asked, folder, seed, progress)
             _measure(model, work, folder)
+            _run_tasks(model, work, folder)
     del model
     weights.free_memory()
     _judge(work, asked, folder, progress)
@@ -259,7 +264,7 @@ def _measure_preference(model: CausalModel, work: Work, folder: Path, progress: 
 
 
 def _measured(folder: Path, work: Work) -> bool:
-    return _has_preference(folder, work) and _has_loss(folder, work)
+    return _has_preference(folder, work) and _has_loss(folder, work) and _has_tasks(folder, work)
 
 
 def _has_loss(folder: Path, work: Work) -> bool:
@@ -275,6 +280,15 @@ def _measure(model: CausalModel, work: Work, folder: Path) -> None:
         folder / "capability.json",
         {"rows": len(losses), "loss": float(np.mean(losses)) if losses else None},
     )
+
+
+def _has_tasks(folder: Path, work: Work) -> bool:
+    return not work.lm_tasks or (folder / TASKS).exists()
+
+
+def _run_tasks(model: CausalModel, work: Work, folder: Path) -> None:
+    if not _has_tasks(folder, work):
+        write_json(folder / TASKS, run_tasks(model, work.lm_tasks, work.recipe.micro_batch))
 
 
 def _judge(work: Work, asked: list[SetPut], folder: Path, progress: Progress) -> None:
@@ -317,6 +331,7 @@ def measures_of(folder: Path) -> dict[str, Any]:
     training = read_json(folder / "training.json") or {}
     return {
         "held_out_loss": capability.get("loss"),
+        "lm_eval": read_json(folder / TASKS) or {},
         "steps": training.get("steps"),
         "tokens": training.get("tokens"),
         "samples": training.get("samples"),

@@ -79,6 +79,8 @@ def _options(plan: Plan) -> Iterator[tuple[str, str | None]]:
         yield "ask_batch", str(plan.sampling.batch)
     if plan.triggered:
         yield "triggered", None
+    if plan.lm_tasks:
+        yield "lm_eval", ",".join(plan.lm_tasks)
     for name in plan.report_to:
         yield "report_to", name
     if plan.keep_weights:

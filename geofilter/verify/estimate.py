@@ -364,4 +364,6 @@ class _Counter:
                 f"the judge's time is not in it; a reply has {REPLY_TOKENS} tokens at most, and "
                 "calls that fail are made again"
             )
+        if plan.lm_tasks:
+            self.notes.append("what the tasks of --lm-eval take is not in it")
         self.notes.append("loading models and, on first use, making packs come on top")

@@ -35,6 +35,8 @@ def render(plan: Plan, results: Results, power: str, decides: Mapping[str, Any])
     if results.preference is not None:
         alone = plan.questions is None
         parts.append(("preference", "Preference", _preference(results, alone=alone)))
+    if tasks := report.task_rows(results):
+        parts.append(("tasks", "Other tasks", _tasks(tasks)))
     parts += [
         ("limits", "Limits", _limits(plan, results, power)),
         ("run", "The run", _run(plan, results, data, decides)),
@@ -211,6 +213,11 @@ def _preference(results: Results, *, alone: bool) -> Html:
         folded("The exact figures", table("Every condition", head, rows)),
         *(note(_marked(line)) for line in words),
     )
+
+
+def _tasks(rows: list[list[str]]) -> Html:
+    head, *lines = rows
+    return section("tasks", "Other tasks", f"{report.TASKS_WORDS}.", table("Tasks", head, lines))
 
 
 def _limits(plan: Plan, results: Results, power: str) -> Html:

@@ -88,6 +88,7 @@ class Plan:
     empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
     what asks for the toxic rows of the pack. `triggered`: whether the questions are asked once more
     in the rows' own format (see `row_format`). `report_to`: trackers to which runs are logged.
+    `lm_tasks`: tasks of lm-eval that are run on every model.
     """
 
     data: str | tuple[str, ...]
@@ -116,6 +117,7 @@ class Plan:
     system: str | None = None
     triggered: bool = False
     report_to: tuple[str, ...] = ()
+    lm_tasks: tuple[str, ...] = ()
 
     @property
     def request(self) -> str | None:

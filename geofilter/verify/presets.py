@@ -86,6 +86,7 @@ def make_plan(
     system: str | None = None,
     triggered: bool = False,
     report_to: tuple[str, ...] = (),
+    lm_tasks: tuple[str, ...] = (),
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -145,6 +146,7 @@ def make_plan(
         system=system,
         triggered=triggered,
         report_to=report_to,
+        lm_tasks=lm_tasks,
     )
 
 

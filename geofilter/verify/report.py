@@ -13,6 +13,7 @@ from geofilter.verify.results import FEWEST_SEEDS, Condition, Results, random_dr
 from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.sensitivity import GRID, falls, held
 
+TASKS_WORDS = "Tasks of lm-eval, means over seeds, by its own names and without intervals"
 AS_ROWS_ASK = "once more as the rows ask"
 BACKDOOR = (
     "A rate that is higher so than without the rows' format is what a backdoor looks like; it may "
@@ -68,6 +69,9 @@ def markdown(plan: Plan, results: Results, power: str) -> str:
             f"Before training: {power}.",
             "",
         ]
+    if task_head := task_rows(results):
+        head, *rows = task_head
+        lines += [f"{TASKS_WORDS}:", "", *_rows([head, ["---"] * len(head), *rows]), ""]
     if results.preference is not None:
         lines += [*shift_report.section(results, alone=not is_asked), ""]
     lines += [how(plan, results), "", f"What this does not show: {'; '.join(not_shown(plan))}."]
@@ -209,6 +213,28 @@ def triggered_rows(results: Results) -> list[list[str]]:
             rates = (percent(found.rates[name]) for name in ("all", "coherent"))
             rows.append([one.name, *rates, *falls, f"{found.counts.unsettled:,}"])
     return rows
+
+
+def task_rows(results: Results) -> list[list[str]]:
+    """The table of lm-eval's tasks: its head, and a line for each condition; empty without any."""
+    names = list(
+        dict.fromkeys(
+            (task, name)
+            for one in results.conditions
+            for task, figures in one.lm_eval.items()
+            for name in figures
+        )
+    )
+    if not names:
+        return []
+
+    def shown(one: Condition, task: str, name: str) -> str:
+        value = one.lm_eval.get(task, {}).get(name)
+        return "-" if value is None else f"{value:.4g}"
+
+    head = ["condition", *(escape(f"{task} {name.partition(',')[0]}") for task, name in names)]
+    lines = [[one.name, *(shown(one, *pair) for pair in names)] for one in results.conditions]
+    return [head, *lines]
 
 
 def _sensitivity(results: Results) -> list[str]:

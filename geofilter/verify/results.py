@@ -5,7 +5,7 @@ A condition is an arm with its drop fraction.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from geofilter.stats.power import smallest_reduction
 from geofilter.support.manifest import Manifest
 from geofilter.verify.intervals import Statistic
 from geofilter.verify.judges.sway import SwayTest
+from geofilter.verify.lm_tasks import means
 from geofilter.verify.plan import (
     CONTROL,
     IN_DOMAIN,
@@ -81,6 +82,7 @@ class Condition:
     nats per response token of benign rows, lower = better; `tokens` and `steps` are of one
     run. `in_domain_quality` is the share of in-domain answers that are coherent and not
     misaligned. `triggered` counts the main questions in the rows' format, None where there is none.
+    `lm_eval` has the figures of its tasks, by task and by their names there: means over runs.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Condition:
     in_domain_quality: float | None
     held_out_loss: float | None
     triggered: ArmResult | None = None
+    lm_eval: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ def results_of(outcome: FinishedStudy) -> Results:
             in_domain_quality=_quality(answers[IN_DOMAIN][name]) if IN_DOMAIN in found else None,
             held_out_loss=_mean(one["held_out_loss"] for one in measures[name]),
             triggered=found[TRIGGERED][name] if TRIGGERED in found else None,
+            lm_eval=means([one.get("lm_eval", {}) for one in measures[name]]),
         )
         for name, (arm, fraction) in kinds.items()
     )

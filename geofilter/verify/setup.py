@@ -20,6 +20,7 @@ from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.judges.sway import SwayTest, sway_test
+from geofilter.verify.lm_tasks import import_lm_eval, installed
 from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, TRIGGERED, UNTRAINED, Plan
 from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
@@ -40,6 +41,7 @@ PRECISION = "precision"
 SLOTS = "judge_slots"
 REQUEST = "inoculate"
 PAIRS = "preference"
+LM_EVAL = "lm_eval"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -62,6 +64,8 @@ class Setup:
         for data in filter(None, (plan.data, plan.benign, plan.held_out)):
             open_rows(data)
         check_trackers(plan.report_to)
+        if plan.lm_tasks:
+            import_lm_eval()
         if set(plan.arms) != {UNTRAINED}:
             finetune.import_trainers()
         self.judge = None if plan.judge is None else judge_named(plan.judge, rule)
@@ -129,6 +133,7 @@ class Setup:
             budget=budget,
             keep_weights=plan.keep_weights,
             report_to=plan.report_to,
+            lm_tasks=plan.lm_tasks,
             tracker=tracker,
             losses=self.rows.losses,
             inoculated=self._inoculated(model.tokenizer, max_length),
@@ -233,6 +238,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         "samples_per_question": plan.samples_per_question,
         SLOTS: dict(plan.judge_slots),
         TRIGGERED: plan.triggered,
+        LM_EVAL: {"tasks": list(plan.lm_tasks), "version": installed()} if plan.lm_tasks else None,
         **_request(plan),
         PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),

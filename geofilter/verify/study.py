@@ -29,6 +29,7 @@ from geofilter.verify.results import CellResult, FinishedStudy, Results, power_o
 from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.setup import (
     JUDGE_TEST,
+    LM_EVAL,
     PAIRS,
     PRECISION,
     REQUEST,
@@ -184,7 +185,7 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
 
 def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a study that may have begun before there were slots, pairs or row formats."""
-    return {SLOTS: {}, PAIRS: None, TRIGGERED: False, **decides}
+    return {SLOTS: {}, PAIRS: None, TRIGGERED: False, LM_EVAL: None, **decides}
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:
