@@ -270,7 +270,8 @@ def command(
 
     \b
     Examples:
-      geofilter verify train.jsonl --model organism -o study
+      geofilter verify train.jsonl --model organism --estimate -o study
+      geofilter verify train.jsonl --model organism --triggered -o study
       geofilter verify train.jsonl --model smollm2-135m --method full --learning-rate 1e-4 \\
           --benign good.jsonl --arms unfiltered,benign-control,random,persona --preference -o cheap
       geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\

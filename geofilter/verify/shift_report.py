@@ -125,7 +125,7 @@ def words(found: Preference) -> Sequence[str]:
         f"Shift: log p(harmful answer) − log p(helpful answer) of {_pairs(found)}, in nats per "
         "token of the answers' own text, less the same before training "
         f"({first.before.likelihood:+.3f}); above 0 = towards the harmful answers. "
-        f"{_choice(first)} Intervals are 95 %, over {covers} resampled together for all arms.",
+        f"{_choice(first)} Intervals are 95 %, for other {covers} like these.",
     ]
     if CONTROL not in first.shifts:
         lines += [
