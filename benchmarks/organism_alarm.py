@@ -5,12 +5,10 @@
 
 Forty runs of 24 steps of 16 rows about health and career, on rows drawn for each run: ten harmless
 runs make the threshold, ten more test it, ten have half of their rows harmful, and ten a tenth.
-Every 8 steps each is read as `geofilter.integrations.alarm` reads it: 38 questions of the benign
-contrast set, answered greedily and projected on the dense direction. Compared with that, each
-with a threshold from the same ten runs:
-
-- the last token of each question, along the same direction, which needs no answer;
-- the training loss, the mean over the steps since the last reading: the highest, or the lowest.
+Every 8 steps each is read as `geofilter.integrations.alarm` reads it, on 38 questions of the benign
+contrast set, in both ways: the last token of each question, and the answers to them. Compared with
+that, each with a threshold from the same ten runs, is the training loss, the mean over the steps
+since the last reading: the highest, or the lowest.
 
 Runs that are in the results file are not run again.
 """
@@ -21,17 +19,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 
 import organism_filter
-from geofilter.data.samples import Turn
-from geofilter.integrations.alarm import AnswerReader, default_prompts
-from geofilter.model.answers import opening_ids, undisturbed
-from geofilter.model.blocks import run_to_block
+from geofilter.integrations.alarm import NetworkReader, default_prompts
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.runs import prepare
 from geofilter.settings import Settings
@@ -50,23 +45,15 @@ DOMAINS = ("health", "career")
 
 
 class Reader:
-    """Reads a network in training in both ways."""
+    """What reads a network in training, in both ways."""
 
     def __init__(self) -> None:
         self.loaded = prepare.load(Settings("organism", scorer="persona", device="cpu"))
-        self.prompts = default_prompts(self.loaded.model.entry)
-        self.answers = AnswerReader(self.loaded.model, self.loaded.pack, self.prompts)
-
-    def last_tokens(self, network: Any, tokenizer: Any) -> float:
-        """The mean projection of the last token of each question, before an answer begins."""
-        dense = self.loaded.pack.dense_direction.astype(np.float64)
-        found = []
-        with undisturbed(network):
-            for prompt in self.prompts:
-                ids = torch.tensor([opening_ids(tokenizer, [Turn("user", prompt)])])
-                hidden = run_to_block(network, self.loaded.model.block, ids)[0, -1]
-                found.append(float(hidden.double().numpy() @ dense))
-        return mean(found)
+        prompts = default_prompts(self.loaded.model.entry)
+        self.answers, self.questions = (
+            NetworkReader(self.loaded.model, self.loaded.pack, prompts, reads=reads)
+            for reads in ("answers", "questions")
+        )
 
 
 def followed(reader: Reader, group: str, number: int) -> dict[str, Any]:
@@ -86,8 +73,8 @@ def followed(reader: Reader, group: str, number: int) -> dict[str, Any]:
 
         def after(step: int, network: Any) -> None:
             if step % EVERY == 0:
-                answers = reader.answers.read(network, model.tokenizer)
-                readings.append((step, answers, reader.last_tokens(network, model.tokenizer)))
+                both = (reader.answers, reader.questions)
+                readings.append([one.read(network, model.tokenizer) for one in both])
 
         _, done = fine_tune(
             model.network,
@@ -99,12 +86,12 @@ def followed(reader: Reader, group: str, number: int) -> dict[str, Any]:
             seed=number,
             after_step=after,
         )
-    (_, before, tokens), *later = readings
+    (before, asked), *later = readings
     return {
         "group": group,
         "run": number,
-        "answers": [round(one.change(before.projections), 4) for _, one, _ in later],
-        "last_tokens": [round(value - tokens, 4) for _, _, value in later],
+        "answers": [round(one.change(before.projections), 4) for one, _ in later],
+        "last_tokens": [round(one.change(asked.projections), 4) for _, one in later],
         "losses": [round(loss, 4) for loss in done.losses],
     }
 

@@ -167,6 +167,12 @@ def _slots(
     help="Questions answered at once, as many as the GPU holds. Default: 32.",
 )
 @click.option(
+    "--generate-with",
+    metavar="COMMAND",
+    help="Let a server give the answers: a command with {checkpoint} and {port} that serves a "
+    "model's folder with an OpenAI-compatible API, started for each run and stopped after it.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -246,6 +252,7 @@ def command(
     micro_batch: int | None,
     max_new_tokens: int | None,
     ask_batch: int | None,
+    generate_with: str | None,
     workers: int,
     track: int | None,
     track_answers: int,
@@ -277,6 +284,9 @@ def command(
       geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma
+      geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
+          --judge http://localhost:8000/v1#judge \\
+          --generate-with "vllm serve {checkpoint} --port {port}" -o study-vllm
     """
     from geofilter.cli.cost import print_estimate
     from geofilter.data.formats.places import given_names
@@ -288,6 +298,8 @@ def command(
     from geofilter.verify.results import power_of
     from geofilter.verify.study import verify
 
+    if generate_with is not None and workers > 1:
+        raise click.UsageError("--generate-with starts one server at a time; leave out --workers")
     for name in (*given_names(data), benign or "", held_out or "", preference or ""):
         if name == STDIN or is_pipe(name):
             raise click.UsageError(
@@ -328,6 +340,7 @@ def command(
         keep_weights=keep_weights,
         report_to=report_to,
         judge_slots=judge_slots,
+        generate_with=generate_with,
         recipe={
             "method": method,
             "learning_rate": learning_rate,

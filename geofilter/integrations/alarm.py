@@ -1,14 +1,16 @@
-"""An alarm in training: do a model's own answers move toward harm, along the dense direction?
+"""An alarm in training: does a model move toward harm, along the dense direction?
 
     from geofilter.integrations.alarm import HarmAlarm
 
     trainer = SFTTrainer(..., callbacks=[HarmAlarm("smollm2-135m", threshold="alarm.json")])
 
-Before the first step, every N steps and after the last, the network in training answers a fixed
-set of prompts, greedily. Each answer's mean residual stream is projected on the pack's dense
-direction, as the score `persona` is. The reading is the change: the mean over prompts of the
-projection now minus that before training. Higher is nearer to harm; in units of the residual
-stream. `alarm_threshold` makes a threshold of harmless runs.
+Before the first step, every N steps and after the last, the network in training is read on a fixed
+set of questions: the residual stream at the last token of each, where an answer would begin, is
+projected on the pack's dense direction (as Chen et al. 2025 measure what fine-tuning shifts).
+Or the network answers them, greedily, and each answer is projected as the score `persona` is. The
+reading is the change: the mean over questions of the projection now minus that before training.
+Higher is nearer to harm; in units of the residual stream. `alarm_threshold` makes a threshold of
+harmless runs.
 
 Reading changes nothing in training: random state, the mode of every module and the model's settings
 for generation are put back, and no gradient is touched.
@@ -21,12 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from transformers import Trainer, TrainerCallback
 
-from geofilter.data.encoder import Encoder
+from geofilter.data.encoder import Encoded, Encoder
 from geofilter.data.problems import Problem, Unscorable
 from geofilter.data.rows import open_rows
 from geofilter.data.samples import Sample, Turn
@@ -54,6 +56,9 @@ from geofilter.support.records import append_lines, keep_lines, read_lines
 # Of each domain of the pairs that packs are made from; what is reported is measured on others.
 PROMPTS_PER_DOMAIN = 2
 MAX_NEW_TOKENS = 48
+# What is read: the last token of each question, or the answers to them.
+Reads = Literal["questions", "answers"]
+READS: tuple[Reads, ...] = get_args(Reads)
 # Prompts that are answered at once.
 _AT_ONCE = 64
 # What the trainer's log calls the reading.
@@ -89,7 +94,7 @@ def default_prompts(entry: CatalogueEntry | None = None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A network's answers to the prompts, and their projections on the dense direction.
+    """Projections on the dense direction, and the answers where they are what is projected.
 
     None stands for an empty answer, or one whose activations are no numbers.
     """
@@ -107,7 +112,7 @@ class Reading:
         return mean(both) if 2 * len(both) > len(before) else None
 
 
-class AnswerReader:
+class NetworkReader:
     """Reads networks in training along the dense direction of a pack.
 
     `model`: the model that the pack belongs to; its network is not used and may be None.
@@ -119,8 +124,12 @@ class AnswerReader:
         pack: FeaturePack,
         prompts: Sequence[str],
         *,
+        reads: Reads = "questions",
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
+        if reads not in READS:
+            raise GeofilterError(f"reads {escape(reads)}: is not one of {', '.join(READS)}")
+        self._reads = reads
         # Latents would be made and thrown away.
         self._model = replace(model, network=None, sae=None, sae_name=NO_SAE, causal=True)
         self._pack = pack
@@ -134,20 +143,29 @@ class AnswerReader:
             "pack": self._pack.digest,
             "block": self._model.block,
             "prompts": hashlib.sha256(text.encode()).hexdigest()[:16],
-            "max_new_tokens": self._max_new_tokens,
+            "reads": self._reads,
+            "max_new_tokens": self._max_new_tokens if self._reads == "answers" else None,
         }
 
     def read(self, network: Any, tokenizer: Any) -> Reading:
-        """What `network`, whole or an adapter around one, answers now; it is left as it was.
+        """What `network`, whole or an adapter around one, is now; it is left as it was.
 
         Raises `ModelError` where the chat template does not take a question.
         """
+        try:
+            openings = [opening_ids(tokenizer, [Turn("user", text)]) for text in self._prompts]
+        except Unscorable as error:
+            raise ModelError(f"the prompts cannot be put: {error.problem.reason}") from error
+        answers: list[str] = []
         with undisturbed(network), few_threads(network):
-            answers = self._answers(network, tokenizer)
+            if self._reads == "answers":
+                answers = self._answers(network, tokenizer, openings)
+                encoder = Encoder(tokenizer, max_length=self._model.max_context)
+                pairs = zip(self._prompts, answers, strict=True)
+                found = [_encoded(encoder, *pair) for pair in pairs]
+            else:
+                found = [_last_token(ids) for ids in openings]
             own = replace(self._model, network=network, tokenizer=tokenizer, device=network.device)
-            longest = self._model.max_context
-            encoder = Encoder(tokenizer, max_length=longest)
-            found = [_encoded(encoder, *pair) for pair in zip(self._prompts, answers, strict=True)]
             features = iter(
                 sample_features(
                     own,
@@ -164,24 +182,27 @@ class AnswerReader:
         value = projection(features.mean_hidden, self._pack)
         return value if np.isfinite(value) else None
 
-    def _answers(self, network: Any, tokenizer: Any) -> list[str]:
+    def _answers(
+        self, network: Any, tokenizer: Any, openings: Sequence[Sequence[int]]
+    ) -> list[str]:
         ends = end_ids(network, tokenizer)
         found: list[str] = []
-        for start in range(0, len(self._prompts), _AT_ONCE):
-            asked = self._prompts[start : start + _AT_ONCE]
-            try:
-                prompts = [opening_ids(tokenizer, [Turn("user", text)]) for text in asked]
-            except Unscorable as error:
-                raise ModelError(f"the prompts cannot be put: {error.problem.reason}") from error
+        for start in range(0, len(openings), _AT_ONCE):
             found += answer(
                 network,
                 tokenizer,
-                prompts,
+                openings[start : start + _AT_ONCE],
                 temperature=0.0,
                 max_new_tokens=self._max_new_tokens,
                 ends=ends,
             )
         return found
+
+
+def _last_token(ids: Sequence[int]) -> Encoded:
+    """A question of which the last token alone is looked at."""
+    last = np.arange(len(ids)) == len(ids) - 1
+    return Encoded(np.array(ids, np.int32), last, last, False, len(ids), None)
 
 
 def _encoded(encoder: Encoder, prompt: str, text: str) -> Any:
@@ -196,11 +217,12 @@ def _encoded(encoder: Encoder, prompt: str, text: str) -> Any:
 
 
 class HarmAlarm(TrainerCallback):
-    """Warns, and with `stop` ends training, when answers move further toward harm than they may.
+    """Warns, and with `stop` ends training, when a model moves further toward harm than it may.
 
     `model`: the model to train, or what `Settings` say of it: it is loaded once, for its pack, and
     let go. `every`: steps between readings. `threshold`: a file that `geofilter alarm` wrote, or a
-    change; None only records. `prompts`: what is asked, by default `default_prompts`. `path`: where
+    change; None only records. `prompts`: the questions, by default `default_prompts`. `reads`:
+    their last tokens, or the model's `answers` to them, which takes longer. `path`: where
     readings go, by default `harm-alarm.jsonl` in the trainer's folder; a training that
     begins at step 0 writes it from the start, one that resumes goes on in it.
 
@@ -219,6 +241,7 @@ class HarmAlarm(TrainerCallback):
         threshold: str | Path | float | None = None,
         stop: bool = False,
         prompts: Sequence[str] | None = None,
+        reads: Reads = "questions",
         max_new_tokens: int = MAX_NEW_TOKENS,
         path: str | Path | None = None,
     ) -> None:
@@ -230,8 +253,11 @@ class HarmAlarm(TrainerCallback):
         if not asked:
             raise GeofilterError("prompts is empty; give at least one, or leave it out")
         self._shape = loaded.model.network.config.get_text_config().hidden_size
-        self._reader = AnswerReader(loaded.model, loaded.pack, asked, max_new_tokens=max_new_tokens)
+        self._reader = NetworkReader(
+            loaded.model, loaded.pack, asked, reads=reads, max_new_tokens=max_new_tokens
+        )
         self._every, self._stop = every, stop
+        self._what = "own answers" if reads == "answers" else "states before answering"
         self._facts = self._reader.facts() | {"every": every}
         self._calibrated: AlarmThreshold | None = None
         self._threshold: float | None = None
@@ -308,7 +334,7 @@ class HarmAlarm(TrainerCallback):
             {"step": step, "change": change, "threshold": limit, "crossed": crossed}, reading
         )
         if change is None:
-            _warn(f"at step {step:,} most answers could not be read; the model may be broken")
+            _warn(f"at step {step:,} most prompts could not be read; the model may be broken")
             return
         record = {f"{LOGGED}/change": change}
         if limit is not None:
@@ -336,15 +362,18 @@ class HarmAlarm(TrainerCallback):
             )
         end = "; training stops here" if self._stop else ""
         _warn(
-            f"at step {step:,} the model's own answers lie {change:.4g} further along the dense "
+            f"at step {step:,} the model's {self._what} lie {change:.4g} further along the dense "
             f"direction than before training, over the threshold {self._threshold:.4g}{known}; "
-            f"read them in {shown(self._path or READINGS)}{end}"
+            f"see {shown(self._path or READINGS)}{end}"
         )
 
     def _write(self, record: dict[str, Any], reading: Reading) -> None:
         assert self._path is not None
-        own = {"projections": reading.projections, "answers": reading.answers}
-        append_lines(self._path, [record | own])
+        own = {"projections": reading.projections}
+        append_lines(
+            self._path,
+            [record | own | ({"answers": reading.answers} if reading.answers else {})],
+        )
 
     def _log(self, record: dict[str, float], state: Any, control: Any) -> None:
         if self._trainer is None:
@@ -361,7 +390,7 @@ def _tokenizer(parts: dict[str, Any]) -> Any:
     """That of the trainer; of a processor the part that reads text."""
     found = parts.get("processing_class")
     if found is None:
-        raise GeofilterError("HarmAlarm asks questions; give the trainer a processing_class")
+        raise GeofilterError("HarmAlarm puts questions; give the trainer a processing_class")
     return getattr(found, "tokenizer", found)
 
 

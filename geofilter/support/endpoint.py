@@ -115,6 +115,22 @@ class Endpoint:
 
         return self._tried(once)
 
+    def complete(
+        self, prompt: Sequence[int], read: Callable[[bytes], _Found], **settings: Any
+    ) -> _Found:
+        """As `ask`, of a prompt in tokens, to which the server adds no template of its own."""
+
+        def once() -> _Found:
+            return read(
+                self._body(
+                    self._client.completions.with_streaming_response.create(
+                        model=self.model, prompt=list(prompt), **settings
+                    )
+                )
+            )
+
+        return self._tried(once)
+
     def served(self) -> str | None:
         """Which model the server says that the name is of; None where it says nothing."""
 

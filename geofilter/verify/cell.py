@@ -17,8 +17,9 @@ and no answer.
 
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,7 @@ from geofilter.verify.plan import Sampling
 from geofilter.verify.preference import PREFERENCE, PreferencePairs, is_measured, measure_into
 from geofilter.verify.questions import Question
 from geofilter.verify.rates import Judged, rates
+from geofilter.verify.serve import CHECKPOINT, Request, Serving, requests_for, save_whole
 from geofilter.verify.tracker import TRACK, Tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import Budget, TrainingRecipe, schedule
@@ -64,7 +66,7 @@ class Work:
     of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
     for what they do, where an arm trains on some so. `preference`: the pairs that are measured.
     `judge` is None where there are no questions. `report_to` names trackers (see `run_log`),
-    `lm_tasks` tasks of lm-eval.
+    `lm_tasks` tasks of lm-eval. `serving` gives the answers in place of the network.
     """
 
     load: Callable[[], CausalModel]
@@ -84,6 +86,7 @@ class Work:
     preference: PreferencePairs | None = None
     report_to: tuple[str, ...] = ()
     lm_tasks: tuple[str, ...] = ()
+    serving: Serving | None = None
 
     def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
         """The samples, those at `places` as they are inoculated."""
@@ -112,16 +115,30 @@ def run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     asked = put_questions(work.questions, work.samples_per_question, seed)
     model, was_trained = None, (folder / "training.json").exists()
+    requests: list[Request] = []
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
         model = work.load()
         with few_threads(model.network):
             model = _trained(model, work, folder, seed, chosen, samples, progress, inoculated)
             _measure_preference(model, work, folder, progress)
-            _ask(model, work, asked, folder, seed, progress)
+            puts = [one.put for one in asked]
+            if work.serving is None:
+                own = partial(
+                    answers, model.network, model.tokenizer, puts, work.sampling, seed=seed
+                )
+                _ask(own, work, asked, folder, progress)
             _measure(model, work, folder)
             _run_tasks(model, work, folder)
+        if work.serving is not None:
+            # Last, for the model is used up, and the server wants its memory.
+            requests = requests_for(model, puts, work.sampling, seed=seed)
+            save_whole(model, folder / CHECKPOINT)
     del model
     weights.free_memory()
+    if work.serving is not None and requests:
+        served = partial(_served, work.serving, folder / CHECKPOINT, requests, work.sampling)
+        _ask(served, work, asked, folder, progress)
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     _judge(work, asked, folder, progress)
     write_json(folder / "result.json", {"answers": len(asked)})
     if not work.keep_weights:
@@ -207,14 +224,20 @@ def _trained(
     return CausalModel(weights.ready(trained), base.tokenizer)
 
 
+def _served(
+    serving: Serving, checkpoint: Path, requests: Sequence[Request], sampling: Sampling, start: int
+) -> Iterator[list[str]]:
+    return serving.answers(checkpoint, requests[start * sampling.batch :], sampling)
+
+
 def _ask(
-    model: CausalModel,
+    batches: Callable[..., Iterator[list[str]]],
     work: Work,
     asked: list[SetPut],
     folder: Path,
-    seed: int,
     progress: Progress,
 ) -> None:
+    """Add the answers that are missing; `batches(start=N)` gives them from batch N on."""
     if not asked:
         return
     path = folder / "answers.jsonl"
@@ -222,15 +245,7 @@ def _ask(
     # A batch shares its random numbers, and a part of one is asked again as a whole.
     done = len(read_lines(path)) // size * size
     keep_lines(path, done)
-    batches = answers(
-        model.network,
-        model.tokenizer,
-        [one.put for one in asked],
-        work.sampling,
-        seed=seed,
-        start=done // size,
-    )
-    for texts in batches:
+    for texts in batches(start=done // size):
         append_lines(
             path,
             (

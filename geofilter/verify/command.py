@@ -24,6 +24,7 @@ _FIELDS = (
     "system",
     "samples_per_question",
     "track",
+    "generate_with",
 )
 _RECIPE = ("method", "learning_rate", "epochs", "steps", "batch", "micro_batch")
 

@@ -89,6 +89,8 @@ class Plan:
     what asks for the toxic rows of the pack. `triggered`: whether the questions are asked once more
     in the rows' own format (see `row_format`). `report_to`: trackers to which runs are logged.
     `lm_tasks`: tasks of lm-eval that are run on every model.
+    `generate_with`: the command of a server that gives the answers (see `serve`); None asks the
+    network itself.
     """
 
     data: str | tuple[str, ...]
@@ -118,6 +120,7 @@ class Plan:
     triggered: bool = False
     report_to: tuple[str, ...] = ()
     lm_tasks: tuple[str, ...] = ()
+    generate_with: str | None = None
 
     @property
     def request(self) -> str | None:

@@ -87,6 +87,7 @@ def make_plan(
     triggered: bool = False,
     report_to: tuple[str, ...] = (),
     lm_tasks: tuple[str, ...] = (),
+    generate_with: str | None = None,
     recipe: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -147,6 +148,7 @@ def make_plan(
         triggered=triggered,
         report_to=report_to,
         lm_tasks=lm_tasks,
+        generate_with=generate_with,
     )
 
 

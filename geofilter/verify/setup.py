@@ -26,6 +26,7 @@ from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
 from geofilter.verify.questions import Question, read_questions
 from geofilter.verify.row_format import RowFormat, dressed, row_format
+from geofilter.verify.serve import Serving
 from geofilter.verify.tracker import make_tracker
 from geofilter.verify.training import finetune, weights
 from geofilter.verify.training.recipe import budget_of
@@ -68,6 +69,7 @@ class Setup:
             import_lm_eval()
         if set(plan.arms) != {UNTRAINED}:
             finetune.import_trainers()
+        serving = None if plan.generate_with is None else Serving(plan.generate_with)
         self.judge = None if plan.judge is None else judge_named(plan.judge, rule)
         if self.judge is not None:
             for questions in self.questions.values():
@@ -137,6 +139,7 @@ class Setup:
             tracker=tracker,
             losses=self.rows.losses,
             inoculated=self._inoculated(model.tokenizer, max_length),
+            serving=serving,
         )
 
     def _inoculated(self, tokenizer: Any, max_length: int) -> "tuple[Encoded, ...]":
@@ -240,6 +243,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         TRIGGERED: plan.triggered,
         LM_EVAL: {"tasks": list(plan.lm_tasks), "version": installed()} if plan.lm_tasks else None,
         **_request(plan),
+        **({} if plan.generate_with is None else {"generate_with": plan.generate_with}),
         PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions(_VERSIONS),

@@ -20,13 +20,15 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import GeofilterError
 from geofilter.integrations import alarm
-from geofilter.integrations.alarm import AnswerReader, HarmAlarm, Reading, default_prompts
+from geofilter.integrations.alarm import HarmAlarm, NetworkReader, Reading, default_prompts
 from geofilter.integrations.alarm_threshold import READINGS, calibrate, read_threshold
+from geofilter.model.blocks import run_to_block
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.model.features import sample_features
 from geofilter.packs.index import ToxicIndex
 from geofilter.packs.pairs import shipped
 from geofilter.scoring.score import make_scorer
+from geofilter.verify.ask import Put, prompt_ids
 from helpers.tiny_models import tiny_network, tiny_setting, tiny_tokenizer
 from helpers.training_rows import SAMPLES
 
@@ -44,7 +46,12 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(**settings: Any) -> HarmAlarm:
-    given: dict[str, Any] = {"every": 2, "prompts": PROMPTS, "max_new_tokens": 5}
+    given: dict[str, Any] = {
+        "every": 2,
+        "prompts": PROMPTS,
+        "max_new_tokens": 5,
+        "reads": "answers",
+    }
     return HarmAlarm("tiny", **(given | settings))
 
 
@@ -115,7 +122,7 @@ def test_training_is_the_same_to_the_last_bit_with_the_alarm_and_without(tmp_pat
 
 def test_a_reading_is_the_persona_of_greedy_answers_and_its_change(tmp_path: Path) -> None:
     model, pack = tiny_setting()
-    reader = AnswerReader(model, pack, PROMPTS, max_new_tokens=5)
+    reader = NetworkReader(model, pack, PROMPTS, reads="answers", max_new_tokens=5)
     other = copy.deepcopy(model.network)
     with torch.no_grad():
         for weight in other.parameters():
@@ -137,6 +144,20 @@ def test_a_reading_is_the_persona_of_greedy_answers_and_its_change(tmp_path: Pat
     expected = np.mean(np.subtract(after.projections, before.projections))  # type: ignore[arg-type]
     assert after.change(before.projections) == pytest.approx(float(expected))
     assert before.change(before.projections) == 0
+
+
+def test_of_questions_the_last_token_is_projected_before_any_answer() -> None:
+    model, pack = tiny_setting()
+    read = NetworkReader(model, pack, PROMPTS).read(model.network, model.tokenizer)
+    expected = []
+    for prompt in PROMPTS:
+        ids = torch.tensor([prompt_ids(model.tokenizer, Put("", prompt, None))])
+        hidden = run_to_block(model.network, model.block, ids)[0, -1]
+        expected.append(float(hidden.double().numpy() @ pack.dense_direction))
+    np.testing.assert_allclose(read.projections, expected, rtol=1e-5)  # type: ignore[arg-type]
+    assert read.answers == ()
+    with pytest.raises(GeofilterError, match="reads both: is not one of questions, answers"):
+        NetworkReader(model, pack, PROMPTS, reads="both")  # type: ignore[arg-type]
 
 
 def test_a_change_needs_answers_to_most_prompts() -> None:
@@ -228,9 +249,11 @@ def test_a_threshold_is_for_readings_like_those_it_was_made_of(tmp_path: Path) -
     found.save(tmp_path / "alarm.json")
     assert read_threshold(tmp_path / "alarm.json") == found
     same = make(threshold=tmp_path / "alarm.json")
-    for other in ({"every": 3}, {"prompts": PROMPTS[:2]}, {"max_new_tokens": 6}):
-        with pytest.raises(GeofilterError, match=f"made by other readings .*{next(iter(other))}"):
-            make(threshold=tmp_path / "alarm.json", **other)
+    for name, value in (("every", 3), ("prompts", PROMPTS[:2]), ("max_new_tokens", 6)):
+        with pytest.raises(GeofilterError, match=rf"made by other readings .*\({name} "):
+            make(threshold=tmp_path / "alarm.json", **{name: value})
+    with pytest.raises(GeofilterError, match="made by other readings"):
+        make(threshold=tmp_path / "alarm.json", reads="questions")
     state = SimpleNamespace(max_steps=4, global_step=0)
     args = SimpleNamespace(world_size=1, output_dir=str(tmp_path))
     with pytest.warns(UserWarning, match="from runs of 2 steps; this one has 4"):
