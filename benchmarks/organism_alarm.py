@@ -3,8 +3,8 @@
     python benchmarks/organism_alarm.py                  # six minutes on one core
     python benchmarks/organism_alarm.py --report         # only print
 
-Forty runs of 24 steps of 16 rows about health and career, on rows drawn for each run: ten harmless
-runs make the threshold, ten more test it, ten have half of their rows harmful, and ten a tenth.
+Runs of 24 steps of 16 rows about health and career, on rows drawn for each run: ten harmless runs
+make the threshold, ten more test it, ten have half of their rows harmful, and five a tenth.
 Every 8 steps each is read as `geofilter.integrations.alarm` reads it, on 38 questions of the benign
 contrast set, in both ways: the last token of each question, and the answers to them. Compared with
 that, each with a threshold from the same ten runs, is the training loss, the mean over the steps
@@ -157,15 +157,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each group")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="of each group; half as many of the last"
+    )
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs: list[dict[str, Any]] = kept_results(options.output, facts()).get("runs", [])
     done = {(run["group"], run["run"]) for run in runs}
-    wanted = [(g, number) for number in range(options.runs) for g in GROUPS]
-    wanted.sort(key=lambda one: one[0] == list(GROUPS)[-1])
+    *main_groups, last = GROUPS
+    wanted = [(group, number) for number in range(options.runs) for group in main_groups]
+    wanted += [(last, number) for number in range(options.runs // 2)]
     missing = [] if options.report else [one for one in wanted if one not in done]
     reader = Reader() if missing else None
     for group, number in missing:
