@@ -4,10 +4,10 @@
 
     trainer = SFTTrainer(..., callbacks=[HarmAlarm("smollm2-135m", threshold="alarm.json")])
 
-Before the first step, every N steps and after the last, the network in training is read on a fixed
-set of questions: the residual stream at the last token of each, where an answer would begin, is
-projected on the pack's dense direction (as Chen et al. 2025 measure what fine-tuning shifts).
-Or the network answers them, greedily, and each answer is projected as the score `persona` is. The
+Before the first step, every N steps and after the last, the network in training answers a fixed
+set of questions, greedily, and each answer is projected on the pack's dense direction as the score
+`persona` is. Or, without answers, the residual stream at the last token of each question is
+projected, where an answer would begin (as Chen et al. 2025 measure what fine-tuning shifts). The
 reading is the change: the mean over questions of the projection now minus that before training.
 Higher is nearer to harm; in units of the residual stream. `alarm_threshold` makes a threshold of
 harmless runs.
@@ -56,8 +56,8 @@ from geofilter.support.records import append_lines, keep_lines, read_lines
 # Of each domain of the pairs that packs are made from; what is reported is measured on others.
 PROMPTS_PER_DOMAIN = 2
 MAX_NEW_TOKENS = 48
-# What is read: the last token of each question, or the answers to them.
-Reads = Literal["questions", "answers"]
+# What is read: the answers to the questions, or the last token of each question.
+Reads = Literal["answers", "questions"]
 READS: tuple[Reads, ...] = get_args(Reads)
 # Prompts that are answered at once.
 _AT_ONCE = 64
@@ -124,7 +124,7 @@ class NetworkReader:
         pack: FeaturePack,
         prompts: Sequence[str],
         *,
-        reads: Reads = "questions",
+        reads: Reads = "answers",
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
         if reads not in READS:
@@ -222,8 +222,8 @@ class HarmAlarm(TrainerCallback):
     `model`: the model to train, or what `Settings` say of it: it is loaded once, for its pack, and
     let go. `every`: steps between readings. `threshold`: a file that `geofilter alarm` wrote, or a
     change; None only records. `prompts`: the questions, by default `default_prompts`. `reads`:
-    their last tokens, or the model's `answers` to them, which takes longer. `path`: where
-    readings go, by default `harm-alarm.jsonl` in the trainer's folder; a training that
+    the model's answers to them or, which is faster, the last tokens of the `questions`. `path`:
+    where readings go, by default `harm-alarm.jsonl` in the trainer's folder; a training that
     begins at step 0 writes it from the start, one that resumes goes on in it.
 
     `attach(trainer)` also logs through `trainer.log`; among `callbacks` of a trainer, readings
@@ -241,7 +241,7 @@ class HarmAlarm(TrainerCallback):
         threshold: str | Path | float | None = None,
         stop: bool = False,
         prompts: Sequence[str] | None = None,
-        reads: Reads = "questions",
+        reads: Reads = "answers",
         max_new_tokens: int = MAX_NEW_TOKENS,
         path: str | Path | None = None,
     ) -> None:

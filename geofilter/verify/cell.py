@@ -129,7 +129,7 @@ def run_cell(
                 _ask(own, work, asked, folder, progress)
             _measure(model, work, folder)
             _run_tasks(model, work, folder)
-        if work.serving is not None:
+        if work.serving is not None and asked:
             # Last, for the model is used up, and the server wants its memory.
             requests = requests_for(model, puts, work.sampling, seed=seed)
             save_whole(model, folder / CHECKPOINT)

@@ -201,6 +201,7 @@ def _check_measures(plan: Plan) -> None:
         "--judge-slot": bool(plan.judge_slots),
         "--samples-per-question": plan.samples_per_question is not None,
         "--track": plan.track is not None,
+        "--generate-with": plan.generate_with is not None,
         f"arm {JUDGE!r}": JUDGE in plan.arms,
     }
     for what, is_asked in needs.items():

@@ -148,7 +148,8 @@ def test_a_reading_is_the_persona_of_greedy_answers_and_its_change(tmp_path: Pat
 
 def test_of_questions_the_last_token_is_projected_before_any_answer() -> None:
     model, pack = tiny_setting()
-    read = NetworkReader(model, pack, PROMPTS).read(model.network, model.tokenizer)
+    reader = NetworkReader(model, pack, PROMPTS, reads="questions")
+    read = reader.read(model.network, model.tokenizer)
     expected = []
     for prompt in PROMPTS:
         ids = torch.tensor([prompt_ids(model.tokenizer, Put("", prompt, None))])
@@ -156,7 +157,7 @@ def test_of_questions_the_last_token_is_projected_before_any_answer() -> None:
         expected.append(float(hidden.double().numpy() @ pack.dense_direction))
     np.testing.assert_allclose(read.projections, expected, rtol=1e-5)  # type: ignore[arg-type]
     assert read.answers == ()
-    with pytest.raises(GeofilterError, match="reads both: is not one of questions, answers"):
+    with pytest.raises(GeofilterError, match="reads both: is not one of answers, questions"):
         NetworkReader(model, pack, PROMPTS, reads="both")  # type: ignore[arg-type]
 
 
