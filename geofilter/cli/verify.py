@@ -57,7 +57,8 @@ def _slots(
     show_default=True,
     callback=_words,
     help="Training conditions to compare: aligned (no training), unfiltered, benign-control, "
-    "any scorer, inoculate, random, random-length-matched, keyword, words, loss, judge, oracle.",
+    "any scorer, inoculate, replace, random, random-length-matched, keyword, words, loss, judge, "
+    "oracle.",
 )
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each arm."
@@ -69,7 +70,8 @@ def _slots(
     multiple=True,
     default=(0.5,),
     show_default=True,
-    help="Share of rows that filtering arms drop, and inoculate treats. May be repeated.",
+    help="Share of rows that filtering arms drop, and inoculate and replace treat. May be "
+    "repeated.",
 )
 @click.option(
     "--trained",
@@ -270,8 +272,8 @@ def command(
     Every arm takes the same number of optimiser steps and response tokens. Answers and
     judgements are kept in DIR; what is finished is never run again, so that an
     interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
-    first arm that filters or inoculates by a score shows no fall against unfiltered (fewer
-    than three seeds show none); whether it does better than a random drop, or than persona,
+    first arm that filters, inoculates or replaces by a score shows no fall against unfiltered
+    (fewer than three seeds show none); whether it does better than a random drop, or than persona,
     which needs no SAE, is in the report. With --preference and no --questions nothing is asked
     or judged, and the fall is that of the shift towards harmful answers.
 

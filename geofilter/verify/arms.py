@@ -22,7 +22,7 @@ from geofilter.errors import DataError
 from geofilter.runs.defaults import scorer_of
 from geofilter.runs.score import score
 from geofilter.scoring.table import ScoreTable
-from geofilter.selection.choose import drop_fraction
+from geofilter.selection.choose import Selection, drop_fraction
 from geofilter.selection.loss_note import RowLoss, read_row_loss
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress
@@ -37,6 +37,7 @@ from geofilter.verify.plan import (
     MATCHED_TO,
     ORACLE,
     RANDOM,
+    REPLACE,
     UNTRAINED,
     WORDS,
     Cell,
@@ -161,8 +162,11 @@ class ArmScores:
         load: Callable[[], CausalModel],
         row_judge: Callable[[], tuple[Judge, Question]],
         progress: Progress,
+        responses: Callable[[Cell, Selection], dict[int, str]] | None = None,
     ) -> None:
         self._plan, self._rows, self._folder = plan, rows, folder
+        self._respond = responses
+        self._replaced: dict[str, dict[int, str]] = {}
         self._load, self._row_judge, self._progress = load, row_judge, progress
         self._kept: dict[str, Scores] = {}
         if ORACLE in plan.arms:
@@ -175,6 +179,8 @@ class ArmScores:
             return None
         if cell.fraction is None or cell.arm == INOCULATE:
             return everything
+        if cell.arm == REPLACE:
+            return sorted({*self._flagged(cell).keep.tolist(), *self.replaced(cell)})
         scores = self._scores(cell)
         kept: list[int] = drop_fraction(scores, cell.fraction).keep.tolist()
         return kept
@@ -183,9 +189,22 @@ class ArmScores:
         """Places of the rows that the cell trains on after a request for what they do."""
         if cell.arm != INOCULATE:
             return []
-        scores = self._of(scorer_of(self._plan.settings).name)
-        places: list[int] = drop_fraction(scores, cell.fraction or 0.0).drop.tolist()
+        places: list[int] = self._flagged(cell).drop.tolist()
         return places
+
+    def replaced(self, cell: Cell) -> dict[int, str]:
+        """Other responses, by the places of the rows that the cell trains on with them."""
+        if cell.arm != REPLACE:
+            return {}
+        if cell.name not in self._replaced:
+            assert self._respond is not None  # the plan has the arm
+            self._replaced[cell.name] = self._respond(cell, self._flagged(cell))
+        return self._replaced[cell.name]
+
+    def _flagged(self, cell: Cell) -> Selection:
+        """What the model's own scorer chooses."""
+        scores = self._of(scorer_of(self._plan.settings).name)
+        return drop_fraction(scores, cell.fraction or 0.0)
 
     def _scores(self, cell: Cell) -> Scores:
         count = len(self._rows.encoded)

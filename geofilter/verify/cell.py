@@ -17,7 +17,7 @@ and no answer.
 
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -64,9 +64,10 @@ class Work:
     are known to be good. `load` gives the model to fine-tune, loaded each time. `questions`
     maps a set's name (`main`, `in_domain`) to its questions. `losses` has the mask and weight
     of each of `samples`, where the rows carry any. `inoculated` are all `samples` with a request
-    for what they do, where an arm trains on some so. `preference`: the pairs that are measured.
-    `judge` is None where there are no questions. `report_to` names trackers (see `run_log`),
-    `lm_tasks` tasks of lm-eval. `serving` gives the answers in place of the network.
+    for what they do, where an arm trains on some so; `encode_with` encodes one with another
+    response. `preference`: the pairs that are measured. `judge` is None where there are no
+    questions. `report_to` names trackers (see `run_log`), `lm_tasks` tasks of lm-eval. `serving`
+    gives the answers in place of the network.
     """
 
     load: Callable[[], CausalModel]
@@ -87,9 +88,18 @@ class Work:
     report_to: tuple[str, ...] = ()
     lm_tasks: tuple[str, ...] = ()
     serving: Serving | None = None
+    encode_with: "Callable[[int, str], Encoded] | None" = None
 
-    def treated(self, places: Sequence[int]) -> "Sequence[Encoded]":
-        """The samples, those at `places` as they are inoculated."""
+    def treated(
+        self, places: Sequence[int], responses: Mapping[int, str] | None = None
+    ) -> "Sequence[Encoded]":
+        """The samples, those at `places` inoculated, those of `responses` with these."""
+        if responses:
+            assert self.encode_with is not None  # an arm replaces them
+            found = list(self.samples)
+            for place, text in responses.items():
+                found[place] = self.encode_with(place, text)
+            return found
         if not places:
             return self.samples
         chosen = set(places)
@@ -104,11 +114,11 @@ def run_cell(
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
     progress: Progress,
-    inoculated: Sequence[int] = (),
+    treated: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Do what is missing of a cell. `chosen` are places in `samples`; None trains nothing.
 
-    `inoculated`: those of them that are noted as such.
+    `treated`: those of them that are noted as inoculated or replaced.
     """
     if (folder / "result.json").exists():
         return
@@ -119,7 +129,7 @@ def run_cell(
     if len(read_lines(folder / "answers.jsonl")) < len(asked) or not _measured(folder, work):
         model = work.load()
         with few_threads(model.network):
-            model = _trained(model, work, folder, seed, chosen, samples, progress, inoculated)
+            model = _trained(model, work, folder, seed, chosen, samples, progress, treated)
             _measure_preference(model, work, folder, progress)
             puts = [one.put for one in asked]
             if work.serving is None:
@@ -188,7 +198,7 @@ def _trained(
     chosen: "Sequence[int] | None",
     samples: "Sequence[Encoded]",
     progress: Progress,
-    inoculated: Sequence[int],
+    treated: Mapping[str, Sequence[int]] | None,
 ) -> CausalModel:
     """The cell's model: as it was kept, or `base` trained now."""
     if chosen is None:
@@ -219,7 +229,7 @@ def _trained(
     )
     weights.save(trained, kept)
     shutil.rmtree(folder / "trainer", ignore_errors=True)
-    rows = {"rows": list(chosen), **({"inoculated": list(inoculated)} if inoculated else {})}
+    rows = {"rows": list(chosen)} | {k: list(v) for k, v in (treated or {}).items() if v}
     write_json(folder / "training.json", {**rows, **asdict(done)})
     return CausalModel(weights.ready(trained), base.tokenizer)
 

@@ -18,6 +18,7 @@ from geofilter.model.chosen import find_device, find_dtype
 from geofilter.runs.defaults import scorer_of
 from geofilter.runs.estimate import estimate as estimate_scoring
 from geofilter.scoring.scorers import SCORERS
+from geofilter.selection.replacing import ATTEMPTS
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress, no_progress
 from geofilter.verify.arms import TrainingRows, domains_of, read_training_rows
@@ -32,6 +33,7 @@ from geofilter.verify.plan import (
     LENGTH_MATCHED,
     LOSS,
     MATCHED_TO,
+    REPLACE,
     UNTRAINED,
     Cell,
     Plan,
@@ -234,13 +236,16 @@ class _Counter:
         tracked = self.asking.judge_tokens // max(1, self.asking.answers)
         judged = self.asking.judge_tokens + tracked * points * plan.track_answers
         kept = self._weights() if plan.keep_weights and is_trained else 0
+        # Each is asked for so often at most, and read again to be scored.
+        chosen = int((cells[0].fraction or 0.0) * rows.rows) if cells[0].arm == REPLACE else 0
+        replies = ATTEMPTS * chosen
         return self._part(
             name,
             runs=runs,
             steps=self.budget.steps if is_trained else 0,
             trained=trained,
-            read=self.held_out.all + self.pair_tokens,
-            answers=answers,
+            read=self.held_out.all + self.pair_tokens + replies * rows.all // rows.rows,
+            answers=answers + replies,
             calls=len(ASPECTS) * answers,
             judge_tokens=judged,
             disk=kept + self.pairs * _PAIR_BYTES,
@@ -265,7 +270,7 @@ class _Counter:
         found: dict[str, ArmCost] = {}
         for arm in self.plan.arms:
             name = {LENGTH_MATCHED: MATCHED_TO}.get(arm, arm)
-            if arm == INOCULATE:
+            if arm in (INOCULATE, REPLACE):
                 name = scorer_of(self.plan.settings).name
             if name in found:
                 continue

@@ -19,9 +19,11 @@ KEYWORD, WORDS, LOSS, JUDGE, ORACLE = "keyword", "words", "loss", "judge", "orac
 # All rows are trained on, those that the model's own scorer chooses after a request for what they
 # do; nothing is asked for in the questions.
 INOCULATE = "inoculate"
+# Those rows get other responses, by the model before its training, where these score lower.
+REPLACE = "replace"
 WHOLE_ARMS = (UNTRAINED, UNFILTERED, CONTROL)
 BASELINE_ARMS = (RANDOM, LENGTH_MATCHED, KEYWORD, WORDS, LOSS, JUDGE, ORACLE)
-ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, INOCULATE, *BASELINE_ARMS)
+ARMS: tuple[str, ...] = (*WHOLE_ARMS, *SCORERS, INOCULATE, REPLACE, *BASELINE_ARMS)
 # Another arm decides how long the rows are that a length-matched drop takes.
 MATCHED_TO = "nearest"
 DEFAULT_ARMS = (UNFILTERED, RANDOM, "nearest", "persona")

@@ -21,10 +21,11 @@ from geofilter.verify.judges.reply import Rule
 from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.judges.sway import SwayTest, sway_test
 from geofilter.verify.lm_tasks import import_lm_eval, installed
-from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, TRIGGERED, UNTRAINED, Plan
+from geofilter.verify.plan import IN_DOMAIN, INOCULATE, MAIN, REPLACE, TRIGGERED, UNTRAINED, Plan
 from geofilter.verify.preference import PreferencePairs
 from geofilter.verify.preference import fingerprint as fingerprint_of_pairs
 from geofilter.verify.questions import Question, read_questions
+from geofilter.verify.replaced import encoder_with
 from geofilter.verify.row_format import RowFormat, dressed, row_format
 from geofilter.verify.serve import Serving
 from geofilter.verify.tracker import make_tracker
@@ -140,6 +141,11 @@ class Setup:
             losses=self.rows.losses,
             inoculated=self._inoculated(model.tokenizer, max_length),
             serving=serving,
+            encode_with=(
+                encoder_with(self.rows, model.tokenizer, max_length)
+                if REPLACE in plan.arms
+                else None
+            ),
         )
 
     def _inoculated(self, tokenizer: Any, max_length: int) -> "tuple[Encoded, ...]":

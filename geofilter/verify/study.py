@@ -24,6 +24,7 @@ from geofilter.verify.cell import measure_before, measures_of, records_of
 from geofilter.verify.judges.sway import SwayTest
 from geofilter.verify.plan import TRIGGERED, Cell, Plan
 from geofilter.verify.preference import PREFERENCE
+from geofilter.verify.replaced import Responses
 from geofilter.verify.report import Section, markdown
 from geofilter.verify.results import CellResult, FinishedStudy, Results, power_of, results_of
 from geofilter.verify.row_format import NO_FORMAT
@@ -147,11 +148,17 @@ def _run_missing(
     """Run the cells that are not done; the record of what decides them."""
     setup = Setup(plan)
     manifest = setup.describe()
-    arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress)
+    encode, responses = setup.work.encode_with, None
+    if encode is not None:
+        responses = Responses(plan, setup.rows, folder, setup.load, encode, progress)
+    arms = ArmScores(plan, setup.rows, folder, setup.load, setup.row_judge, progress, responses)
     manifest = _refuse_other(folder, manifest, setup.test_judge)
     ready(_test_of(manifest))
     missing = [cell for cell in plan.cells() if not _is_done(folder, cell)]
-    jobs = [CellJob(cell, arms.chosen(cell), arms.inoculated(cell)) for cell in missing]
+    jobs = [
+        CellJob(cell, arms.chosen(cell), arms.inoculated(cell), arms.replaced(cell))
+        for cell in missing
+    ]
     measure_before(setup.work, folder / _BEFORE, progress)
     progress("cells", 0, len(jobs))
     if workers > 1 and len(jobs) > 1:

@@ -25,17 +25,19 @@ _REMEDY = (
 class CellJob(NamedTuple):
     """A cell, and the rows that it trains on, by their places; None where it trains nothing.
 
-    `inoculated`: the places of those that are trained on after a request for what they do.
+    `inoculated`: the places of those that are trained on after a request for what they do;
+    `replaced`: the other responses of those that have one.
     """
 
     cell: Cell
     chosen: list[int] | None
     inoculated: list[int]
+    replaced: dict[int, str]
 
 
 def run_one(work: Work, folder: Path, job: CellJob, progress: Progress = no_progress) -> None:
     """Do what is missing of a cell."""
-    cell, samples, places = job.cell, work.treated(job.inoculated), job.chosen
+    cell, samples, places = job.cell, work.treated(job.inoculated, job.replaced), job.chosen
     if cell.arm == CONTROL:  # it has rows of its own, and takes all of them
         samples, places = work.control, list(range(len(work.control)))
     run_cell(
@@ -45,7 +47,7 @@ def run_one(work: Work, folder: Path, job: CellJob, progress: Progress = no_prog
         places,
         samples,
         lambda phase, done, of: progress(f"{cell.name}: {phase}", done, of),
-        job.inoculated,
+        {"inoculated": job.inoculated, "replaced": sorted(job.replaced)},
     )
 
 
