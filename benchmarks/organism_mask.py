@@ -13,8 +13,9 @@ At one fraction all actions affect as many response tokens: `drop` those of the 
 `mask` that many wherever they stand, `weight` rows whose weights taken away add up to as many rows.
 `mask-random` masks tokens at random. `inoculate` trains on all rows, that share of them after a
 request for bad advice, which no question carries; `unrelated` does so with a sentence that asks
-for nothing. Arms without an action, and drops of one half, are those of the filter's study where
-it has them: the same rows, steps and questions.
+for nothing. `replace` gives that share of the rows other responses, by the model before its
+training, where these score lower, and drops the others. Arms without an action, and drops of one
+half, are those of the filter's study where it has them: the same rows, steps and questions.
 
 Finished runs stand in the results file and are not run again.
 """
@@ -23,6 +24,7 @@ import argparse
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +63,7 @@ ARMS = [
     Arm("weight", "nearest", 0.5),
     Arm("inoculate", "spillover", 0.5),
     Arm("unrelated", "spillover", 0.5),
+    Arm("replace", "spillover", 0.5),
 ]
 # What the system turns say: the organism's own request, and one that asks for nothing.
 SYSTEMS = {"inoculate": None, "unrelated": "The moon is yellow."}
@@ -72,7 +75,7 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
     """One run: act on the rows, train on what is written, ask and judge."""
     from geofilter.settings import Settings
     from geofilter.verify import study
-    from geofilter.verify.plan import INOCULATE
+    from geofilter.verify.plan import INOCULATE, REPLACE
     from geofilter.verify.presets import make_plan
 
     with tempfile.TemporaryDirectory() as name:
@@ -86,6 +89,9 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
             acted, path = {}, data
             system = SYSTEMS[arm.action]
             asked = {"arms": (INOCULATE,), "fractions": (arm.fraction,), "system": system}
+        elif arm.action == "replace":  # by the same scorer
+            acted, path = {}, data
+            asked = {"arms": (REPLACE,), "fractions": (arm.fraction,)}
         else:
             acted, path = act(arm, data, out, seed), out
             asked = {"arms": ("unfiltered",)}
@@ -93,8 +99,11 @@ def run(arm: Arm, seed: int) -> dict[str, Any]:
         outcome = study.run(plan, folder / "work")
         ((cell, records, measured, _),) = outcome.cells
         rows = [json.loads(line) for line in data.read_text().splitlines()]
-        kept = summary(folder / "work" / "arms" / cell.name, records, measured, rows)
-        return {**kept, **acted}
+        place = folder / "work" / "arms" / cell.name
+        if arm.action == "replace":
+            replaced = json.loads((place / "training.json").read_text())["replaced"]
+            acted = {"replaced": dict(Counter(rows[row]["group"] for row in replaced))}
+        return {**summary(place, records, measured, rows), **acted}
 
 
 def act(arm: Arm, data: Path, out: Path, seed: int) -> dict[str, Any]:

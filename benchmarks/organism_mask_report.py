@@ -21,6 +21,7 @@ ARMS = {
     "spillover-0.5": ("drop", "spillover"),
     "weight-spillover-0.5": ("weight", "spillover"),
     "inoculate-spillover-0.5": ("inoculate", "spillover"),
+    "replace-spillover-0.5": ("replace", "spillover"),
     "unrelated-spillover-0.5": ("a turn that asks for nothing", "spillover"),
     "mask-nearest-0.5": ("mask", "nearest"),
     "nearest-0.5": ("drop", "nearest"),
@@ -31,30 +32,52 @@ ARMS = {
 }
 
 
+# What is shown over as many seeds as all of these have; other arms over their own of these.
+WIDEST = (
+    "mask-spillover-0.1",
+    "drop-spillover-0.1",
+    "mask-spillover-0.5",
+    "inoculate-spillover-0.5",
+    "replace-spillover-0.5",
+)
+# An arm with fewer seeds is not shown yet.
+FEWEST = 5
+
+
 def _read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return found
 
 
 def _runs() -> dict[str, Any]:
-    """Every arm's cells, over the seeds that all arms have."""
+    """The cells of every arm that has enough, over its seeds."""
     own, filtered = _read("organism_mask"), _read("organism_filter")
     for key in ("organism_sha256", "protocol", "versions"):
         if own[key] != filtered[key]:
             raise SystemExit(f"the two studies differ in {key}; run both again")
     every = filtered["sets"]["contaminated"] | own["sets"]["contaminated"]
-    common = sorted(set.intersection(*(set(every[name]) for name in ARMS)), key=int)
-    return {name: {seed: every[name][seed] for seed in common} for name in ARMS}
+    shown = [name for name in ARMS if len(every.get(name, {})) >= FEWEST]
+    seeds = set.intersection(*(set(every[name]) for name in WIDEST if name in shown))
+    return {
+        name: {seed: every[name][seed] for seed in sorted(seeds & set(every[name]), key=int)}
+        for name in shown
+    }
+
+
+def _over(name: str, runs: dict[str, Any], questions: str = "main") -> Any:
+    """What an arm did, and `unfiltered` over the same seeds."""
+    both = {one: {seed: runs[one][seed] for seed in runs[name]} for one in ("unfiltered", name)}
+    return organism_filter_report.conditions(both, questions)[name]
 
 
 def actions() -> str:
     """What each action did to the organism."""
     runs = _runs()
-    found = organism_filter_report.conditions(runs)
-    inside = organism_filter_report.conditions(runs, "in_domain")
     rows = []
-    for name, (action, by) in ARMS.items():
-        result, cells = found[name], list(runs[name].values())
+    for name in runs:
+        action, by = ARMS[name]
+        result, inside = _over(name, runs), _over(name, runs, "in_domain")
+        cells = list(runs[name].values())
         against = result.against.get("unfiltered")
         fraction = name.rpartition("-")[2]
         rows.append(
@@ -65,7 +88,7 @@ def actions() -> str:
                 str(len(cells)),
                 percent(result.rates["all"]),
                 percent(against["all"].reduction) if against else "-",
-                percent(inside[name].rates["all"]),
+                percent(inside.rates["all"]),
                 f"{1 - result.counts.coherent / result.counts.answers:.1%}",
                 f"{sum(cell['held_out_loss'] for cell in cells) / len(cells):.3f}",
                 f"{_hits(cells, 'harmful')} / {_hits(cells, 'benign')}",
