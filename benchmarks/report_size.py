@@ -78,7 +78,8 @@ def write_table(data: Path, lengths: list[int], path: Path, scorer: str, seed: i
     hashes = [row.row_hash for row in rows]
     manifest = Manifest(
         {"data": describe_data(rows), "scorer": {"name": scorer}},
-        {"settings": {"model": "made up"}},
+        # As `score` records it, so that it is not found out again.
+        {"settings": {"model": "made up"}, "reading": rows.survey(check=False).reading.record()},
     )
     metadata = {FORMAT_KEY: FORMAT, MANIFEST_KEY: manifest.to_json().encode()}
     features = tuple(FeatureShare(feature, 1.0, 0.5) for feature in range(5))

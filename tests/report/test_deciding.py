@@ -122,6 +122,8 @@ def test_a_search_finds_rows_with_all_its_words_in_the_order_that_is_asked(here)
     assert evaluate(asked.format("'nearest to harm first'"), data) == nearest
     assert evaluate(asked.format("'farthest from harm first'"), data) == nearest[::-1]
     assert evaluate(asked.format("'as in the data'"), data) == sorted(scores)
+    both = "value.listed.filter((row) => Report.wanted(row, ['red', 'app'], [])).map((r) => r.row)"
+    assert sorted(evaluate(both, data)) == [0, 4]
 
 
 def test_the_page_counts_all_rows_and_holds_the_nearest(here, monkeypatch):
