@@ -111,7 +111,8 @@ def table(results: dict[str, Any]) -> str:
         torch = one["versions"].get("torch")
         name = f"`pip install '{one['package']}'`" + (f" with torch {torch}" if torch else "")
         size = f"{one['environment_bytes'] / 1e6:,.0f}"
-        times = f"{one['seconds']:.0f} | {one['processor_seconds']:.0f}"
+        used = one.get("processor_seconds")
+        times = f"{one['seconds']:.0f} | {'not taken' if used is None else format(used, '.0f')}"
         lines.append(f"| {name} | {times} | {size} | {one['packages']} |")
     return "\n".join(lines)
 
