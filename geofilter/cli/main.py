@@ -8,17 +8,22 @@ the reader of our output went away.
 This module knows no command's options and does no work of its own.
 """
 
+import difflib
 import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from geofilter.errors import GeofilterError
 from geofilter.support import spool
 from geofilter.support.display import inert
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 USER_MUST_ACT = 2
 INTERRUPTED = 130
@@ -40,6 +45,7 @@ COMMANDS = {
     "alarm": ("alarm", "Make a threshold for the alarm in training from harmless runs."),
     "judge": ("judge", "Try a judge on answers that another judged."),
     "geometry": ("geometry", "Test whether features of harmful rows lie nearer to toxic ones."),
+    "completion": ("completion", "Print what makes bash, zsh or fish complete your commands."),
 }
 
 
@@ -77,7 +83,33 @@ class CommandTable(click.Group):
         module = importlib.import_module(f"geofilter.cli.{COMMANDS[cmd_name][0]}")
         command = module.command
         assert isinstance(command, click.Command)
+        if ctx.resilient_parsing:  # a shell asks for completions
+            from geofilter.cli.completion import fit
+
+            fit(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        # Click looks for close names among those of commands that are loaded already.
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"No such command {name!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        # Click would load every command for its line of help.
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -146,6 +178,11 @@ def _silence_stdout() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return the exit code."""
+    if "_GEOFILTER_COMPLETE" in os.environ:
+        from geofilter.cli.completion import answer
+
+        if (code := answer(geofilter)) is not None:
+            return code
     try:
         return _run(arguments)
     finally:

@@ -126,6 +126,19 @@ def test_a_module_that_nobody_left_out_is_a_fault(monkeypatch):
         cli.main(["models"])
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("scroe", "'scroe'; did you mean score?; see 'geofilter --help'"),
+        ("models --jsno", "'--jsno'. Did you mean '--json'?; see 'geofilter models --help'"),
+        ("xyzzy", "'xyzzy'; see 'geofilter --help'"),
+    ],
+)
+def test_what_is_mistyped_is_answered_with_what_was_meant(typed, meant, capsys):
+    assert cli.main(typed.split()) == 2
+    assert capsys.readouterr().err.endswith(f" {meant}\n")
+
+
 def test_ctrl_c_exits_130(monkeypatch, capsys):
     a_command_that(monkeypatch, raising(KeyboardInterrupt()))
     assert cli.main(["models"]) == 130
