@@ -207,10 +207,13 @@ def _free_port() -> int:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the process and all of its group."""
-    for order in (signal.SIGTERM, signal.SIGKILL):
+    """End the process and, where the system has groups, all of its group."""
+    for order, end in (("SIGTERM", process.terminate), ("SIGKILL", process.kill)):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, order)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, getattr(signal, order))
+            else:
+                end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOPS)
 

@@ -57,6 +57,8 @@ NOT_RUN = {
     "geofilter pack pull": "reads from the hub; packs/test_share.py",
     "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
     "geofilter filter --action replace": "asks a server; selection/actions/test_replace.py",
+    "geofilter verify train.jsonl --model gemma-2-2b --questions questions.yaml "
+    "--judge http://localhost:8000/v1#judge --generate-with": "starts it; verify/test_serve.py",
     "geofilter judge": "asks a server; verify/test_calibrate.py has a judge",
     "geofilter demo": "takes minutes; tests/demo runs it",
 }
