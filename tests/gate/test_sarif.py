@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from geofilter.gate import sarif
 from geofilter.gate.check import Verdict
 from geofilter.gate.findings import RULES, Finding
 from geofilter.gate.policy import Policy
@@ -46,14 +47,18 @@ def test_what_a_host_shows_in_part_begins_with_the_worst() -> None:
     assert "of 5,001 findings" in note
 
 
-@pytest.mark.parametrize("more", [0, 1, 4000])
-def test_a_host_is_never_given_more_than_it_takes(more: int) -> None:
-    scores = list(range(MAX_RESULTS + more))
+@pytest.mark.parametrize(("most", "more"), [(300, 0), (300, 200), (MAX_RESULTS, 1)])
+def test_a_host_is_never_given_more_than_it_takes(
+    most: int, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sarif, "MAX_RESULTS", most)
+    monkeypatch.setattr(sarif, "SHOWN_RESULTS", min(most, SHOWN_RESULTS) - 1)
+    scores = list(range(most + more))
     random.Random(0).shuffle(scores)
     text = sarif_log([near(n + 1, score) for n, score in enumerate(scores)])
     VALIDATOR.validate(json.loads(text) | {"runs": []})
     lines, (note,) = of_log(text)
-    assert [scores[line - 1] for line in lines] == sorted(scores, reverse=True)[:MAX_RESULTS]
+    assert [scores[line - 1] for line in lines] == sorted(scores, reverse=True)[:most]
     assert ("rejects more" in note) is bool(more)
     assert f"{len(scores):,} findings" in note
     assert len(gzip.compress(text.encode())) < 10_000_000
@@ -77,10 +82,18 @@ def test_long_messages_that_do_not_compress_are_cut_by_their_size(
     assert len(gzip.compress(results.encode())) <= 20_000
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes 300 results and shows 100."""
+    monkeypatch.setattr(sarif, "MAX_RESULTS", 300)
+    monkeypatch.setattr(sarif, "SHOWN_RESULTS", 100)
+
+
+@pytest.mark.usefixtures("few")
 def test_what_concerns_a_lock_or_a_file_is_worse_than_a_row() -> None:
     kinds = [kind for kind in RULES if kind != "near-harm"]
     others = [Finding(kind, "f", n + 1, "f", "m") for n, kind in enumerate(kinds)]
-    rows = [near(100 + n, n) for n in range(MAX_RESULTS)]
+    rows = [near(100 + n, n) for n in range(300)]
     results = json.loads(sarif_log([*rows, *others]))["runs"][0]["results"]
     assert [one["ruleId"] for one in results[:5]] == [
         "stale-lock",
@@ -102,15 +115,16 @@ def test_a_log_with_notifications_is_valid() -> None:
     assert "](" not in first
 
 
+@pytest.mark.usefixtures("few")
 def test_standard_error_says_what_the_log_leaves_out(
     policy: Policy, geofilter: Geofilter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    findings = tuple(near(n + 1, n) for n in range(MAX_RESULTS + 7))
+    findings = tuple(near(n + 1, n) for n in range(307))
     verdict = Verdict(policy, ("f.jsonl",), findings, n_rows=len(findings))
     monkeypatch.setattr("geofilter.gate.check.check_files", lambda *_, **__: verdict)
-    said = "the log holds the worst 25,000 of 25,007 findings"
+    said = "the log holds the worst 300 of 307 findings"
     done = geofilter("check --format sarif f.jsonl")
-    assert (done.code, len(of_log(done.out)[0])) == (1, MAX_RESULTS)
+    assert (done.code, len(of_log(done.out)[0])) == (1, 300)
     assert said in done.err
     whole = geofilter("check f.jsonl")
     assert said not in whole.err
