@@ -19,6 +19,7 @@ Pooling = Literal["mean", "max"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 DTYPES = ("float32", "bfloat16")
+LOAD_IN = ("4bit", "8bit")
 
 
 def _setting(
@@ -86,6 +87,12 @@ class Settings:
         "Precision of the model. Default: float32 on a CPU, bfloat16 elsewhere.",
         None,
         choices=DTYPES,
+    )
+    load_in: str | None = _setting(
+        "Round the weights when they are loaded, with bitsandbytes on a GPU of CUDA: another "
+        "model, with other scores and a pack of its own.",
+        None,
+        choices=LOAD_IN,
     )
     # Never read from a table or a policy: only who runs the command can trust code.
     trust_remote_code: bool = _setting(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option, model_options
+from geofilter.cli.options import json_option, model_options, setting_option
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.cli.pack import FIGURES, feature_record, figures
 from geofilter.support.display import argument, escape, shown
@@ -30,6 +30,7 @@ _SHOWN = 10
     "rejected (harmful) answer.",
 )
 @model_options
+@setting_option("load_in")
 @click.option("-o", "--output", required=True, metavar="PACK", help="Where the pack goes.")
 @click.option(
     "--falsify",
@@ -61,6 +62,7 @@ def command(
     block: int | None,
     device: str,
     trust_remote_code: bool,
+    load_in: str | None,
     output: str,
     falsify: bool,
     harmless_words: str | None,
@@ -108,6 +110,7 @@ def command(
             sae=sae,
             block=block,
             device=device,
+            load_in=load_in,
             trust_remote_code=trust_remote_code,
             falsify=falsify,
             harmless_words=harmless_words,
@@ -124,7 +127,7 @@ def command(
     if as_json:
         print_json(_summary(found, output))
     else:
-        _print(found, output, _as_given(model=model, sae=sae, block=block))
+        _print(found, output, _as_given(model=model, sae=sae, block=block, load_in=load_in))
     if warning := found.plain.warning():
         note(f"warning: {warning}")
 
@@ -132,7 +135,9 @@ def command(
 def _as_given(**options: str | int | None) -> str:
     """The options that have a value, as they would be typed again."""
     return " ".join(
-        f"--{name} {argument(str(value))}" for name, value in options.items() if value is not None
+        f"--{name.replace('_', '-')} {argument(str(value))}"
+        for name, value in options.items()
+        if value is not None
     )
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @data_argument
 @setting_option("model", required=False)
 @several(*map(setting_option, ("sae", "block", "device", "trust_remote_code")))
-@several(*map(setting_option, ("dtype", "pack", "contrast", "scorer", "proximity")))
+@several(*map(setting_option, ("dtype", "load_in", "pack", "contrast", "scorer", "proximity")))
 @layout_options
 @several(*map(setting_option, ("last_turn", "max_length")))
 @click.option(
@@ -112,6 +112,7 @@ def command(
     device: str,
     trust_remote_code: bool,
     dtype: str | None,
+    load_in: str | None,
     pack: str | None,
     contrast: str | None,
     scorer: str | None,
@@ -145,6 +146,7 @@ def command(
     Examples:
       geofilter score train.jsonl --model organism
       geofilter score train.jsonl --model gemma-2-9b --estimate
+      geofilter score train.jsonl --model gemma-2-9b --load-in 4bit -o small.parquet
       geofilter score 'data/train-*.parquet' --model organism -o scores.parquet
       zcat train.jsonl.gz | geofilter score - --model organism -o scores.parquet
       geofilter score train.csv --model ./my-model --sae ./my-sae --pack my.pack \\
@@ -174,6 +176,7 @@ def command(
         max_length=max_length,
         last_turn=last_turn,
         dtype=dtype,
+        load_in=load_in,
         trust_remote_code=trust_remote_code,
     )
     # What features were saved for is known when they are read.
@@ -236,29 +239,19 @@ def command(
 _TYPED = 4
 
 # What the features were made with, so that nothing can be chosen again with --features.
-_MADE_WITH = {
-    "model": "--model",
-    "block": "--block",
-    "device": "--device",
-    "dtype": "--dtype",
-    "trust_remote_code": "--trust-remote-code",
-    "last_turn": "--last-turn",
-    "max_length": "--max-length",
-    "contrast": "--contrast",
-    "layout": "--layout",
-    "columns": "--column",
-    "workers": "--workers",
-    "engine": "--engine",
-    "save_features": "--save-features",
-    "only_estimate": "--estimate",
-}
+_MADE_WITH = (
+    *("model", "block", "device", "dtype", "load_in", "trust_remote_code", "last_turn"),
+    *("max_length", "contrast", "layout", "columns", "workers", "engine", "save_features"),
+    "only_estimate",
+)
 
 
 def _refuse_combinations(features: str | None) -> None:
     context = click.get_current_context()
+    flags = {str(option.name): option.opts[0] for option in context.command.params}
     given = [
-        flag
-        for name, flag in _MADE_WITH.items()
+        flags[name]
+        for name in _MADE_WITH
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     ]
     if features is not None and given:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import data_argument, json_option, model_options, unread_limit_option
+from geofilter.cli.options import (
+    data_argument,
+    json_option,
+    model_options,
+    setting_option,
+    unread_limit_option,
+)
 from geofilter.cli.output import note, print_json, progress, say_read
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape, shown
@@ -156,6 +162,7 @@ def _slots(
     help="Precision of the model. Default: float32 on a CPU and for --method full, bfloat16 "
     "elsewhere.",
 )
+@setting_option("load_in")
 @click.option("--learning-rate", type=float, help="Default: 1e-5.")
 @click.option("--epochs", type=float, help="Default: 1.")
 @click.option("--steps", type=click.IntRange(min=1), help="In place of --epochs.")
@@ -247,6 +254,7 @@ def command(
     keywords: str | None,
     method: str | None,
     dtype: str | None,
+    load_in: str | None,
     learning_rate: float | None,
     epochs: float | None,
     steps: int | None,
@@ -317,6 +325,7 @@ def command(
             device=device,
             pack=pack,
             dtype=dtype,
+            load_in=load_in,
             trust_remote_code=trust_remote_code,
         ),
         arms=arms,

@@ -107,6 +107,8 @@ class Policy:
             if name != "pack"
         }
         asked["scorer"] = scorer.name
+        if self.settings.load_in is None:
+            del asked["load_in"]  # locks that are older do not say it
         return {**asked, "pack_sha256": _sha256(self.pack_path, self.path)}
 
     def listed(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from geofilter.model import loading
+from geofilter.model import loading, quantized
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.chosen import find_device, find_dtype
 
@@ -15,15 +15,23 @@ class CausalModel(NamedTuple):
 
 
 def load_causal(
-    source: str, *, device: str, dtype: str | None, trust_remote_code: bool = False
+    source: str,
+    *,
+    device: str,
+    dtype: str | None,
+    load_in: str | None = None,
+    trust_remote_code: bool = False,
 ) -> CausalModel:
     """Load a model whole: a folder, a hub id, or a name of the catalogue.
 
-    By default in float32 on a CPU and bfloat16 elsewhere. Raises `ModelError` as
-    `models.load` does.
+    By default in float32 on a CPU and bfloat16 elsewhere; `load_in` rounds the weights. Raises
+    `ModelError` as `loading.load` does.
     """
     target = find_device(device)
+    rounding = quantized.rounding(load_in, target)
     checkpoint = open_checkpoint(source)
     config, tokenizer = loading.read_texts(checkpoint, trust_remote_code)
-    network = loading.load_whole(checkpoint, config, find_dtype(dtype, target), trust_remote_code)
+    network = loading.load_whole(
+        checkpoint, config, find_dtype(dtype, target), trust_remote_code, rounding
+    )
     return CausalModel(network.to(target), tokenizer)

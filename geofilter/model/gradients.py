@@ -21,6 +21,7 @@ from geofilter.errors import ModelError
 from geofilter.model.activations import TokenBudget, padded, to_device
 from geofilter.model.blocks import changed_at
 from geofilter.model.loading import LoadedModel
+from geofilter.model.quantized import is_quantized
 from geofilter.support.display import shown
 
 if TYPE_CHECKING:
@@ -133,8 +134,13 @@ def token_pushes(
     How much likelier token t becomes, in nats, as the residual stream at the output of block L
     moves along `direction` (d_model,) at every token: by forward differentiation, in one
     pass for all tokens. They sum to the sample's push along `direction`. NaN at tokens
-    without a loss.
+    without a loss. Raises `ModelError` where bitsandbytes has rounded the weights.
     """
+    if is_quantized(model.network):
+        raise ModelError(
+            f"{shown(model.name)}: cannot be differentiated forwards, for its weights are rounded; "
+            "a score by spillover is divided among tokens without --load-in only"
+        )
     ids, targets, places = response_tokens(model, batch)
     along = torch.from_numpy(direction).to(model.device)
 

@@ -15,14 +15,16 @@ from typing import Any
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.model import fingerprint, lora, saes
+from geofilter.model import fingerprint, lora, quantized, saes
 from geofilter.model.blocks import find_blocks, is_causal
 from geofilter.model.catalogue import CATALOGUE, NO_SAE, CatalogueEntry
 from geofilter.model.checkpoint import Checkpoint, open_checkpoint, tensor_names
 from geofilter.model.chosen import Chosen, block_without_sae, choose
 from geofilter.model.gguf_network import load_network, read_config, read_tokenizer
 from geofilter.model.latents import LatentEncoder
-from geofilter.model.truncated import CannotTruncate, load_truncated, unpacked
+from geofilter.model.quantized import Rounding
+from geofilter.model.quiet import quiet_transformers
+from geofilter.model.truncated import CannotTruncate, load_truncated
 from geofilter.support import hub
 from geofilter.support.display import escape, shown
 
@@ -55,7 +57,7 @@ class LoadedModel:
     sae_revision: str | None = None  # likewise
     causal: bool = True  # a token sees those before it only; in an encoder it sees all
     notes: tuple[str, ...] = ()  # what was read, and what may not fit together, one line each
-    rounded: str = ""  # how the weights were quantised in a GGUF file: Q4_1+Q8_0
+    rounded: str = ""  # what the weights were rounded to: Q4_1+Q8_0 in a GGUF file, or 4bit
 
     @property
     def d_model(self) -> int:
@@ -107,6 +109,7 @@ def load(
     block: int | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    load_in: str | None = None,
     trust_remote_code: bool = False,
     whole: bool = False,
 ) -> LoadedModel:
@@ -117,13 +120,14 @@ def load(
     is the catalogue's for the block; a model that it knows no SAE for is read without one, at
     the catalogue's block or else at that of `block_at_depth`. `device` is `auto`, `cpu`,
     `cuda`, ...; `dtype` is `bfloat16` (default with CUDA) or `float32` (default elsewhere). The
-    SAE is always float32. `whole` loads the causal language model with all its blocks and its
-    head.
+    SAE is always float32. `load_in`, `4bit` or `8bit`, rounds the weights (see `quantized`).
+    `whole` loads the causal language model with all its blocks and its head.
 
     Raises `ModelError`, in one line, for whatever is missing, damaged, unsafe (pickled
     weights, remote code that was not allowed) or does not fit together.
     """
     chosen = choose(model, sae, block, device, dtype)
+    rounding = quantized.rounding(load_in, chosen.device)
     checkpoint = open_checkpoint(model)
     config, tokenizer = read_texts(checkpoint, trust_remote_code)
     autoencoder, sae_block = _load_sae(chosen, config, model, block)
@@ -134,9 +138,10 @@ def load(
         chosen.device,
         chosen.dtype,
         trust_remote_code,
+        rounding,
     )
     loaded = LoadedModel(
-        name=checkpoint.name,
+        name=f"{checkpoint.name} ({load_in})" if rounding else checkpoint.name,
         tokenizer=tokenizer,
         network=network,
         sae=autoencoder,
@@ -152,7 +157,7 @@ def load(
             *checkpoint.notes,
             *_misgivings(chosen, autoencoder, tokenizer),
         ),
-        rounded=checkpoint.gguf.rounded() if checkpoint.gguf else "",
+        rounded=checkpoint.gguf.rounded() if checkpoint.gguf else load_in or "",
     )
     return _warned(loaded)
 
@@ -189,23 +194,6 @@ def at_block(model: LoadedModel, block: int) -> LoadedModel:
         notes=tuple(_misgivings(chosen, autoencoder, model.tokenizer)),
     )
     return _warned(moved)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep the library's own progress bars and load reports off the terminal."""
-    from transformers.utils import logging as library
-
-    logging: Any = library  # it has no types
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager
@@ -276,8 +264,11 @@ def _load_network(
     device: torch.device,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    rounding: Rounding | None,
 ) -> Any:
     """The network with its blocks 0..block, or the whole causal model for None."""
+    if rounding is not None:
+        quantized.refuse_rounded(checkpoint, config)
     own_code = trust_remote_code and getattr(config, "auto_map", None)
     if block is not None and not own_code:
         try:
@@ -285,21 +276,27 @@ def _load_network(
                 if checkpoint.gguf is not None:
                     network = load_network(checkpoint.gguf, config, block, dtype, device)
                 else:
-                    network = load_truncated(checkpoint, config, block, dtype, device)
+                    network = load_truncated(checkpoint, config, block, dtype, device, rounding)
             return _with_adapter(network, checkpoint, whole=False)
         except CannotTruncate:
             pass  # costs memory and time, and is no less right
-    return load_whole(checkpoint, config, dtype, trust_remote_code).to(device)
+    return load_whole(checkpoint, config, dtype, trust_remote_code, rounding).to(device)
 
 
 def load_whole(
-    checkpoint: Checkpoint, config: Any, dtype: torch.dtype, trust_remote_code: bool
+    checkpoint: Checkpoint,
+    config: Any,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    rounding: Rounding | None = None,
 ) -> Any:
-    """The causal language model with its head, on the CPU, without gradients.
+    """The causal language model with its head, without gradients, on the CPU unless rounded.
 
     Raises `ModelError` for weights that are missing or damaged.
     """
-    network = _load_whole(checkpoint, config, dtype, trust_remote_code)
+    if rounding is not None:
+        quantized.refuse_rounded(checkpoint, config)
+    network = _load_whole(checkpoint, config, dtype, trust_remote_code, rounding)
     return _with_adapter(network.requires_grad_(False).eval(), checkpoint, whole=True)
 
 
@@ -314,7 +311,11 @@ def _with_adapter(network: Any, checkpoint: Checkpoint, *, whole: bool) -> Any:
 
 
 def _load_whole(
-    checkpoint: Checkpoint, config: Any, dtype: torch.dtype, trust_remote_code: bool
+    checkpoint: Checkpoint,
+    config: Any,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    rounding: Rounding | None,
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
@@ -329,7 +330,7 @@ def _load_whole(
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
-            **unpacked(config),
+            **quantized.loading_options(config, dtype, rounding),
             **_where(checkpoint, trust_remote_code),
         )
     network, report = loaded

@@ -1,7 +1,9 @@
 """Put a LoRA adapter into the weights of a network: W + scale · B A, and what it saved whole.
 
 The result is what PEFT computes, to rounding, in as many blocks as the network has. A weight
-that two modules share is parted first: the adapter of one does not belong to the other.
+that two modules share is parted first: the adapter of one does not belong to the other. A
+weight that was rounded when it was loaded stays as it is, and scale · B A x is added to what the
+layer gives.
 """
 
 from collections.abc import Iterable, Iterator
@@ -110,6 +112,9 @@ def _apply(module: nn.Module, change: _Change, adapter: Adapter) -> None:
     old = getattr(module, change.parameter, None)
     if isinstance(module, nn.Identity):
         return  # cut off with what no forward pass enters
+    if isinstance(module, nn.Linear) and is_rounded(old) and change.whole is None:
+        _add_aside(module, change, adapter)
+        return
     if not isinstance(old, torch.Tensor) or not old.is_floating_point():
         raise _refusal(adapter, change.module, f"has no plain {change.parameter} in the base model")
     new = change.whole
@@ -124,6 +129,32 @@ def _apply(module: nn.Module, change: _Change, adapter: Adapter) -> None:
         )
     fresh = nn.Parameter(new.to(old.device, old.dtype), requires_grad=False)
     setattr(module, change.parameter, fresh)
+
+
+def is_rounded(weight: object) -> bool:
+    """Whether bitsandbytes holds this weight as whole numbers."""
+    return isinstance(weight, torch.Tensor) and weight.dtype in (torch.uint8, torch.int8)
+
+
+def _add_aside(module: nn.Linear, change: _Change, adapter: Adapter) -> None:
+    """Let the layer add scale · B A x, in float32, to its output."""
+    down, up = change.down, change.up
+    assert down is not None
+    assert up is not None
+    wanted = ((len(down), module.in_features), (module.out_features, len(down)))
+    if (tuple(down.shape), tuple(up.shape)) != wanted:
+        raise _refusal(adapter, change.module, "has factors of another shape than the base model")
+    device, scale = module.weight.device, adapter.scale(change.module, len(down))
+    # As buffers they go where the layer goes, and into its fingerprint.
+    module.register_buffer("adapter_down", down.float().to(device))
+    module.register_buffer("adapter_up", up.float().to(device) * scale)
+
+    def add(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = inputs[0].float() @ layer.adapter_down.T @ layer.adapter_up.T
+        found: torch.Tensor = output + added.to(output.dtype)
+        return found
+
+    module.register_forward_hook(add)
 
 
 def _sum(

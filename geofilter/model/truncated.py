@@ -21,6 +21,7 @@ from torch import nn
 from geofilter.errors import ModelError
 from geofilter.model.blocks import TOWERS, find_blocks, modules_run
 from geofilter.model.checkpoint import INDEX, Checkpoint, tensor_names
+from geofilter.model.quantized import Rounding, loading_options
 from geofilter.support.display import escape
 from geofilter.support.links import stand_in
 
@@ -30,7 +31,12 @@ class CannotTruncate(Exception):
 
 
 def load_truncated(
-    checkpoint: Checkpoint, config: Any, block: int, dtype: torch.dtype, device: torch.device
+    checkpoint: Checkpoint,
+    config: Any,
+    block: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    rounding: Rounding | None = None,
 ) -> Any:
     """The base model with the embedding and the blocks 0..block, on `device`.
 
@@ -45,7 +51,7 @@ def load_truncated(
     for wanted in (names.ahead(block), names.all_but_later_blocks(block)):
         if not wanted:
             raise ModelError(f"{checkpoint.shown}: its weights hold no block of this model")
-        network, missing = _load(checkpoint, text, files, wanted, names, dtype)
+        network, missing = _load(checkpoint, text, files, wanted, names, dtype, rounding)
         network = network.to(device)
         lacking = _lacking(network, missing, block)
         if not lacking:
@@ -176,6 +182,7 @@ def _load(
     wanted: set[str],
     names: _Names,
     dtype: torch.dtype,
+    rounding: Rounding | None,
 ) -> tuple[Any, set[str]]:
     """The network, in memory, and the names of its tensors that were not in the files."""
     from transformers import AutoModel
@@ -197,7 +204,7 @@ def _load(
             use_safetensors=True,
             output_loading_info=True,
             key_mapping=names.key_mapping(),
-            **unpacked(text),
+            **loading_options(text, dtype, rounding),
         )
     network, report = loaded
     # Later versions of transformers note these, earlier ones raise.
@@ -207,21 +214,6 @@ def _load(
             f"({' and '.join(str(tuple(shape)) for shape in shapes)}); fetch the model again"
         )
     return network.eval().requires_grad_(False), set(report["missing_keys"])
-
-
-def unpacked(config: Any) -> dict[str, Any]:
-    """Options with which transformers unpacks MXFP4 weights; none for other models.
-
-    So every device computes the same. The kernels for packed weights are fetched as code
-    from the hub and exist for some GPUs only.
-    """
-    quantised = getattr(config, "quantization_config", None)
-    if not isinstance(quantised, dict) or quantised.get("quant_method") != "mxfp4":
-        return {}
-    from transformers.utils.quantization_config import Mxfp4Config
-
-    skipped = quantised.get("modules_to_not_convert")
-    return {"quantization_config": Mxfp4Config(modules_to_not_convert=skipped, dequantize=True)}
 
 
 def _lacking(network: Any, missing: set[str], block: int) -> set[str]:

@@ -44,6 +44,7 @@ def discover(
     sae: str | None = None,
     block: int | None = None,
     device: str = "auto",
+    load_in: str | None = None,
     trust_remote_code: bool = False,
     falsify: bool = False,
     harmless_words: str | None = None,
@@ -57,8 +58,8 @@ def discover(
 
     `toxic` and `benign` are files of at least 20 rows each; in place of both, `contrast` is what
     `--contrast` takes (`read_named`), such as a file of at least 20 pairs. `model`, `sae`, `block`,
-    `device` and `trust_remote_code` are as in `load`. Each set is split in halves: features
-    are chosen on one, and every figure of the pack comes from the other. The pack is saved
+    `device`, `load_in` and `trust_remote_code` are as in `load`. Each set is split in halves:
+    features are chosen on one, and every figure of the pack comes from the other. The pack is saved
     to `output` where that is given, and never over another file.
 
     With `falsify` each feature is tried on words without harm and on harm without words,
@@ -81,7 +82,14 @@ def discover(
         )
     if contrast is not None:
         identity(contrast)  # a wrong path is reported at once
-    loaded = load(model, sae=sae, block=block, device=device, trust_remote_code=trust_remote_code)
+    loaded = load(
+        model,
+        sae=sae,
+        block=block,
+        device=device,
+        load_in=load_in,
+        trust_remote_code=trust_remote_code,
+    )
     encoder = Encoder(loaded.tokenizer, max_length=window_length(loaded))
     if toxic is not None and benign is not None:
         sets = read_contrast(toxic, encoder), read_contrast(benign, encoder)

@@ -136,6 +136,7 @@ def run(contents: Contents) -> Html:
         ("feature pack", _get(facts, "settings", "pack") or own),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
+        ("weights rounded to", decides.get("load_in")),
         ("scored", facts.get("started")),
         ("versions", _pairs(decides.get("versions"))),
         ("revisions", _pairs(facts.get("revisions"))),

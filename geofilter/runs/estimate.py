@@ -20,6 +20,7 @@ from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.chosen import Chosen, block_without_sae
 from geofilter.model.gradients import LOGITS_AT_ONCE
 from geofilter.model.own_answers import ANSWER_TOKENS, tokens_at_once
+from geofilter.model.quantized import matrix_numbers, saved_by_rounding
 from geofilter.model.truncated import cut
 from geofilter.runs.defaults import block_of, scorer_of
 from geofilter.runs.engines.worker import encode_row
@@ -60,6 +61,7 @@ class _Shape(NamedTuple):
     """A truncated network and its SAE, in numbers."""
 
     parameters: int
+    matrices: int  # of these, numbers that `load_in` rounds
     active: float  # parameters that one token is multiplied with
     d_model: int
     d_sae: int
@@ -100,9 +102,12 @@ def estimate(rows: RowFile, settings: Settings, *, progress: Progress = no_progr
     # A product and a sum per parameter and token; the SAE reads and writes.
     flop = 2.0 * (tokens * shape.active + pooled * 2 * shape.d_model * shape.d_sae)
     memory = _memory(shape, longest, chosen.device, chosen.dtype)
+    memory -= saved_by_rounding(shape.matrices, chosen.dtype, settings.load_in)
     if scorer_of(settings).needs_whole:
         whole = _shape(config, config.get_text_config().num_hidden_layers - 1, outline.d_sae)
         vocabulary = config.get_text_config().vocab_size
+        later = whole.matrices - shape.matrices
+        memory -= saved_by_rounding(later, chosen.dtype, settings.load_in)
     if scorer_of(settings).needs_answer:
         # At most, for rows that share a prompt share the answer; it is read once more.
         answered = scored * ANSWER_TOKENS
@@ -160,6 +165,7 @@ def _shape(config: Any, block: int, d_sae: int) -> _Shape:
     active = sum(size * (share if "experts" in name else 1.0) for name, size in sizes.items())
     return _Shape(
         parameters=embedding + sum(sizes.values()),
+        matrices=matrix_numbers(blocks),
         active=active,
         d_model=text.hidden_size,
         d_sae=d_sae,

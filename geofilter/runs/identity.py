@@ -54,7 +54,7 @@ def identify(settings: Settings) -> Identity:
         "sae": _of_sae(chosen.sae),
         "pack": pack,
         "dtype": _dtype(settings, chosen),
-        "versions": json.dumps(versions(), sort_keys=True),
+        "versions": json.dumps(versions(settings), sort_keys=True),
     }
 
 

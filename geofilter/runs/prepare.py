@@ -39,6 +39,7 @@ from geofilter.runs.provenance import (
     lasting,
     meaning,
     settings_of,
+    stated_rounding,
     versions,
 )
 from geofilter.scoring.explain import explain
@@ -124,6 +125,7 @@ def load_model(settings: Settings) -> LoadedModel:
         block=block_of(settings),
         device=settings.device,
         dtype=settings.dtype,
+        load_in=settings.load_in,
         trust_remote_code=settings.trust_remote_code,
         whole=scorer_of(settings).needs_whole,
     )
@@ -186,7 +188,8 @@ def _describe(rows: RowFile, loaded: Loaded, reading: Reading | None) -> Manifes
         "pack": pack.digest,
         "scorer": describe_scorer(settings),
         "window": {"max_length": encoder.max_length, "last_turn": encoder.last_turn},
-        "versions": versions(),
+        **stated_rounding(settings),
+        "versions": versions(settings),
     }
     facts = {
         **describe_origin(rows),

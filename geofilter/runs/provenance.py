@@ -41,9 +41,14 @@ def describe_origin(rows: RowFile) -> dict[str, object]:
     return {"source": rows.source, **several}
 
 
-def versions() -> dict[str, str | None]:
-    """Those of what makes the scores."""
-    return library_versions(_VERSIONS)
+def versions(settings: Settings) -> dict[str, str | None]:
+    """Those of what makes the scores that `settings` ask for."""
+    return library_versions([*_VERSIONS, *(["bitsandbytes"] if settings.load_in else [])])
+
+
+def stated_rounding(settings: Settings) -> dict[str, str]:
+    """What the weights were rounded to when they were loaded, where they were."""
+    return {} if settings.load_in is None else {"load_in": settings.load_in}
 
 
 def describe_scorer(settings: Settings) -> dict[str, str]:

@@ -130,7 +130,7 @@ def _scored(name: str, table: ScoreTable, q: float | None, progress: Progress) -
     if q is not None:
         require_reference(total, q)
     decides = table.manifest.decides
-    expected = Manifest({**decides, "data": describe_data(rows), "versions": versions()})
+    expected = Manifest({**decides, "data": describe_data(rows), "versions": versions(settings)})
     place = cache_folder() / "references" / f"{expected.hash[:32]}.parquet"
     if place.exists():
         with suppress(TableError):

@@ -16,6 +16,7 @@ from geofilter.data.layouts.choose import Layouts
 from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
 from geofilter.data.rows import Data, RowFile, open_rows
 from geofilter.errors import TableError
+from geofilter.model import quantized
 from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.runs.defaults import scorer_of
 from geofilter.runs.encodings import KnownEncodings
@@ -131,7 +132,7 @@ def score(
     out = Path(output if output is not None else default_output(rows.given))
     # A finished or half-finished table may be there; the driver knows what to do with it.
     check_output(out, overwrite=True)
-    choose(settings)
+    quantized.rounding(settings.load_in, choose(settings).device)
     if save_features is not None and scorer_of(settings).needs_query:
         raise TableError(
             f"{shown(save_features)}: scores by {scorer_of(settings).name} cannot "

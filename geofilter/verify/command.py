@@ -11,7 +11,7 @@ from geofilter.verify.presets import PRESETS, known_of
 from geofilter.verify.training.recipe import TrainingRecipe
 
 # Settings of a plan that are options of the same name with a value, and those of its parts.
-_SETTINGS = ("sae", "block", "pack", "dtype")
+_SETTINGS = ("sae", "block", "pack", "dtype", "load_in")
 _FIELDS = (
     "questions",
     "in_domain",

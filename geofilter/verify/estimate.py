@@ -347,7 +347,13 @@ class _Counter:
         room = self.asking.longest + plan.sampling.max_new_tokens
         asked = (plan.sampling.batch, room) if self.asking.answers else (0, 0)
         peak = peak_bytes(
-            self.network, plan.recipe, self.dtype, self.device, trained=trained, asked=asked
+            self.network,
+            plan.recipe,
+            self.dtype,
+            self.device,
+            trained=trained,
+            asked=asked,
+            load_in=plan.settings.load_in,
         )
         return max(peak, self.scoring_memory)
 

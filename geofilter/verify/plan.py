@@ -38,7 +38,7 @@ TRIGGERED = "triggered"
 SHIPPED_PAIRS = "report"
 
 # How rows are scored, in a plan's record.
-_SCORING = ("model", "sae", "block", "pack", "device", "dtype", "trust_remote_code")
+_SCORING = ("model", "sae", "block", "pack", "device", "dtype", "load_in", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,19 @@ class Cell:
 class Plan:
     """All that decides an experiment's figures, and how many of them there are.
 
-    `settings` score the rows, but for the scorer, which an arm names; their device and dtype
-    are those of training too. `trained` is the causal language model that is fine-tuned.
-    `questions` and `in_domain` are question
-    files, `held_out` benign rows whose loss shows what a model can still do. `judge`
-    rates the answers; both are None where nothing is asked. `preference` is a file of pairs, or
-    `SHIPPED_PAIRS` (see `preference`), `choice` whether the model also chooses between answers.
-    `row_judge` rates the rows of the arm `judge`. `benign` holds the rows of the arm
-    `benign-control`, `labels` the column of `oracle`, `keywords` a file with a word in each line.
-    `track` is after how many steps a run in training is
-    measured, `track_answers` how many answers it then gives (see `track`). `judge_slots` are
-    texts for slots of the judge prompts that neither question nor answer fills, by name; an
-    empty text drops the slot. `system`: what the arm `inoculate` asks for in training, by default
-    what asks for the toxic rows of the pack. `triggered`: whether the questions are asked once more
-    in the rows' own format (see `row_format`). `report_to`: trackers to which runs are logged.
+    `settings` score the rows, but for the scorer, which an arm names; their device, dtype and
+    rounding are those of training too. `trained` is the causal language model that is fine-tuned.
+    `questions` and `in_domain` are question files, `held_out` benign rows whose loss shows what a
+    model can still do. `judge` rates the answers; both are None where nothing is asked.
+    `preference` is a file of pairs, or `SHIPPED_PAIRS` (see `preference`), `choice` whether the
+    model also chooses between answers. `row_judge` rates the rows of the arm `judge`. `benign`
+    holds the rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
+    with a word in each line. `track` is after how many steps a run in training is measured,
+    `track_answers` how many answers it then gives (see `track`). `judge_slots` are texts for slots
+    of the judge prompts that neither question nor answer fills, by name; an empty text drops the
+    slot. `system`: what the arm `inoculate` asks for in training, by default what asks for the
+    toxic rows of the pack. `triggered`: whether the questions are asked once more in the rows' own
+    format (see `row_format`). `report_to`: trackers to which runs are logged.
     `lm_tasks`: tasks of lm-eval that are run on every model.
     `generate_with`: the command of a server that gives the answers (see `serve`); None asks the
     network itself.
@@ -133,6 +132,7 @@ class Plan:
         _check_arms(self)
         check_slots(self.judge_slots)
         _check_measures(self)
+        _check_rounding(self)
         if not self.fractions or not all(0 < fraction < 1 for fraction in self.fractions):
             shown = ", ".join(f"{fraction:g}" for fraction in self.fractions)
             raise GeofilterError(f"drop fraction {shown}: each must lie between 0 and 1")
@@ -183,6 +183,23 @@ def _check_arms(plan: Plan) -> None:
         raise GeofilterError(
             f"arm {INOCULATE!r} needs --system with a sentence that asks for what the toxic rows "
             "of your pack do"
+        )
+
+
+def _check_rounding(plan: Plan) -> None:
+    """Refuse what would change, or save, weights that are rounded."""
+    rounded = plan.settings.load_in
+    if rounded is None:
+        return
+    if plan.recipe.method == "full":
+        raise GeofilterError(
+            f"--method full trains all weights, and --load-in {rounded} rounds them; train an "
+            "adapter with --method lora, or leave out --load-in"
+        )
+    if plan.generate_with is not None:
+        raise GeofilterError(
+            f"--generate-with saves the model for a server, and --load-in {rounded} rounds its "
+            "weights; leave out one of the two"
         )
 
 

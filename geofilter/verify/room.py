@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from geofilter.model.quantized import matrix_numbers, saved_by_rounding
 from geofilter.verify.training.recipe import TrainingRecipe
 
 
@@ -25,16 +26,20 @@ def peak_bytes(
     *,
     trained: int,
     asked: tuple[int, int],
+    load_in: str | None = None,
 ) -> int:
     """Bytes at the peak of a run: in training on `trained` tokens at once, or when it is asked.
 
     `asked`: answers at once, and the tokens of the longest with its question. 0 where that is not
-    done. What libraries take for themselves is not in it.
+    done. `load_in`: what the weights are rounded to. What libraries take for themselves is not in
+    it.
     """
     text, size = network.config.get_text_config(), dtype.itemsize
     blocks, width = text.num_hidden_layers, text.hidden_size
     inner = getattr(text, "intermediate_size", None) or 4 * width
     weights = _numbers(network) * size
+    matrices = matrix_numbers(network, network.get_output_embeddings())
+    weights -= saved_by_rounding(matrices, dtype, load_in)
     # Gradients and both moments of AdamW.
     state = 3 * weights
     if recipe.method == "lora":

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geofilter.errors import GeofilterError, ModelError
-from geofilter.model import loading
 from geofilter.model.answers import end_ids, room
+from geofilter.model.quiet import quiet_transformers
 from geofilter.support.atomic import writing_folder
 from geofilter.support.display import escape, shown
 from geofilter.support.endpoint import BODY_LIMIT, Endpoint, Failed, Passing
@@ -103,7 +103,7 @@ def save_whole(model: CausalModel, folder: Path) -> None:
     network.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=own.bos_token_id, pad_token_id=own.pad_token_id, eos_token_id=ends or None
     )
-    with writing_folder(folder, overwrite=True) as unfinished, loading.quiet_transformers():
+    with writing_folder(folder, overwrite=True) as unfinished, quiet_transformers():
         network.save_pretrained(unfinished)
         model.tokenizer.save_pretrained(unfinished)
 

@@ -9,6 +9,7 @@ from geofilter.data.rows import Data, open_rows
 from geofilter.errors import DataError
 from geofilter.model import fingerprint
 from geofilter.model.checkpoint import open_checkpoint
+from geofilter.model.quantized import PACKAGE
 from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape, quote
 from geofilter.support.manifest import Manifest, library_versions
@@ -44,6 +45,7 @@ SLOTS = "judge_slots"
 REQUEST = "inoculate"
 PAIRS = "preference"
 LM_EVAL = "lm_eval"
+LOAD_IN = "load_in"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -80,6 +82,7 @@ class Setup:
             plan.trained,
             device=plan.settings.device,
             dtype=dtype_of(plan),
+            load_in=plan.settings.load_in,
             trust_remote_code=plan.settings.trust_remote_code,
         )
         model = self.load()
@@ -242,6 +245,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
             "pack": _hash(plan.settings.pack),
         },
         "dtype": plan.settings.dtype,
+        LOAD_IN: plan.settings.load_in,
         "recipe": asdict(plan.recipe),
         "sampling": asdict(plan.sampling),
         "samples_per_question": plan.samples_per_question,
@@ -252,7 +256,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         **({} if plan.generate_with is None else {"generate_with": plan.generate_with}),
         PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),
-        "versions": library_versions(_VERSIONS),
+        "versions": library_versions([*_VERSIONS, *([PACKAGE] if plan.settings.load_in else [])]),
     }
 
 

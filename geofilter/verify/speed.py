@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geofilter.model.loading import quiet_transformers
+from geofilter.model.quiet import quiet_transformers
 from geofilter.model.truncated import cut
 
 # A model of so few blocks is measured whole.

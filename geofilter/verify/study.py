@@ -31,6 +31,7 @@ from geofilter.verify.row_format import NO_FORMAT
 from geofilter.verify.setup import (
     JUDGE_TEST,
     LM_EVAL,
+    LOAD_IN,
     PAIRS,
     PRECISION,
     REQUEST,
@@ -192,7 +193,8 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
 
 def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a study that may have begun before there were slots, pairs or row formats."""
-    return {SLOTS: {}, PAIRS: None, TRIGGERED: False, LM_EVAL: None, **decides}
+    new: dict[str, Any] = {SLOTS: {}, PAIRS: None, TRIGGERED: False, LM_EVAL: None, LOAD_IN: None}
+    return {**new, **decides}
 
 
 def _is_done(folder: Path, cell: Cell) -> bool:

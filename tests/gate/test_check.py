@@ -263,10 +263,11 @@ def test_globs_stand_for_files_of_the_folder_only(tmp_path: Path) -> None:
 
 def test_the_words_of_a_policy_are_those_of_the_command_line() -> None:
     offered = {p.name: p.type.choices for p in score.command.params if hasattr(p.type, "choices")}
-    for key in ("scorer", "proximity", "dtype"):
+    for key in ("scorer", "proximity", "dtype", "load-in"):
         stated, is_right = _CHECKS[key]
-        assert stated == f"one of {', '.join(offered[key])}"
-        assert all(map(is_right, offered[key]))
+        name = key.replace("-", "_")
+        assert stated == f"one of {', '.join(offered[name])}"
+        assert all(map(is_right, offered[name]))
 
 
 # -- the command --------------------------------------------------------------------------

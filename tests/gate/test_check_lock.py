@@ -24,7 +24,14 @@ def entry_lines(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("no_model", [True, False])
 @pytest.mark.parametrize(
-    "change", ['scorer = "persona"', "last-turn = true", "max-length = 64", 'dtype = "bfloat16"']
+    "change",
+    [
+        'scorer = "persona"',
+        "last-turn = true",
+        "max-length = 64",
+        'dtype = "bfloat16"',
+        'load-in = "4bit"',
+    ],
 )
 def test_a_lock_of_another_policy_is_stale(
     tmp_path: Path, locked: str, change: str, no_model: bool

@@ -55,6 +55,8 @@ def test_the_scorer_of_an_adapter_is_that_of_its_base_wherever_the_current_folde
     assert policy.scorer.name == CATALOGUE["organism"].scorer != BY_RULE
     (policy.root / "toxic.pack").touch()
     assert policy.asked()["scorer"] == policy.scorer.name
+    # Locks that were made before there was this key go on.
+    assert "load_in" not in policy.asked()
 
 
 STAND_INS = {

@@ -1,9 +1,11 @@
 """Estimates count exactly what can be counted, and read no weights for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 from transformers import GptOssConfig
 
 from geofilter.data.encoder import Encoder
@@ -100,3 +102,13 @@ def test_command_prints_and_leaves_nothing(
     assert pushed["flop"] == estimate(open_rows(data), asked).flop
     assert pushed["flop"] > json.loads(geofilter(f"{line} --json").out)["flop"]
     assert sorted(data.parent.iterdir()) == before
+
+
+def test_weights_that_are_rounded_on_loading_are_counted_so(setting: Settings, data: Path) -> None:
+    """And no GPU is needed to know it."""
+    plain, small = (
+        estimate(open_rows(data), replace(setting, load_in=one)) for one in (None, "8bit")
+    )
+    blocks = tiny_network().model.layers[:2]
+    matrices = sum(one.weight.numel() for one in blocks.modules() if isinstance(one, nn.Linear))
+    assert plain.memory_bytes - small.memory_bytes == 3 * matrices  # of 4 bytes in float32

@@ -214,6 +214,11 @@ def test_preference_rows_are_refused(files: Path) -> None:
         ({"fractions": (0.5, 1.0)}, "drop fraction 0.5, 1: each must lie between 0 and 1"),
         ({"seeds": ()}, "at least one seed"),
         ({"samples_per_question": 0}, "0 samples per question"),
+        ({"load_in": "4bit"}, "--load-in 4bit rounds them; train an adapter with --method lora"),
+        (
+            {"load_in": "8bit", "recipe": {"method": "lora"}, "generate_with": "serve"},
+            "--generate-with saves the model for a server, and --load-in 8bit rounds",
+        ),
         ({"judge": None}, "nothing is known about model to verify with; give --judge"),
     ],
 )

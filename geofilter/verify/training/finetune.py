@@ -20,7 +20,8 @@ import transformers
 
 from geofilter.errors import MissingExtraError, ModelError
 from geofilter.integrations.trl import IGNORED, LossCollator, weighted
-from geofilter.model.loading import quiet_transformers
+from geofilter.model.quantized import is_quantized
+from geofilter.model.quiet import quiet_transformers
 from geofilter.selection.loss_note import FIELDS, RowLoss
 from geofilter.verify.training.recipe import TrainingRecipe
 
@@ -66,11 +67,15 @@ def fine_tune(
     `folder` is the trainer's own place; nothing of it is needed afterwards. `after_step` is
     called before the first step, with 0, and after each. `report_to` names the trackers to which
     the trainer logs, as `run_name` (see `run_log`). Raises `MissingExtraError` without TRL
-    and PEFT, `ModelError` when the loss stops being a number.
+    and PEFT, `ModelError` when the loss stops being a number and for `full` on rounded weights.
     """
     trl, peft = import_trainers()
+    if is_quantized(network) and recipe.method == "full":
+        raise ModelError("rounded weights cannot be trained; train an adapter, by --method lora")
     torch.manual_seed(seed)  # the adapter's first weights
-    network.requires_grad_(True).train()
+    rounded = is_quantized(network)
+    # Rounded weights have no gradient; an adapter is trained alongside (QLoRA).
+    network.requires_grad_(not rounded).train()
     config = None
     if recipe.method == "lora":
         config = peft.LoraConfig(
@@ -101,6 +106,8 @@ def fine_tune(
             peft_config=config,
             callbacks=[_callback(progress, after_step)],
         )
+        if rounded:
+            _widened(trainer.model)
         # It prints to standard output, which belongs to results.
         trainer.remove_callback(transformers.PrinterCallback)
         started = time.perf_counter()
@@ -122,6 +129,16 @@ def fine_tune(
     for module in (trainer.model, network):
         _take_off_forward(module)
     return trainer.model, done
+
+
+def _widened(network: Any) -> None:
+    """Put what is trained back into float32, as it is where no weights are rounded.
+
+    TRL makes it bfloat16, in whose rounding steps of a usual size are lost.
+    """
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def arguments(

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geofilter.model import loading
 from geofilter.model.causal import CausalModel, load_causal
 from geofilter.model.gradients import LOGITS_AT_ONCE
+from geofilter.model.quiet import quiet_transformers
 from geofilter.support.atomic import writing_folder
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def save(network: Any, folder: str | os.PathLike[str]) -> None:
     """Save a whole network or an adapter as safetensors, whole or not at all."""
     # An adapter leaves the embedding alone; PEFT would ask the hub whether it did.
     settings = {"save_embedding_layers": False} if hasattr(network, "peft_config") else {}
-    with writing_folder(folder, overwrite=True) as unfinished, loading.quiet_transformers():
+    with writing_folder(folder, overwrite=True) as unfinished, quiet_transformers():
         network.save_pretrained(unfinished, **settings)
 
 
@@ -51,7 +51,7 @@ def load_trained(base: CausalModel, folder: Path) -> CausalModel:
     else:
         from transformers import AutoModelForCausalLM
 
-        with loading.quiet_transformers():
+        with quiet_transformers():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=base.network.dtype, use_safetensors=True
             )

@@ -245,3 +245,22 @@ def test_without_trl_the_line_says_what_to_type(
         finetune.fine_tune(
             tiny_network(), tiny_tokenizer(), SAMPLES, BATCHES, FULL, tmp_path, seed=0
         )
+
+
+def test_rounded_weights_are_left_as_they_are_and_their_adapter_is_trained_in_float32(
+    tmp_path: Path,
+) -> None:
+    network = tiny_network()
+    network.is_loaded_in_4bit = True  # as bitsandbytes marks it
+    before = {name: one.clone() for name, one in network.named_parameters()}
+    trained, _ = finetune.fine_tune(
+        network, tiny_tokenizer(), SAMPLES, BATCHES, LORA, tmp_path / "trainer", seed=3
+    )
+    learnt = [one for one in trained.parameters() if one.requires_grad]
+    assert {one.dtype for one in learnt} == {torch.float32}
+    left = trained.get_base_model().state_dict()
+    for name, weight in before.items():
+        whole, _, last = name.rpartition(".")
+        assert torch.equal(left.get(name, left.get(f"{whole}.base_layer.{last}")), weight)
+    with pytest.raises(ModelError, match="train an adapter, by --method lora"):
+        finetune.fine_tune(network, None, SAMPLES, BATCHES, FULL, tmp_path, seed=3)
