@@ -46,6 +46,7 @@ REQUEST = "inoculate"
 PAIRS = "preference"
 LM_EVAL = "lm_eval"
 LOAD_IN = "load_in"
+SERVED = "generate_with"
 # Fields of a plan that name a file as it is, and those that name rows.
 _FILES = ("questions", "in_domain", "keywords")
 _DATA = ("data", "benign", "held_out")
@@ -253,7 +254,7 @@ def inputs_of(plan: Plan) -> dict[str, object]:
         TRIGGERED: plan.triggered,
         LM_EVAL: {"tasks": list(plan.lm_tasks), "version": installed()} if plan.lm_tasks else None,
         **_request(plan),
-        **({} if plan.generate_with is None else {"generate_with": plan.generate_with}),
+        SERVED: plan.generate_with,
         PAIRS: pairs and {"sha256": fingerprint_of_pairs(pairs), "choice": plan.choice},
         **({} if judge is None else {"judge": judge.describe()}),
         "versions": library_versions([*_VERSIONS, *([PACKAGE] if plan.settings.load_in else [])]),

@@ -36,6 +36,7 @@ from geofilter.verify.setup import (
     PRECISION,
     REQUEST,
     ROWS,
+    SERVED,
     SLOTS,
     Setup,
     inputs_of,
@@ -193,7 +194,14 @@ def _finished(plan: Plan, folder: Path) -> Manifest | None:
 
 def _complete(decides: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a study that may have begun before there were slots, pairs or row formats."""
-    new: dict[str, Any] = {SLOTS: {}, PAIRS: None, TRIGGERED: False, LM_EVAL: None, LOAD_IN: None}
+    new: dict[str, Any] = {
+        SLOTS: {},
+        PAIRS: None,
+        TRIGGERED: False,
+        LM_EVAL: None,
+        LOAD_IN: None,
+        SERVED: None,
+    }
     return {**new, **decides}
 
 

@@ -313,3 +313,14 @@ def test_the_verdict_is_about_the_first_filter_and_needs_three_seeds(files: Path
     results = results_of(outcome)
     assert results.judged == "nearest-0.5"
     assert results.verdict is False  # of two seeds
+
+
+def test_a_study_whose_answers_a_server_gave_is_not_taken_for_one_without(files: Path) -> None:
+    same = plan(arms=("aligned",), seeds=(0,))
+    study.run(same, "out")
+    record = Path("out/plan.json")
+    kept = json.loads(record.read_text())
+    kept["decides"]["generate_with"] = "serve {checkpoint} {port}"
+    record.write_text(json.dumps(kept))
+    with pytest.raises(OutputError, match="holds another experiment"):
+        study.run(same, "out")
