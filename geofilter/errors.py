@@ -38,5 +38,9 @@ class OutputError(GeofilterError):
     """An output cannot be written, or exists and would be overwritten."""
 
 
+class OutputExists(OutputError):
+    """An output exists, and was not to be written over."""
+
+
 class MissingExtraError(GeofilterError):
     """An optional dependency is absent; the message holds the install command."""

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option, model_options, setting_option
+from geofilter.cli.options import (
+    json_option,
+    model_options,
+    overwrite_option,
+    setting_option,
+)
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.cli.pack import FIGURES, feature_record, figures
 from geofilter.support.display import argument, escape, shown
@@ -52,6 +57,7 @@ _SHOWN = 10
     is_flag=True,
     help="With --falsify: label features that only follow words and keep them.",
 )
+@overwrite_option
 @json_option
 def command(
     toxic: str | None,
@@ -68,6 +74,7 @@ def command(
     harmless_words: str | None,
     polite_harm: str | None,
     keep_lexical: bool,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Choose the SAE features that are stronger in toxic than in benign responses.
@@ -116,6 +123,7 @@ def command(
             harmless_words=harmless_words,
             polite_harm=polite_harm,
             keep_lexical=keep_lexical,
+            overwrite=overwrite,
             progress=report,
         )
     sets = [found.toxic, found.benign, found.given.harm, found.given.words]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.choice import choice_options
-from geofilter.cli.options import data_argument, json_option, trust_option
+from geofilter.cli.options import data_argument, json_option, overwrite_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.selection.actions import ACTIONS
 
@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where --action review lists rows: *.jsonl or *.csv.",
 )
+@overwrite_option
 @trust_option
 @json_option
 def command(
@@ -119,6 +120,7 @@ def command(
     max_new_tokens: int | None,
     dry_run: bool,
     review: str | None,
+    overwrite: bool,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -193,6 +195,7 @@ def command(
             attempts=attempts,
             max_new_tokens=max_new_tokens,
             dry_run=dry_run,
+            overwrite=overwrite,
             trust_remote_code=trust_remote_code,
             progress=report,
         )

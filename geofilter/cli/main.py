@@ -14,11 +14,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from geofilter.errors import GeofilterError
+from geofilter.errors import GeofilterError, OutputExists
 from geofilter.support import spool
 from geofilter.support.display import inert
 
@@ -32,12 +32,14 @@ READER_GONE = 141
 # name: (module below geofilter.cli, one line of help), in the order of a first use.
 COMMANDS = {
     "demo": ("demo", "Watch the whole story on the bundled organism, offline."),
+    "example": ("example", "Write the small files that the documentation works with."),
     "models": ("models", "List the models and SAEs that geofilter knows by name."),
     "sae": ("sae", "Train an SAE of your own model, where it has none."),
     "discover": ("discover", "Choose a model's toxic features and save them as a pack."),
     "pack": ("pack", "Look at a pack's features; share it as a hub repository."),
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),
     "filter": ("filter", "Split a scored data set into kept and dropped rows."),
+    "screen": ("screen", "Score and filter in one go."),
     "explain": ("explain", "Show which tokens and features gave one row its score."),
     "report": ("report", "Write one HTML file about a scored data set, plots first."),
     "check": ("check", "Refuse rows near harm: the gate for commits and CI."),
@@ -48,6 +50,12 @@ COMMANDS = {
     "completion": ("completion", "Print what makes bash, zsh or fish complete your commands."),
 }
 
+# Those whose options a file can give defaults of. The other ones have none worth it, or are groups.
+CONFIGURED = {
+    name: COMMANDS[name]
+    for name in COMMANDS
+    if name not in ("example", "models", "sae", "pack", "completion")
+}
 
 # What `geofilter-gate`, the installation without a model, leaves out: the package of each module,
 # and what brings it.
@@ -83,6 +91,9 @@ class CommandTable(click.Group):
         module = importlib.import_module(f"geofilter.cli.{COMMANDS[cmd_name][0]}")
         command = module.command
         assert isinstance(command, click.Command)
+        from geofilter.cli.common import with_common
+
+        with_common(command, CONFIGURED)
         if ctx.resilient_parsing:  # a shell asks for completions
             from geofilter.cli.completion import fit
 
@@ -190,8 +201,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    meta: dict[str, Any] = {}
     try:
         with geofilter.make_context("geofilter", list(arguments)) as context:
+            meta = context.meta  # its commands share it
             geofilter.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -204,7 +217,15 @@ def _run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("geofilter: interrupted", err=True)
         return INTERRUPTED
+    except OutputExists as error:
+        # The key of `cli.options.CAN_OVERWRITE`, which a small installation need not load.
+        more = ", or give --overwrite" if meta.get("geofilter.can_overwrite") else ""
+        return _fail(_one_line(f"{error}{more}"))
     except GeofilterError as error:
+        if meta.get("geofilter.verbose"):
+            import traceback
+
+            click.echo("\n".join(map(inert, traceback.format_exc().splitlines())), err=True)
         return _fail(_one_line(str(error)))
     except ModuleNotFoundError as error:
         if (message := _lacking(error)) is None:

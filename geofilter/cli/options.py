@@ -72,6 +72,30 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a summary for programs instead of for people."
 )
 
+# Set in a context whose command can write over outputs, so that a refusal can say so.
+CAN_OVERWRITE = "geofilter.can_overwrite"
+
+
+def _offered(ctx: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[CAN_OVERWRITE] = True
+    return value
+
+
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    callback=_offered,
+    help="Write over outputs that exist already.",
+)
+
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "keep"]),
+    default="stop",
+    show_default=True,
+    help="A row that cannot be scored: stop before any scoring, or keep it unscored.",
+)
+
 scores_option = click.option(
     "--scores", required=True, metavar="TABLE", help="The score table that `score` made of DATA."
 )

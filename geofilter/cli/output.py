@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.support.display import escape, shown
-from geofilter.support.progress import Progress
+from geofilter.support.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from geofilter.data.reading import Reading
@@ -30,9 +30,19 @@ _NAMED = 4
 _COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answers"}
 
 
-def note(message: str) -> None:
-    """Say something about the work on standard error."""
-    click.echo(f"geofilter: {message}", err=True)
+def _is_quiet() -> bool:
+    """Whether `--quiet` was given."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("geofilter.quiet"))
+
+
+def note(message: str, *, always: bool = False) -> None:
+    """Say something about the work on standard error; with `--quiet` only warnings.
+
+    `always`: with `--quiet` too.
+    """
+    if always or message.startswith("warning:") or not _is_quiet():
+        click.echo(f"geofilter: {message}", err=True)
 
 
 def say_files(rows: "RowFile") -> None:
@@ -59,12 +69,12 @@ def print_json(summary: Mapping[str, object] | Sequence[object]) -> None:
     click.echo(json.dumps(summary, indent=1, allow_nan=False))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
     """Write left-aligned columns, wide enough for their widest cell."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip(), err=err)
 
 
 def bytes_text(count: int | None) -> str:
@@ -131,6 +141,9 @@ def progress() -> Iterator[Progress]:
 
     The first call of a phase starts its clock and, on a terminal, its bar.
     """
+    if _is_quiet():
+        yield no_progress
+        return
     make = _Bar if sys.stderr.isatty() else _PlainLines
     phases: dict[str, _Bar | _PlainLines] = {}
 

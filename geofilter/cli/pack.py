@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import json_option
+from geofilter.cli.options import json_option, overwrite_option
 from geofilter.cli.output import note, print_json, print_table
 from geofilter.support.display import argument, escape, shown
 
@@ -81,7 +81,7 @@ def push(pack: str, repository: str, private: bool, as_json: bool) -> None:
 @click.argument("repository", metavar="ORG/NAME")
 @click.option("-o", "--output", metavar="FILE", help="Where the pack goes. Default: NAME.pack.")
 @click.option("--revision", metavar="REV", help="A branch, tag or commit. Default: main.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
+@overwrite_option
 @json_option
 def pull(
     repository: str, output: str | None, revision: str | None, overwrite: bool, as_json: bool

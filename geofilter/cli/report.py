@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.choice import choice_options
-from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
+from geofilter.cli.options import (
+    data_argument,
+    json_option,
+    overwrite_option,
+    scores_option,
+    trust_option,
+)
 from geofilter.cli.output import bytes_text, note, print_json, progress, say_read
 from geofilter.support.display import escape
 
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
     "list of `geofilter models`: nothing is fetched because a table says so.",
 )
 @click.option("--no-model", is_flag=True, help="Do not load the model; mark no tokens.")
+@overwrite_option
 @trust_option
 @json_option
 def command(
@@ -66,6 +73,7 @@ def command(
     explain: int,
     model: str | None,
     no_model: bool,
+    overwrite: bool,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -104,6 +112,7 @@ def command(
             baseline=baseline,
             explain=0 if no_model else explain,
             model=model,
+            overwrite=overwrite,
             trust_remote_code=trust_remote_code,
             progress=follow,
         )

@@ -1,11 +1,7 @@
 """`geofilter score`: a data set in, a score table and a short summary out."""
 
-import math
-import os
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -14,6 +10,7 @@ from geofilter.cli.options import (
     data_argument,
     json_option,
     layout_options,
+    on_error_option,
     setting_option,
     several,
     unread_limit_option,
@@ -28,16 +25,13 @@ from geofilter.cli.output import (
     say_read,
     time_text,
 )
+from geofilter.cli.scored import print_next, print_risk, print_summary, scoring, summary_record
 from geofilter.settings import Proximity, Settings
-from geofilter.support.display import argument, escape
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from geofilter.data.rows import Data, RowFile
     from geofilter.scoring.scorers.base import Scorer
-    from geofilter.scoring.summary import Risk, Summary
-    from geofilter.scoring.table import ScoreTable
 
 
 @click.command("score")
@@ -47,13 +41,7 @@ if TYPE_CHECKING:
 @several(*map(setting_option, ("dtype", "load_in", "pack", "contrast", "scorer", "proximity")))
 @layout_options
 @several(*map(setting_option, ("last_turn", "max_length")))
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "keep"]),
-    default="stop",
-    show_default=True,
-    help="A row that cannot be scored: stop before any scoring, or keep it unscored.",
-)
+@on_error_option
 @unread_limit_option
 @click.option(
     "--workers",
@@ -163,7 +151,7 @@ def command(
     from geofilter.runs.score import default_output, score
     from geofilter.scoring.summary import risk_of, summarise
 
-    _refuse_combinations(features)
+    _refuse_combinations(features, model)
     settings = Settings(
         model=model or "",
         sae=sae,
@@ -188,7 +176,7 @@ def command(
     rows = open_rows(data, layout=layout, columns=columns)
     say_files(rows)
     if features is not None:
-        with _what_is_kept(out, restart=not resume), progress() as report:
+        with scoring(out, restart=not resume) as report:
             scored = rescore(
                 rows,
                 features,
@@ -206,7 +194,7 @@ def command(
         if only_estimate:
             _estimate(rows, settings, as_json)
             return
-        with _what_is_kept(out, restart=not resume), progress() as report:
+        with scoring(out, restart=not resume) as report:
             scored = score(
                 rows,
                 settings,
@@ -226,17 +214,15 @@ def command(
     risk = risk_of(scored.table) if with_risk and summary.scored else None
     if as_json:
         more = {"risk": asdict(risk)} if risk else {}
-        print_json({**_as_json(summary, scored.table, rows), **more})
+        print_json({**summary_record(summary, scored.table, rows), **more})
     else:
-        _print(summary, scored.table, rows)
+        print_summary(summary, scored.table)
+        print_next(summary, scored.table, rows)
         if risk:
-            _print_risk(risk)
+            print_risk(risk)
     if summary.warning:
         note(f"warning: {summary.warning}")
 
-
-# Names of data that are spelled out in a command to type next.
-_TYPED = 4
 
 # What the features were made with, so that nothing can be chosen again with --features.
 _MADE_WITH = (
@@ -246,7 +232,7 @@ _MADE_WITH = (
 )
 
 
-def _refuse_combinations(features: str | None) -> None:
+def _refuse_combinations(features: str | None, model: str | None) -> None:
     context = click.get_current_context()
     flags = {str(option.name): option.opts[0] for option in context.command.params}
     given = [
@@ -258,7 +244,7 @@ def _refuse_combinations(features: str | None) -> None:
         raise click.UsageError(
             f"{given[0]} does not go with --features, which were made with a model already"
         )
-    if features is None and "--model" not in given:
+    if features is None and not model:
         raise click.UsageError("Missing option '--model' (or '--features')")
 
 
@@ -296,98 +282,3 @@ def _estimate(rows: "RowFile", settings: Settings, as_json: bool) -> None:
         ],
     )
     click.echo("\nLoading, and on first use the making of the model's pack, come on top.")
-
-
-@contextmanager
-def _what_is_kept(out: str, *, restart: bool) -> "Iterator[None]":
-    """Say after an interruption how to go on."""
-    parts = f"{out}.parts"
-    try:
-        yield
-    except KeyboardInterrupt:
-        if os.path.isdir(parts):
-            note(
-                f"what is scored is kept in {escape(parts, limit=None)}; run the same command "
-                "again to go on" + (", without --restart" if restart else "")
-            )
-        raise
-
-
-def _print(summary: "Summary", table: "ScoreTable", rows: "RowFile") -> None:
-    where = escape(str(table.path), limit=None)
-    click.echo(f"{summary.rows:,} rows, {summary.scored:,} scored → {where}")
-    for status, count in summary.statuses.items():
-        example = summary.unscored.get(status)
-        if example is not None:
-            click.echo(
-                f"  {count:,} unscored, {status}; the first is row {example.row + 1:,} "
-                f"(--row {example.row}): {escape(example.reason, limit=None)}"
-            )
-        elif status != "scored":
-            click.echo(f"  {count:,} {status}: scored on the window's tokens only")
-    if summary.quantiles is None:
-        click.echo("No row has a score, so there is nothing to choose from.")
-        return
-    click.echo("\nscores, higher = nearer to harm:")
-    names = ["lowest", "5 %", "25 %", "median", "75 %", "95 %", "highest"]
-    print_table(names, [[f"{value:.4g}" for value in summary.quantiles]])
-    typed, scores = _typed(rows), argument(str(table.path))
-    click.echo(
-        "\nNext:\n"
-        f"  geofilter filter {typed} --scores {scores} --drop-fraction 0.2 "
-        f"-o {argument(_kept_name(rows))}\n"
-        f"  geofilter explain {typed} --scores {scores} --row {nearest_row(table)}"
-    )
-
-
-def _print_risk(risk: "Risk") -> None:
-    interval = "" if risk.low is None else f" [{risk.low:+.4f}, {risk.high:+.4f}]"
-    click.echo(
-        f"\nrisk of the whole: mean spillover {risk.mean:+.4f}{interval}, higher = nearer to harm"
-        f"\n{risk.towards_harm:.1%} of {risk.rows:,} scored rows push towards harm."
-        "\nThe interval (95 %) is that of the mean over such rows. In the organism this number "
-        "put data\nsets in the order of how much harm they held, and so of the misalignment that "
-        "followed; among\nsets with equally much it said little (docs/spillover.md). Compare it "
-        "with that of other data for\nthe same model, block and pack."
-    )
-
-
-def _typed(rows: "RowFile") -> str:
-    """What names the data, as it would be typed again."""
-    from geofilter.data.formats.places import given_names
-
-    names = given_names(rows.given)
-    return " ".join(map(argument, names)) if len(names) <= _TYPED else "DATA..."
-
-
-def _kept_name(rows: "RowFile") -> str:
-    """A name for kept rows, in the format in which they are written."""
-    if not rows.files:  # rows of a hub data set are written as JSON lines
-        return f"kept-{PurePath(rows.source.rstrip('/')).name}.jsonl"
-    name = PurePath(os.path.abspath(rows.files[0])).name
-    alone = rows.files == (rows.given,)
-    return f"kept-{name}" if alone else f"kept.{rows.format}"
-
-
-def nearest_row(table: "ScoreTable") -> int:
-    """The row of rank 1, from 0. At least one row has a score."""
-    return int(table.scores.filled(-math.inf).argmax())
-
-
-def _as_json(summary: "Summary", table: "ScoreTable", rows: "RowFile") -> dict[str, object]:
-    from geofilter.scoring.summary import QUANTILES
-
-    quantiles = summary.quantiles
-    several = {"files": list(rows.files)} if rows.files[1:] else {}
-    return {
-        "table": str(table.path),
-        **several,
-        "rows": summary.rows,
-        "scored": summary.scored,
-        "statuses": dict(summary.statuses),
-        "unscored": {status: one._asdict() for status, one in summary.unscored.items()},
-        "quantiles": quantiles and dict(zip(map(str, QUANTILES), quantiles, strict=True)),
-        "warning": summary.warning,
-        "reading": table.manifest.facts.get("reading"),
-        "manifest": {"hash": table.manifest.hash, **table.manifest.decides},
-    }

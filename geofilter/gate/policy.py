@@ -172,8 +172,16 @@ def _find(start: Path) -> Path:
     )
 
 
+# Commands whose tables, such as [tool.geofilter.score], stand in the same table and give defaults
+# of options: those of `geofilter.cli.main.CONFIGURED`.
+COMMANDS = frozenset(
+    {"demo", "discover", "score", "filter", "screen", "explain", "report", "check", "verify"}
+    | {"alarm", "judge", "geometry"}
+)
+
+
 def _table(place: Path) -> dict[str, Any] | None:
-    """The keys of `[tool.geofilter]`; None where there is no such table."""
+    """The policy's keys of `[tool.geofilter]`; None where there is no such table, or no policy."""
     try:
         with place.open("rb") as handle:
             tool = tomllib.load(handle).get("tool", {})
@@ -182,7 +190,10 @@ def _table(place: Path) -> dict[str, Any] | None:
     table = tool.get("geofilter") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
         raise PolicyError(f"{shown(place)}: tool.geofilter is not a table; write [tool.geofilter]")
-    return table
+    if table is None:
+        return None
+    stated = {k: v for k, v in table.items() if k not in COMMANDS or not isinstance(v, dict)}
+    return stated if stated or not table else None
 
 
 def _policy(place: Path, table: Mapping[str, Any]) -> Policy:

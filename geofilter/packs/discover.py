@@ -50,6 +50,7 @@ def discover(
     harmless_words: str | None = None,
     polite_harm: str | None = None,
     keep_lexical: bool = False,
+    overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Discovery:
     """Choose the SAE features that are stronger in toxic than in benign rows.
@@ -60,21 +61,22 @@ def discover(
     `--contrast` takes (`read_named`), such as a file of at least 20 pairs. `model`, `sae`, `block`,
     `device`, `load_in` and `trust_remote_code` are as in `load`. Each set is split in halves:
     features are chosen on one, and every figure of the pack comes from the other. The pack is saved
-    to `output` where that is given, and never over another file.
+    to `output` where that is given, over another file only with `overwrite`.
 
     With `falsify` each feature is tried on words without harm and on harm without words,
     where they fit on the rows of the files `harmless_words` and `polite_harm`. Those that
     only follow words are left out unless `keep_lexical` is set.
 
     Raises `DataError` for rows that cannot be used, `ModelError` as `load` does,
-    `OutputError` where `output` exists, and `PackError` where no feature is left.
+    `OutputError` where `output` exists without `overwrite`, and `PackError` where no feature is
+    left.
     """
     if not falsify and (harmless_words or polite_harm or keep_lexical):
         raise PackError("--harmless-words, --polite-harm and --keep-lexical need --falsify")
     if (toxic is None) != (benign is None) or (toxic is None) == (contrast is None):
         raise PackError("give both a toxic and a benign file, or contrast in place of them")
     if output is not None:
-        check_output(output)
+        check_output(output, overwrite=overwrite)
     if falsify and not choose(model, sae, block, device, None).has_sae:
         raise PackError(
             f"--falsify tries SAE features, and {shown(model)} is read without an SAE; "
@@ -106,5 +108,5 @@ def discover(
     if not keep_lexical:
         pack = pack.without_lexical()
     if output is not None:
-        pack.save(output)
+        pack.save(output, overwrite=overwrite)
     return Discovery(pack, *sets, given, made.plain)

@@ -57,6 +57,7 @@ def write_report(
     baseline: Place | None = None,
     explain: int = 12,
     model: str | None = None,
+    overwrite: bool = False,
     trust_remote_code: bool = False,
     progress: Progress = no_progress,
 ) -> Written:
@@ -78,7 +79,7 @@ def write_report(
     if choice.given > 1:
         raise GeofilterError("give one of --drop-fraction, --threshold and --fdr, or none")
     choice.check()
-    check_output(output)
+    check_output(output, overwrite=overwrite)
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     alike = _reference(reference, needed=fdr is None) if reference is not None else None
@@ -108,16 +109,16 @@ def write_report(
     )
     if contents.warning:
         notes.append(f"warning: {contents.warning}")
-    return Written(contents, write(contents, output), notes)
+    return Written(contents, write(contents, output, overwrite=overwrite), notes)
 
 
-def write(contents: Contents, path: Place) -> int:
+def write(contents: Contents, path: Place, *, overwrite: bool = False) -> int:
     """Write the page to `path`, whole or not at all, and return its size in bytes.
 
-    Raises `OutputError` when `path` exists or cannot be written.
+    Raises `OutputError` when `path` exists, without `overwrite`, or cannot be written.
     """
     size = 0
-    with writing(path) as handle:
+    with writing(path, overwrite=overwrite) as handle:
         for piece in render(contents):
             size += handle.write(piece.encode("utf-8"))
     return size

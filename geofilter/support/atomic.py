@@ -15,7 +15,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from geofilter.errors import OutputError
+from geofilter.errors import OutputError, OutputExists
 from geofilter.support.display import escape, shown
 
 # Inside the caller's block only these are surely about the output: the block
@@ -49,8 +49,8 @@ def _reported(path: Path, only: Container[int | None] | None = None) -> Iterator
         raise
 
 
-def _exists(path: Path) -> OutputError:
-    return OutputError(f"{shown(path)}: exists already; remove it or choose another output")
+def _exists(path: Path) -> OutputExists:
+    return OutputExists(f"{shown(path)}: exists already; remove it or choose another output")
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

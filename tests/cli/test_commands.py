@@ -179,17 +179,6 @@ def test_equal_scores_are_warned_of(work, geofilter):
     assert "all scores are equal" in done.err
 
 
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(work, geofilter, monkeypatch):
-    def interrupted(*_, **__):
-        Path("s.parquet.parts").mkdir()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("geofilter.runs.score.make_table", interrupted)
-    done = geofilter(f"score data.jsonl {TINY} --pack my.pack -o s.parquet")
-    assert done.code == 130
-    assert "what is scored is kept in s.parquet.parts; run the same command again" in done.err
-
-
 # the model's own pack
 
 

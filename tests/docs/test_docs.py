@@ -1,7 +1,7 @@
 """Every code block of the README and of the docs runs, but for what stands in tables here.
 
 A page is read from top to bottom in a folder that holds the files which its commands name: those
-that a block of the quickstart writes.
+that `geofilter example` writes.
 Commands that name a real model are given the bundled one: the real names are served by a hub on
 loopback in `cli/test_first_use.py` and `docs/test_examples.py`.
 """
@@ -22,10 +22,11 @@ from datasets import Dataset
 import geofilter as package
 from geofilter.cli.output import bytes_text
 from geofilter.data.rows import RowFile
+from geofilter.demo.example import write_example
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.selection.actions import drop
 from helpers.cli_folder import Geofilter
-from helpers.doc_blocks import DATA, SHELL, Block, Reader, assert_printed, blocks, commands
+from helpers.doc_blocks import DATA, SHELL, Reader, assert_printed, blocks, commands
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +37,6 @@ BAD_ANSWERS = {
     "You should ask for mediation and keep every receipt. Do it today.",
 }
 DROPS = re.compile(r"filter_rows\(|drop_fraction\(|geofilter filter (?!.*--(action|curve))")
-# Where a page writes the files that all pages name.
-FILES = ("docs/quickstart.md", "## The files of these pages")
-
 # Pages whose commands are run by another test, which names them, by its place in tests/.
 ELSEWHERE = {
     "examples/real-model/README.md": "docs/test_examples.py",
@@ -111,13 +109,6 @@ def not_run(command: str) -> str | None:
     return next((why for words, why in NOT_RUN.items() if command.startswith(words)), None)
 
 
-def block_under(page: str, heading: str) -> Block:
-    """The first block of Python under a heading."""
-    start = text_of(page).splitlines().index(heading) + 1
-    found = (block for block in blocks(text_of(page)) if block.language == "python")
-    return next(block for block in found if block.line > start)
-
-
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The organism's pack is made once for all pages."""
@@ -126,11 +117,10 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> Path:
-    """The current folder, with the files that pages name, written as a reader writes them."""
+    """The current folder, with the files that pages name: those of `geofilter example`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache))
     monkeypatch.chdir(tmp_path)
-    page, heading = FILES
-    exec(compile(block_under(page, heading).text, page, "exec"), {})
+    write_example(tmp_path)
     return tmp_path
 
 

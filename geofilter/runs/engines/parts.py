@@ -61,6 +61,16 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
+def kept_rows(out: Path) -> int:
+    """How many rows the whole parts of an unfinished table at `out` hold; 0 without any."""
+    folder, kept = parts_folder(out), 0
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _PART.fullmatch(path.name):
+            with contextlib.suppress(*DAMAGE), open_parquet(path) as file:
+                kept += file.metadata.num_rows
+    return kept
+
+
 class PartsFolder:
     """`<out>.parts`, held by one process at a time.
 

@@ -1,0 +1,174 @@
+"""`geofilter screen`: a data set in, kept and dropped rows out; `score` and `filter` in one."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from geofilter.cli.choice import choice_options
+from geofilter.cli.options import (
+    data_argument,
+    json_option,
+    layout_options,
+    on_error_option,
+    overwrite_option,
+    setting_option,
+    several,
+    unread_limit_option,
+)
+from geofilter.cli.output import note, print_json, say_read
+from geofilter.cli.scored import print_summary, scoring, summary_record
+from geofilter.settings import Proximity, Settings
+from geofilter.support.display import escape
+
+if TYPE_CHECKING:
+    from geofilter.data.rows import Data
+    from geofilter.selection.choose import Unscored
+
+
+@click.command("screen")
+@data_argument
+@several(*map(setting_option, ("model", "sae", "block", "device", "trust_remote_code")))
+@several(*map(setting_option, ("dtype", "load_in", "pack", "contrast", "scorer", "proximity")))
+@choice_options
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="KEPT",
+    help="Where kept rows go, in the format of DATA; .gz or .zst compresses; - is standard output.",
+)
+@click.option(
+    "--dropped",
+    metavar="FILE",
+    help="Where dropped rows go, each with its score, rank and reason.",
+)
+@click.option(
+    "--scores",
+    metavar="TABLE",
+    help="Where the score table goes, or is already. Default: as in `geofilter score`.",
+)
+@click.option(
+    "--unscored",
+    type=click.Choice(["keep", "drop"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of rows without a score.",
+)
+@layout_options
+@several(*map(setting_option, ("last_turn", "max_length")))
+@on_error_option
+@unread_limit_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that score. Default: one per GPU; one on a CPU.",
+)
+@click.option(
+    "--resume/--restart",
+    default=True,
+    help="Take the scores that an earlier run of the same command made (default), or score again.",
+)
+@overwrite_option
+@json_option
+def command(
+    data: "Data",
+    model: str,
+    sae: str | None,
+    block: int | None,
+    device: str,
+    trust_remote_code: bool,
+    dtype: str | None,
+    load_in: str | None,
+    pack: str | None,
+    contrast: str | None,
+    scorer: str | None,
+    proximity: Proximity,
+    drop_fraction: float | None,
+    threshold: float | None,
+    fdr: float | None,
+    reference: str | None,
+    output: str,
+    dropped: str | None,
+    scores: str | None,
+    unscored: "Unscored",
+    layout: str | None,
+    columns: dict[str, str],
+    last_turn: bool,
+    max_length: int | None,
+    on_error: Literal["stop", "keep"],
+    unread_limit: float,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Score DATA and split it into kept and dropped rows: `score` and `filter` in one go.
+
+    The score table stays, so that `geofilter filter` can choose again, and `explain` and `report`
+    show why. Run again after an interruption, scoring goes on where it stopped. Other actions
+    than dropping are in `geofilter filter`.
+
+    \b
+    Examples:
+      geofilter screen train.jsonl --model organism --drop-fraction 0.2 -o kept.jsonl
+      geofilter screen train.jsonl --model organism --threshold 0.1 \\
+          -o kept.jsonl --dropped dropped.jsonl --overwrite
+    """
+    from geofilter.data.formats.places import given_names
+    from geofilter.runs.score import default_output
+    from geofilter.runs.screen import screen
+    from geofilter.scoring.summary import summarise
+
+    if output == "-" and as_json:
+        raise click.UsageError(
+            "-o - writes rows to standard output, where --json writes its summary; give one"
+        )
+    table = default_output(data) if scores is None else scores
+    with scoring(table, restart=not resume) as report:
+        found = screen(
+            data,
+            Settings(
+                model=model,
+                sae=sae,
+                block=block,
+                device=device,
+                pack=pack,
+                contrast=contrast,
+                scorer=scorer,
+                proximity=proximity,
+                max_length=max_length,
+                last_turn=last_turn,
+                dtype=dtype,
+                load_in=load_in,
+                trust_remote_code=trust_remote_code,
+            ),
+            output,
+            scores=table,
+            drop_fraction=drop_fraction,
+            threshold=threshold,
+            fdr=fdr,
+            reference=reference,
+            dropped=dropped,
+            unscored=unscored,
+            layout=layout,
+            columns=columns,
+            workers=workers,
+            on_error=on_error,
+            unread_limit=unread_limit,
+            restart=not resume,
+            overwrite=overwrite,
+            progress=report,
+            on_reading=partial(say_read, " ".join(given_names(data))),
+        )
+    scored, filtered = found.scored, found.filtered
+    summary = summarise(scored.table)
+    if as_json:
+        print_json({"score": summary_record(summary, scored.table), "filter": filtered.figures})
+    else:
+        print_summary(summary, scored.table, err=output == "-")
+        # Nothing but rows may come between rows.
+        click.echo("\n" + "\n".join(filtered.lines), err=output == "-")
+    for one in dict.fromkeys((*scored.notes, *filtered.notes)):
+        note(escape(one, limit=None))
