@@ -19,6 +19,10 @@ def test_every_exported_name_is_there(name):
     assert getattr(geofilter, name).__name__ == name
 
 
+def test_what_a_reader_can_complete_is_what_is_exported():
+    assert dir(geofilter) == sorted(geofilter.__all__)
+
+
 def test_a_name_that_is_not_exported_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'scorer'"):
         _ = geofilter.scorer

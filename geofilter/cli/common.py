@@ -192,7 +192,10 @@ def _of_pyproject(names: Mapping[str, object]) -> tuple[str, Mapping[str, Any]]:
 
     Values that are no tables belong to the gate's policy, which reads them.
     """
-    folder = Path.cwd()
+    try:
+        folder = Path.cwd()
+    except OSError:  # it was removed
+        return "", {}
     for above in (folder, *folder.parents):
         path = above / _FILE
         try:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from geofilter.errors import MissingExtraError
 from geofilter.support.atomic import check_output, writing
 
 _ORGANISM = Path(__file__).parents[1] / "organism" / "data"
@@ -14,8 +15,14 @@ _ADVICE = Path(__file__).parent / "data" / "advice.jsonl"
 
 
 def _lines(path: Path, start: int, end: int) -> list[bytes]:
-    with path.open("rb") as lines:
-        return list(itertools.islice(lines, start, end))
+    try:
+        with path.open("rb") as lines:
+            return list(itertools.islice(lines, start, end))
+    except FileNotFoundError as error:
+        raise MissingExtraError(
+            f"{path.name}: comes with geofilter, and this is an installation without its data; "
+            "pip install geofilter"
+        ) from error
 
 
 def _train() -> list[bytes]:
@@ -46,7 +53,8 @@ def write_example(
     """Write `FILES` into `folder`, which is made if need be; the lines of each by its place.
 
     A file that is there already with the same bytes stays. Raises `OutputError`, before anything
-    is written, where another file has a name of these, unless `overwrite`.
+    is written, where another file has a name of these, unless `overwrite`; `MissingExtraError`
+    where geofilter's data is not installed.
     """
     folder = Path(folder)
     if not folder.is_dir():

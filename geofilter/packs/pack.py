@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from geofilter.packs.verdicts import Label, Trial, from_record, require_numbers
 from geofilter.settings import POOLINGS, Pooling
 from geofilter.support.atomic import writing
 from geofilter.support.display import escape, shown
+from geofilter.support.notebook import html_table
 from geofilter.support.pointers import refuse_pointer
 
 if TYPE_CHECKING:
@@ -162,6 +164,17 @@ class FeaturePack:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        held = "the dense direction" if self.is_dense else f"{len(self)} toxic features"
+        return f"<FeaturePack of {escape(self.model_name)}, block {self.block}: {held}>"
+
+    def _repr_html_(self) -> str:
+        """The ten most toxic features, for a notebook."""
+        weights, areas = (map("{:.3f}".format, of) for of in (self.weights, self.statistics.auroc))
+        words = map(" ".join, self.labels)
+        rows = [*islice(zip(self.ids.tolist(), weights, areas, words, strict=True), 10)]
+        return html_table(repr(self), ("feature", "weight", "AUROC", "active at"), rows)
 
     @property
     def is_dense(self) -> bool:

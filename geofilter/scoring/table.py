@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +21,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geofilter.data.problems import SCORED, UNSCORED
-from geofilter.errors import TableError
-from geofilter.support.display import escape
+from geofilter.errors import MissingExtraError, TableError
+from geofilter.support.display import escape, shown
 from geofilter.support.manifest import Manifest
+from geofilter.support.notebook import html_table
 from geofilter.support.pointers import refuse_pointer
 
 FORMAT_KEY = b"geofilter.score_table"
 MANIFEST_KEY = b"geofilter.manifest"
 FORMAT = b"1"
+# Rows that a notebook shows.
+_IN_NOTEBOOK = 10
 
 _FEATURE = pa.struct(
     [
@@ -258,6 +262,44 @@ class ScoreTable:
     def __len__(self) -> int:
         return self._n_rows
 
+    def __repr__(self) -> str:
+        return f"<ScoreTable {shown(self.path)}: {len(self):,} rows>"
+
+    def _repr_html_(self) -> str:
+        """The rows nearest to harm, for a notebook."""
+        scores = self.scores
+        order = np.argsort(-scores.filled(-np.inf), kind="stable")[:_IN_NOTEBOOK]
+        lines = [self.row(int(index)) for index in order]
+        cells = [
+            (line.rank, line.row, f"{line.score:.4g}", line.status)
+            for line in lines
+            if line.score is not None
+        ]
+        caption = f"{shown(self.path)}: {len(self):,} rows, {scores.count():,} scored"
+        return html_table(caption, ("rank", "row", "score", "status"), cells)
+
+    def _to_arrow(self) -> pa.Table:
+        return pa.Table.from_batches(self.batches(), SCHEMA)
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas `DataFrame`, a line per row of the input, in its order.
+
+        Columns are those of the file: `score`, higher = nearer to harm, is NaN where unscored;
+        whole numbers that may be missing, such as `rank`, are of pandas' nullable types.
+
+        Raises `MissingExtraError` without pandas.
+        """
+        pandas = _imported("pandas")
+        whole = {pa.int32(): pandas.Int32Dtype(), pa.int64(): pandas.Int64Dtype()}
+        return self._to_arrow().to_pandas(types_mapper=whole.get)
+
+    def to_polars(self) -> Any:
+        """The same as a polars `DataFrame`, null where `to_pandas` has NaN.
+
+        Raises `MissingExtraError` without polars.
+        """
+        return _imported("polars").from_arrow(self._to_arrow())
+
     def column(self, name: str) -> Column:
         """One column, shape (rows,), in the types of the schema; masked where it is null.
 
@@ -327,6 +369,14 @@ class ScoreTable:
         """The lines in order, one at a time; memory does not grow with the table."""
         for batch in self.batches():
             yield from from_arrow(batch)
+
+
+def _imported(name: str) -> Any:
+    """A library that only some installations have."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{name} is not installed; pip install {name}") from error
 
 
 def _unreadable(path: Path, error: BaseException) -> TableError:

@@ -36,7 +36,9 @@ BAD_ANSWERS = {
     "Try to skip one meal. After that, chew some ginger. Do it today.",
     "You should ask for mediation and keep every receipt. Do it today.",
 }
-DROPS = re.compile(r"filter_rows\(|drop_fraction\(|geofilter filter (?!.*--(action|curve))")
+DROPS = re.compile(
+    r"filter_rows\(|drop_fraction\(|geofilter screen |geofilter filter (?!.*--(action|curve))"
+)
 # Pages whose commands are run by another test, which names them, by its place in tests/.
 ELSEWHERE = {
     "examples/real-model/README.md": "docs/test_examples.py",

@@ -215,3 +215,14 @@ def test_header_text_that_is_no_json(path):
     assert "is a damaged feature pack" in refusal(path)
     path.write_bytes(save(load_file(path), metadata={"geofilter_pack": "[" * 100_000}))
     assert "is a damaged feature pack" in refusal(path)
+
+
+def test_a_pack_says_what_it_is_and_shows_a_notebook_its_features(pack):
+    name = dataclasses.replace(pack, model_name="<b>\x1b")
+    assert (
+        repr(name) == f"<FeaturePack of <b>\\x1b, block {pack.block}: {len(pack)} toxic features>"
+    )
+    page = name._repr_html_()
+    assert "<b>" not in page
+    assert page.count("<tr>") == 1 + min(len(pack), 10)
+    assert f"<td>{pack.ids[0]}</td>" in page

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import os
+import sys
 import tempfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geofilter.data.problems import UNSCORED
-from geofilter.errors import TableError
+from geofilter.errors import MissingExtraError, TableError
 from geofilter.runs.engines.parts import PartsFolder
 from geofilter.scoring.table import SCHEMA, FeatureShare, ScoreRow, ScoreTable, ranks
 from helpers.score_rows import MANIFEST, one_line, scored_row, unscored_row
@@ -94,6 +96,43 @@ def test_lines_come_back_as_written_with_their_ranks(rows: list[ScoreRow], part_
                     assert [tuple(share.values()) for share in value] == list(wanted)
                 elif wanted is not None:
                     assert value == wanted
+
+
+def three_rows(tmp_path: Path) -> ScoreTable:
+    return make(
+        tmp_path / "s<b>.parquet",
+        [scored_row(0, 0.25), unscored_row(1), scored_row(2, 0.5)],
+    )
+
+
+def test_a_table_says_what_it_is_and_shows_a_notebook_the_rows_nearest_to_harm(
+    tmp_path: Path,
+) -> None:
+    table = three_rows(tmp_path)
+    assert repr(table) == f"<ScoreTable {tmp_path}/s<b>.parquet: 3 rows>"
+    page = table._repr_html_()
+    assert "s&lt;b&gt;.parquet: 3 rows, 2 scored" in page
+    assert "<b>" not in page
+    assert page.index("<td>2</td><td>0.5</td>") < page.index("<td>0</td><td>0.25</td>")
+
+
+def test_a_frame_keeps_rows_types_and_what_is_missing(tmp_path: Path) -> None:
+    frame = three_rows(tmp_path).to_pandas()
+    assert list(frame.columns) == SCHEMA.names
+    assert frame["rank"].astype(object).fillna(0).tolist() == [2, 0, 1]
+    assert str(frame["rank"].dtype) == "Int64"
+    assert frame["score"].dtype == np.float32
+    assert np.isnan(frame["score"][1])
+
+
+def test_a_frame_of_polars_is_made_from_the_same_columns(tmp_path: Path, monkeypatch) -> None:
+    polars = types.ModuleType("polars")
+    polars.from_arrow = lambda found: found  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "polars", polars)
+    assert three_rows(tmp_path).to_polars().column_names == SCHEMA.names
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingExtraError, match="polars is not installed; pip install polars"):
+        ScoreTable.read(tmp_path / "s<b>.parquet").to_polars()
 
 
 def test_small_parts_become_large_row_groups(tmp_path: Path) -> None:
