@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from geofilter.data.encoder import Encoder
+from geofilter.data.outputs import check_outputs
 from geofilter.data.window import window_length
 from geofilter.errors import PackError
 from geofilter.model.chosen import choose
@@ -15,7 +16,6 @@ from geofilter.packs.make import make_pack
 from geofilter.packs.named import PAIRS, identity, read_named
 from geofilter.packs.pack import FeaturePack
 from geofilter.packs.plain import Plain
-from geofilter.support.atomic import check_output
 from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
 
@@ -76,7 +76,8 @@ def discover(
     if (toxic is None) != (benign is None) or (toxic is None) == (contrast is None):
         raise PackError("give both a toxic and a benign file, or contrast in place of them")
     if output is not None:
-        check_output(output, overwrite=overwrite)
+        read = (toxic, benign, contrast, polite_harm, harmless_words)
+        check_outputs((output,), read, overwrite=overwrite)
     if falsify and not choose(model, sae, block, device, None).has_sae:
         raise PackError(
             f"--falsify tries SAE features, and {shown(model)} is read without an SAE; "

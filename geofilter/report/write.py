@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from geofilter.data.outputs import check_outputs
 from geofilter.data.rows import Data, RowFile
 from geofilter.errors import GeofilterError, ModelError, TableError
 from geofilter.report.contents import Contents, gather
@@ -13,7 +14,7 @@ from geofilter.report.page import render
 from geofilter.runs.choice import Choice, choose
 from geofilter.runs.provenance import open_scored, reading_of, settings_of
 from geofilter.scoring.table import ScoreTable, is_score_table
-from geofilter.support.atomic import check_output, writing
+from geofilter.support.atomic import writing
 from geofilter.support.display import escape, shown
 from geofilter.support.progress import Progress, no_progress
 
@@ -79,7 +80,7 @@ def write_report(
     if choice.given > 1:
         raise GeofilterError("give one of --drop-fraction, --threshold and --fdr, or none")
     choice.check()
-    check_output(output, overwrite=overwrite)
+    check_outputs((output,), (data, scores, baseline, reference), overwrite=overwrite)
     table = ScoreTable.read(scores)
     other = ScoreTable.read(baseline) if baseline is not None else None
     alike = _reference(reference, needed=fdr is None) if reference is not None else None

@@ -1,14 +1,14 @@
 """Filter a scored data set: choose rows by their scores, and write what becomes of them."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from geofilter.data.formats.places import given_names
 from geofilter.data.formats.standard_output import STDOUT, check_stdout
+from geofilter.data.outputs import check_outputs
 from geofilter.data.reading import Reading
 from geofilter.data.rows import Data, open_rows
-from geofilter.errors import GeofilterError, OutputError
+from geofilter.errors import GeofilterError
 from geofilter.packs.requests import request_for
 from geofilter.runs.choice import Bound, Choice, choose
 from geofilter.runs.defaults import scorer_of
@@ -20,8 +20,6 @@ from geofilter.selection.actions.base import Action, Job, TokenModel
 from geofilter.selection.actions.drop import drop_listed
 from geofilter.selection.choose import Selection, Unscored
 from geofilter.selection.decisions import read_decisions
-from geofilter.support.atomic import check_output
-from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
 
 Place = str | os.PathLike[str]
@@ -119,7 +117,8 @@ def filter_rows(
         )
     second = dropped or review
     if not dry_run:
-        check_outputs(data, (output, second), overwrite=overwrite)
+        read = (data, scores, reference, drop_rows)
+        check_outputs((output, second), read, overwrite=overwrite)
     if drop_rows is not None:
         return _drop_listed(data, scores, output, drop_rows, dropped, overwrite)
     if scores is None:
@@ -175,20 +174,6 @@ def filter_rows(
         notes.append(f"warning: {warning}")
     reading = reading_of(table, rows)
     return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
-
-
-def check_outputs(data: Data, outputs: Iterable[Place | None], *, overwrite: bool) -> None:
-    """Refuse outputs that cannot be written, and those over `data` itself.
-
-    Raises `OutputError`.
-    """
-    sources = {os.path.realpath(name) for name in given_names(data)}
-    for path in outputs:
-        if path is None or path == STDOUT:
-            continue
-        check_output(path, overwrite=overwrite)
-        if os.path.realpath(path) in sources:
-            raise OutputError(f"{shown(path)}: is the data itself; choose another output")
 
 
 def _drop_listed(

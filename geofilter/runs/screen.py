@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from geofilter.data.formats.standard_output import STDOUT, check_stdout
+from geofilter.data.outputs import check_outputs
 from geofilter.data.reading import UNREAD_LIMIT, OnReading, unheard
 from geofilter.data.rows import Data, open_rows
 from geofilter.errors import GeofilterError
 from geofilter.runs.choice import Choice
 from geofilter.runs.engines.threads import OnError
-from geofilter.runs.filter import Filtered, Place, check_outputs, filter_rows
+from geofilter.runs.filter import Filtered, Place, filter_rows
 from geofilter.runs.score import Scored, default_output, score
 from geofilter.selection import choose
 from geofilter.selection.choose import Unscored
@@ -76,7 +77,7 @@ def screen(
     places = [os.path.realpath(one) for one in named]
     if len(set(places)) < len(places):
         raise GeofilterError("-o, --dropped and --scores name the same file; give each its own")
-    check_outputs(data, (output, dropped), overwrite=overwrite)
+    check_outputs((output, dropped), (data, reference), overwrite=overwrite)
     scored = score(
         data,
         settings,

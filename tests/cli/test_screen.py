@@ -41,7 +41,7 @@ def test_screen_writes_what_score_and_filter_write(work, geofilter):
         ("--threshold nan -o kept.jsonl", "nan: is not a number"),
         ("--fdr 0.1 -o kept.jsonl", "--fdr and --reference go together"),
         ("--drop-fraction 0.1 -o other.jsonl", "exists already; remove it or choose another"),
-        ("--drop-fraction 0.1 -o data.jsonl --overwrite", "data.jsonl: is the data itself"),
+        ("--drop-fraction 0.1 -o data.jsonl --overwrite", "data.jsonl: is read by this command"),
         ("--drop-fraction 0.1 -o x --dropped x", "name the same file; give each its own"),
         ("--drop-fraction 0.1 -o - --json", "give one"),
     ],
