@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from geofilter.data.formats.places import Data, Name, given_names
+from geofilter.data.formats.places import Data, Name
 from geofilter.data.formats.standard_output import STDOUT
 from geofilter.data.formats.streams import PARQUET_SUFFIXES, split_suffix
 from geofilter.data.formats.text_files import SUFFIXES
@@ -19,9 +19,10 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that cannot be written, and those over a file that is read.
 
-    `inputs` may be files, patterns and folders of rows. Raises `OutputError`.
+    `inputs` may be files, patterns and folders of rows. What is no name of any is passed over here:
+    reading it says so. Raises `OutputError`.
     """
-    names = [name for data in inputs if data is not None for name in given_names(data)]
+    names = [name for data in inputs for name in _names(data)]
     read = {os.path.realpath(one) for name in names for one in (name, *glob.glob(name))}
     for output in outputs:
         if output is None or output == STDOUT:
@@ -29,6 +30,11 @@ def check_outputs(
         path = os.path.realpath(check_output(output, overwrite=overwrite))
         if path in read or (os.path.dirname(path) in read and _is_of_rows(path)):
             raise OutputError(f"{shown(output)}: is read by this command; choose another output")
+
+
+def _names(data: object) -> list[str]:
+    several = data if isinstance(data, list | tuple) else (data,)
+    return [os.fspath(name) for name in several if isinstance(name, str | os.PathLike)]
 
 
 def _is_of_rows(path: str) -> bool:

@@ -38,7 +38,7 @@ TRIGGERED = "triggered"
 SHIPPED_PAIRS = "report"
 
 # How rows are scored, in a plan's record.
-_SCORING = ("model", "sae", "block", "pack", "device", "dtype", "load_in", "trust_remote_code")
+SCORING = ("model", "sae", "block", "pack", "device", "dtype", "load_in", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Plan:
         """The plan as JSON values, the settings by their names among the others."""
         record = asdict(self)
         settings = record.pop("settings")
-        return {**record, **{name: settings[name] for name in _SCORING}}
+        return {**record, **{name: settings[name] for name in SCORING}}
 
     def cells(self) -> list[Cell]:
         """Every run, seed by seed, so that early ones already compare the arms."""

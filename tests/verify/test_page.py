@@ -16,7 +16,7 @@ from geofilter.verify.command import command_of
 from geofilter.verify.intervals import Statistic
 from geofilter.verify.judges.sway import PLAIN, Swayed, SwayTest
 from geofilter.verify.page import render
-from geofilter.verify.plan import Cell, Plan, Sampling
+from geofilter.verify.plan import SCORING, Cell, Plan, Sampling
 from geofilter.verify.results import Results, results_of
 from geofilter.verify.row_format import RowFormat
 from geofilter.verify.study import CellResult, FinishedStudy
@@ -189,8 +189,7 @@ def test_the_command_of_a_page_makes_the_same_plan(work: Path, geofilter: Geofil
     )
     first = geofilter(f"verify data.jsonl {options} -o out --estimate --json")
     record = json.loads(first.out)["plan"]
-    scoring = ("model", "sae", "block", "pack", "device", "dtype", "trust_remote_code")
-    settings = Settings(**{name: record.pop(name) for name in scoring})
+    settings = Settings(**{name: record.pop(name) for name in SCORING})
     plan = Plan(
         settings=settings,
         recipe=TrainingRecipe(**record.pop("recipe")),

@@ -7,6 +7,7 @@ parts into the table, ranks included, and removes the folder.
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ def parts_folder(out: Path) -> Path:
 def kept_rows(out: Path) -> int:
     """How many rows the whole parts of an unfinished table at `out` hold; 0 without any."""
     folder, kept = parts_folder(out), 0
-    for path in folder.iterdir() if folder.is_dir() else ():
+    # Not Path.is_dir, which raises for a name that is too long.
+    for path in folder.iterdir() if os.path.isdir(folder) else ():
         if _PART.fullmatch(path.name):
             with contextlib.suppress(*DAMAGE), open_parquet(path) as file:
                 kept += file.metadata.num_rows
