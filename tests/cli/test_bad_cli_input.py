@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from geofilter.cli import main as cli
-from helpers.cli_mistakes import TINY, Case, assert_refused, files
+from helpers.cli_mistakes import TINY, Case, assert_refused
 
 SCORE = f"score data.jsonl {TINY} --pack my.pack -o new.parquet"
 FILTER = "filter data.jsonl --scores data.scores.parquet -o kept.jsonl"
@@ -388,15 +388,3 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(name, work, geofilter, capsys):
     assert_refused(CASES[name], geofilter, capsys)
-
-
-def test_a_full_disk_leaves_no_table(work, geofilter, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("geofilter.scoring.table.pq.ParquetWriter.write_table", full)
-    before = files()
-    done = geofilter(SCORE)
-    assert done.code == cli.USER_MUST_ACT
-    assert done.err.count("\n") == 2
-    assert files() == before
