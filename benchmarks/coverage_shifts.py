@@ -11,7 +11,6 @@ The standard error of a coverage of 95 % is 0.5 % at 2,000 experiments.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofilter.stats.crossed import mean_of, ratio_of
+from resuming import write
 
 RESULT = Path(__file__).parent / "results" / "coverage_shifts.json"
 SEEDS = (1, 2, 3, 5, 10)
@@ -99,9 +99,6 @@ def main() -> None:
         for kind in ("mean", "ratio", "bootstrap")
     }
     print("lowest coverage:", lowest)
-    lines = ",\n".join(
-        f"  {json.dumps(name)}: {json.dumps(cell)}" for name, cell in results.items()
-    )
     head = {
         "command": "python benchmarks/coverage_shifts.py",
         "experiments": options.experiments,
@@ -109,8 +106,7 @@ def main() -> None:
         "cells": "[coverage, median width]",
         "lowest_coverage": lowest,
     }
-    body = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
-    options.output.write_text(f'{{\n{body} "results": {{\n{lines}\n }}\n}}\n')
+    write(options.output, {**head, "results": results})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Runs of 24 steps of 16 rows about health and career, on rows drawn for each run: ten harmless runs
 make the threshold, ten more test it, ten have half of their rows harmful, and five a tenth.
-Every 8 steps each is read as `geofilter.integrations.alarm` reads it, on 38 questions of the benign
+Every 8 steps each is read as `integrations.alarm_reading` reads it, on 38 questions of the benign
 contrast set, in both ways: the last token of each question, and the answers to them. Compared with
 that, each with a threshold from the same ten runs, is the training loss, the mean over the steps
 since the last reading: the highest, or the lowest.
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import organism_filter
-from geofilter.integrations.alarm import NetworkReader, default_prompts
+from geofilter.integrations.alarm_reading import NetworkReader, default_prompts
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.runs import prepare
 from geofilter.settings import Settings

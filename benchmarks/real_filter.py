@@ -46,8 +46,7 @@ from geofilter.verify import study
 from geofilter.verify.plan import CONTROL, ORACLE, RANDOM, UNFILTERED, WHOLE_ARMS
 from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.presets import make_plan
-from real_text import write
-from resuming import kept_results
+from resuming import kept_results, write
 
 RESULT = Path(__file__).parent / "results" / "real_filter.json"
 MODEL = "smollm2-135m"

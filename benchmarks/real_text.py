@@ -36,7 +36,7 @@ from geofilter.model.catalogue import CATALOGUE
 from geofilter.model.loading import LoadedModel
 from geofilter.support.manifest import library_versions
 from real_text_cells import Scores
-from resuming import kept_results
+from resuming import kept_results, write
 
 RESULT = Path(__file__).parent / "results" / "real_text.json"
 PAGE = Path(__file__).parents[1] / "docs" / "real-text.md"
@@ -136,19 +136,6 @@ def facts(folder: sets.Folder, sizes: sets.Sizes) -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | library_versions(["geofilter", "torch", "transformers", "numpy"]),
     }
-
-
-def write(path: Path, results: Mapping[str, Any]) -> None:
-    """Indented, but with each cell on a line of its own, so that a diff can be read."""
-    path.write_text(_spelled(results, 0) + "\n", encoding="utf-8")
-
-
-def _spelled(value: Any, depth: int) -> str:
-    if isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in value.values()):
-        pad = " " * (depth + 1)
-        lines = [f"{pad}{json.dumps(k)}: {_spelled(v, depth + 1)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
-    return json.dumps(value)
 
 
 def add(

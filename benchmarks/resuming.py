@@ -1,4 +1,4 @@
-"""What a study has measured already, if it was with the same organism, settings and versions."""
+"""The results file of a study: what it has measured already, and how it is written."""
 
 import hashlib
 import json
@@ -36,3 +36,16 @@ def kept_results(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             "elsewhere with -o"
         )
     return kept
+
+
+def write(path: Path, results: Mapping[str, Any]) -> None:
+    """Indented, but with each cell on a line of its own, so that a diff can be read."""
+    path.write_text(_spelled(results, 0) + "\n", encoding="utf-8")
+
+
+def _spelled(value: Any, depth: int) -> str:
+    if isinstance(value, Mapping) and any(isinstance(v, (Mapping, list)) for v in value.values()):
+        pad = " " * (depth + 1)
+        lines = [f"{pad}{json.dumps(k)}: {_spelled(v, depth + 1)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+    return json.dumps(value)

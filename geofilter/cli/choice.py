@@ -1,5 +1,8 @@
 """The options that say which rows are meant, for the commands that choose some."""
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from geofilter.cli.options import several
@@ -31,3 +34,29 @@ choice_options = several(
         "or its score table. Data is scored as DATA was, once.",
     ),
 )
+
+
+def kept_options(*, required: bool) -> Callable[[Any], Any]:
+    """Where rows go that are kept and dropped, and what becomes of those without a score."""
+    return several(
+        click.option(
+            "-o",
+            "--output",
+            required=required,
+            metavar="KEPT",
+            help="Where kept rows go, in the format of DATA; .gz or .zst compresses; - is standard "
+            "output.",
+        ),
+        click.option(
+            "--dropped",
+            metavar="FILE",
+            help="Where dropped rows go, each with its score, rank and reason.",
+        ),
+        click.option(
+            "--unscored",
+            type=click.Choice(["keep", "drop"]),
+            default="keep",
+            show_default=True,
+            help="What becomes of rows without a score.",
+        ),
+    )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.choice import choice_options
+from geofilter.cli.choice import choice_options, kept_options
 from geofilter.cli.options import data_argument, json_option, overwrite_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.selection.actions import ACTIONS
@@ -37,24 +37,7 @@ if TYPE_CHECKING:
     "has edited it: with a decision (drop, keep, unsure) for each row, or rows to drop only.",
 )
 @click.option("--curve", is_flag=True, help="Print what each choice would drop, and write nothing.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="KEPT",
-    help="Where kept rows go, in the format of DATA; .gz or .zst compresses; - is standard output.",
-)
-@click.option(
-    "--dropped",
-    metavar="FILE",
-    help="Where dropped rows go, each with its score, rank and reason.",
-)
-@click.option(
-    "--unscored",
-    type=click.Choice(["keep", "drop"]),
-    default="keep",
-    show_default=True,
-    help="What becomes of rows without a score.",
-)
+@kept_options(required=False)
 @click.option(
     "--action",
     type=click.Choice(list(ACTIONS)),

@@ -141,3 +141,15 @@ layout_options = several(
         "COLUMN, as in system=, that one is not read. May be repeated.",
     ),
 )
+
+
+def scoring_options(function: _Function) -> _Function:
+    """All that decides the scores of rows, but for the model."""
+    names = ("sae", "block", "device", "trust_remote_code", "dtype", "load_in", "pack", "contrast")
+    return several(
+        *map(setting_option, (*names, "scorer", "proximity")),
+        layout_options,
+        *map(setting_option, ("last_turn", "max_length")),
+        on_error_option,
+        unread_limit_option,
+    )(function)

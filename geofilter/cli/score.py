@@ -9,11 +9,8 @@ import click
 from geofilter.cli.options import (
     data_argument,
     json_option,
-    layout_options,
-    on_error_option,
+    scoring_options,
     setting_option,
-    several,
-    unread_limit_option,
 )
 from geofilter.cli.output import (
     bytes_text,
@@ -37,12 +34,7 @@ if TYPE_CHECKING:
 @click.command("score")
 @data_argument
 @setting_option("model", required=False)
-@several(*map(setting_option, ("sae", "block", "device", "trust_remote_code")))
-@several(*map(setting_option, ("dtype", "load_in", "pack", "contrast", "scorer", "proximity")))
-@layout_options
-@several(*map(setting_option, ("last_turn", "max_length")))
-@on_error_option
-@unread_limit_option
+@scoring_options
 @click.option(
     "--workers",
     type=click.IntRange(min=1),

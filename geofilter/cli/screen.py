@@ -5,16 +5,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from geofilter.cli.choice import choice_options
+from geofilter.cli.choice import choice_options, kept_options
 from geofilter.cli.options import (
     data_argument,
     json_option,
-    layout_options,
-    on_error_option,
     overwrite_option,
+    scoring_options,
     setting_option,
-    several,
-    unread_limit_option,
 )
 from geofilter.cli.output import note, print_json, say_read
 from geofilter.cli.scored import print_summary, scoring, summary_record
@@ -28,37 +25,15 @@ if TYPE_CHECKING:
 
 @click.command("screen")
 @data_argument
-@several(*map(setting_option, ("model", "sae", "block", "device", "trust_remote_code")))
-@several(*map(setting_option, ("dtype", "load_in", "pack", "contrast", "scorer", "proximity")))
+@setting_option("model")
 @choice_options
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="KEPT",
-    help="Where kept rows go, in the format of DATA; .gz or .zst compresses; - is standard output.",
-)
-@click.option(
-    "--dropped",
-    metavar="FILE",
-    help="Where dropped rows go, each with its score, rank and reason.",
-)
+@kept_options(required=True)
 @click.option(
     "--scores",
     metavar="TABLE",
     help="Where the score table goes, or is already. Default: as in `geofilter score`.",
 )
-@click.option(
-    "--unscored",
-    type=click.Choice(["keep", "drop"]),
-    default="keep",
-    show_default=True,
-    help="What becomes of rows without a score.",
-)
-@layout_options
-@several(*map(setting_option, ("last_turn", "max_length")))
-@on_error_option
-@unread_limit_option
+@scoring_options
 @click.option(
     "--workers",
     type=click.IntRange(min=1),

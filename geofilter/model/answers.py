@@ -67,31 +67,6 @@ def end_ids(network: Any, tokenizer: Any) -> list[int]:
     return sorted(found | set(after[:1]).intersection(tokenizer.added_tokens_decoder))
 
 
-def answer(
-    network: Any,
-    tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
-    *,
-    temperature: float,
-    max_new_tokens: int,
-    ends: Sequence[int],
-) -> list[str]:
-    """The answers to a batch of prompts, each up to the first of the tokens `ends`.
-
-    Drawn from torch's own random numbers at `temperature`; at 0 each token is the likeliest.
-    Raises `ModelError` where a prompt leaves no room in the model's context.
-    """
-    found = draw(
-        network,
-        tokenizer,
-        prompts,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-        ends=ends,
-    )
-    return [one.text for one in found]
-
-
 @torch.no_grad()
 def draw(
     network: Any,
@@ -102,7 +77,11 @@ def draw(
     max_new_tokens: int,
     ends: Sequence[int],
 ) -> list[Drawn]:
-    """The same as `answer`, each with whether it came to its end."""
+    """The answers to a batch of prompts, each up to the first of the tokens `ends`.
+
+    Drawn from torch's own random numbers at `temperature`; at 0 each token is the likeliest.
+    Raises `ModelError` where a prompt leaves no room in the model's context.
+    """
     from transformers import GenerationConfig
 
     longest = max(map(len, prompts))

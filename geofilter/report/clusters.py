@@ -1,9 +1,8 @@
 """Texts by what they are about: TF-IDF over words, and spherical k-means.
 
-Dhillon and Modha (2001), with starts by Arthur and Vassilvitskii's k-means++ (2007) under a
-fixed seed, so that equal texts give equal clusters, and as many of them as have the greatest
-simplified silhouette. It names words, not harms: a topic is what texts have in common with
-each other and not with the rest.
+Dhillon and Modha (2001), by FAISS under a fixed seed, so that equal texts give equal clusters, and
+as many of them as have the greatest simplified silhouette. It names words, not harms: a topic is
+what texts have in common with each other and not with the rest.
 """
 
 import math
@@ -57,8 +56,7 @@ def clusters(texts: Sequence[str], seed: int = 0) -> list[Cluster]:
     if most < 2:
         return []
     points = vectors[known]
-    generator = np.random.default_rng(seed)
-    tried = [_k_means(points, wanted, generator) for wanted in range(2, most + 1)]
+    tried = [_k_means(points, wanted, seed) for wanted in range(2, most + 1)]
     labels, centres = max(tried, key=lambda one: _silhouette(points, one[1]))
     usual = points.mean(axis=0)
     found = []
@@ -117,37 +115,20 @@ def _silhouette(points: Floats32, centres: Floats32) -> float:
     return float(np.mean(1 - far[:, 0] / np.maximum(far[:, 1], 1e-12)))
 
 
-def _k_means(
-    points: Floats32, wanted: int, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], Floats32]:
+def _k_means(points: Floats32, wanted: int, seed: int) -> tuple[NDArray[np.int64], Floats32]:
     """Labels (points,) and centres (clusters, terms) of the best of a few starts."""
-    best = -math.inf, np.zeros(len(points), np.int64), points[:1]
-    for _ in range(_STARTS):
-        centres = _start(points, wanted, generator)
-        labels = np.zeros(len(points), np.int64)
-        for step in range(_STEPS):
-            nearness = points @ centres.T
-            now = nearness.argmax(axis=1)
-            if step and np.array_equal(now, labels):
-                break
-            labels = now
-            sums = (labels == np.arange(len(centres))[:, None]).astype(np.float32) @ points
-            lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-            # A centre that no text is nearest to stays where it was.
-            centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-12), centres)
-        total = float((points * centres[labels]).sum())
-        if total > best[0] + 1e-6:
-            best = total, labels, centres
-    return best[1], best[2]
+    import faiss  # takes a moment to load
 
-
-def _start(points: Floats32, wanted: int, generator: np.random.Generator) -> Floats32:
-    chosen = [int(generator.integers(len(points)))]
-    far = 1 - points @ points[chosen[0]]
-    while len(chosen) < wanted:
-        chances = np.maximum(far, 0).astype(np.float64)
-        if not chances.sum() > 0:
-            break
-        chosen.append(int(generator.choice(len(points), p=chances / chances.sum())))
-        far = np.minimum(far, 1 - points @ points[chosen[-1]])
-    return points[chosen]
+    found = faiss.Kmeans(
+        points.shape[1],
+        wanted,
+        niter=_STEPS,
+        nredo=_STARTS,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+    )
+    found.train(points)
+    centres = found.centroids
+    assert centres is not None
+    return (points @ centres.T).argmax(axis=1), centres

@@ -14,7 +14,7 @@ from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Turn
 from geofilter.errors import ModelError
 from geofilter.model import fingerprint, loading
-from geofilter.model.answers import draw, end_ids, opening_ids
+from geofilter.model.answers import draw, end_ids, opening_ids, room
 from geofilter.model.causal import CausalModel, load_causal
 from geofilter.model.checkpoint import open_checkpoint
 from geofilter.model.threads import few_threads
@@ -172,20 +172,16 @@ class LocalWriter:
         """The replies, batch by batch: prompts that would cut off each other's are apart."""
         network, tokenizer = self._model
         ends = end_ids(network, tokenizer)
-        limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
         batches: dict[int, list[tuple[int, list[int]]]] = {}
         for one in asks:
             try:
                 ids = opening_ids(tokenizer, one.turns)
-            except Unscorable as error:
+                roomy = room(network, len(ids)) >= self._max_new_tokens
+            except (Unscorable, ModelError) as error:
+                why = error.problem.reason if isinstance(error, Unscorable) else error
                 if one.row in wanted:
-                    yield one.row, Reply(None, f"cannot be asked for: {error.problem.reason}")
+                    yield one.row, Reply(None, f"cannot be asked for: {why}")
                 continue
-            if limit is not None and len(ids) >= limit:
-                if one.row in wanted:
-                    yield one.row, Reply(None, "cannot be asked for: the model's context is full")
-                continue
-            roomy = limit is None or len(ids) + self._max_new_tokens <= limit
             batches.setdefault(0 if roomy else len(ids), []).append((one.row, ids))
         for batch in batches.values():
             # A batch shares its random numbers, so that a part of one is drawn as a whole.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geofilter.stats.groups import student
 
 _HALVINGS = 60
-# A ratio further out than this is not told from one without an end.
+# A ratio further out than this is taken for one without an end.
 _FAR = 1e6
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ import torch
 from geofilter.data.problems import Unscorable
 from geofilter.data.samples import Turn
 from geofilter.errors import ModelError
-from geofilter.model.answers import answer, end_ids, opening_ids, room
+from geofilter.model.answers import draw, end_ids, opening_ids, room
 from geofilter.support.display import quote
 from geofilter.verify.plan import Sampling
 
@@ -45,7 +45,7 @@ def answers(
         batch = asked[number * sampling.batch : (number + 1) * sampling.batch]
         prompts = [prompt_ids(tokenizer, one) for one in batch]
         torch.manual_seed(_seed_of(seed, number))
-        yield answer(
+        drawn = draw(
             network,
             tokenizer,
             prompts,
@@ -53,6 +53,7 @@ def answers(
             max_new_tokens=sampling.max_new_tokens,
             ends=ends,
         )
+        yield [one.text for one in drawn]
 
 
 def check(network: Any, tokenizer: Any, asked: Sequence[Put]) -> None:

@@ -82,7 +82,7 @@ class Condition:
     of the domains that were trained on, None where none were asked. `held_out_loss` is in
     nats per response token of benign rows, lower = better; `tokens` and `steps` are of one
     run. `in_domain_quality` is the share of in-domain answers that are coherent and not
-    misaligned. `triggered` counts the main questions in the rows' format, None where there is none.
+    misaligned. `triggered` counts the main questions in the rows' format, None without a format.
     `lm_eval` has the figures of its tasks, by task and by their names there: means over runs.
     """
 
@@ -123,7 +123,7 @@ class Results:
 
     conditions: tuple[Condition, ...]
     verdict: bool | None
-    judged: str  # the condition that the verdict is about; empty where there is none
+    judged: str  # the condition that the verdict is about; empty without one
     worst: Statistic | None
     file_rows: int  # in the data
     training_rows: int  # of them that can be trained on; the others are in no arm

@@ -226,7 +226,7 @@ def questions_of(plan: Plan) -> dict[str, list[Question]]:
 def triggered_of(
     sets: dict[str, list[Question]], found: RowFormat | None
 ) -> dict[str, list[Question]]:
-    """The main questions in the rows' format, as a set of their own; no set where there is none."""
+    """The main questions in the rows' format, as a set of their own; no set without a format."""
     return {} if found is None else {TRIGGERED: dressed(sets[MAIN], found)}
 
 

@@ -19,7 +19,8 @@ from geofilter.data.encoder import Encoder
 from geofilter.data.samples import Sample, Turn
 from geofilter.errors import GeofilterError
 from geofilter.integrations import alarm
-from geofilter.integrations.alarm import HarmAlarm, NetworkReader, Reading, default_prompts
+from geofilter.integrations.alarm import HarmAlarm
+from geofilter.integrations.alarm_reading import NetworkReader, Reading, default_prompts
 from geofilter.integrations.alarm_threshold import READINGS, calibrate, read_threshold
 from geofilter.model.blocks import run_to_block
 from geofilter.model.catalogue import CATALOGUE

@@ -6,6 +6,7 @@ import pytest
 
 from geofilter.data.samples import Turn
 from geofilter.errors import ModelError
+from geofilter.model.answers import opening_ids
 from geofilter.model.causal import CausalModel
 from geofilter.runs import replies
 from geofilter.runs.replies import LocalWriter, ServedWriter, writer_named
@@ -103,7 +104,9 @@ def test_a_model_here_draws_for_a_part_of_a_batch_what_it_draws_for_the_whole() 
     ]
     writer = LocalWriter("tiny", max_new_tokens=8, load=lambda: model)
     whole = dict(writer(asks, 0, set(range(6))))
-    assert whole[3] == Reply(None, "cannot be asked for: the model's context is full")
+    asked = len(opening_ids(model.tokenizer, asks[3].turns))
+    full = f"a question of {asked} tokens leaves no room for an answer in a context of {CONTEXT}"
+    assert whole[3] == Reply(None, f"cannot be asked for: {full}")
     assert all(one.text for row, one in whole.items() if row != 3)
     assert {one.fault for row, one in whole.items() if row != 3} <= {None, "is cut off"}
     assert dict(writer(asks, 0, {1, 2})) == {row: whole[row] for row in (1, 2)}

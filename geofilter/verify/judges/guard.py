@@ -7,22 +7,14 @@ the probabilities of these words, never off a text that was sampled. It says wha
 policy says; most guards have none for bad advice.
 """
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from geofilter.errors import ModelError
-from geofilter.model import fingerprint
-from geofilter.model.blocks import find_blocks
-from geofilter.model.loading import max_context
-from geofilter.support.display import escape
 from geofilter.verify.judges.base import Asked, Judgement
-from geofilter.verify.judges.local import reply_tokens
+from geofilter.verify.judges.chat_model import ChatModel
 from geofilter.verify.judges.reply import LEAST_PROBABILITY, Rule, Score
 from geofilter.verify.questions import Question
-from geofilter.verify.training.weights import load_causal
 
 # What a user writes before the model's name.
 PREFIX = "guard:"
@@ -45,24 +37,13 @@ class GuardJudge:
     """
 
     def __init__(self, model: str, *, device: str = "auto", dtype: str | None = None) -> None:
-        self._name = model
-        self._model = load_causal(model, device=device, dtype=dtype)
-        self._context = max_context(self._model.network.config, self._model.tokenizer)
+        self._model = ChatModel(model, role="guard", device=device, dtype=dtype)
         self._render("A question.", "An answer.")
 
     def describe(self) -> dict[str, object]:
         """The model's name, and what decides its scores."""
-        network = self._model.network
-        return {
-            "judge": "guard",
-            "model": self._name,
-            "architecture": fingerprint.of_config(network.config),
-            "weights": fingerprint.of_weights(
-                network.get_input_embeddings(), list(find_blocks(network).blocks)
-            ),
-            "tokenizer": fingerprint.of_tokenizer(self._model.tokenizer),
-            "template": self._render("A question.", "An answer."),
-        }
+        template = self._render("A question.", "An answer.")
+        return {"judge": "guard", **self._model.facts(), "template": template}
 
     def check(self, questions: Sequence[Question]) -> None:
         """A guard needs no judge prompts: its template holds its own."""
@@ -73,11 +54,11 @@ class GuardJudge:
 
     def _score(self, asked: Asked) -> Score:
         rendered = self._render(asked.text, asked.answer)
-        tokenizer = self._model.tokenizer
-        prompt = tokenizer(rendered, add_special_tokens=False).input_ids
+        model = self._model
+        prompt = model.tokens(rendered)
         words = [word for pair in _VERDICTS for word in pair]
         chains = {
-            (word, before): reply_tokens(tokenizer, rendered, prompt, before + word)
+            (word, before): model.reply_tokens(rendered, prompt, before + word)
             for word in words
             for before in _BEFORE
         }
@@ -86,12 +67,13 @@ class GuardJudge:
         longest = max(map(len, distinct), default=0)
         if not distinct:
             return Score(None, "the guard's tokenizer can spell no verdict")
-        if len(prompt) + longest > self._context:
+        if len(prompt) + longest > model.context:
             return Score(
                 None, f"the guard's prompt of {len(prompt)} tokens is longer than its context"
             )
         found = dict.fromkeys(words, 0.0)
-        shares = self._probabilities(prompt, [list(chain) for chain in distinct])
+        output = model.read(torch.tensor([prompt], device=model.network.device))
+        shares = model.along(list(distinct), output).chains.exp().tolist()
         for word, share in zip(distinct.values(), shares, strict=True):
             found[word] += share
         harmful, harmless = max(_VERDICTS, key=lambda pair: found[pair[0]] + found[pair[1]])
@@ -101,48 +83,9 @@ class GuardJudge:
             return Score(None, reason, found)
         return Score(100 * found[harmless] / total, None, found)
 
-    @torch.no_grad()
-    def _probabilities(self, prompt: list[int], chains: list[list[int]]) -> list[float]:
-        """The probability that the reply begins with each chain of tokens, from one prompt."""
-        network = self._model.network
-        ids = torch.tensor([prompt], device=network.device)
-        output: Any = network(input_ids=ids, use_cache=True, logits_to_keep=1)
-        first = output.logits[0, -1].double().log_softmax(-1)
-        longest = max(map(len, chains))
-        padded = torch.tensor([chain + [0] * (longest - len(chain)) for chain in chains])
-        cache = copy.deepcopy(output.past_key_values)
-        cache.batch_repeat_interleave(len(chains))
-        logits = network(
-            input_ids=padded.to(network.device), past_key_values=cache, use_cache=True
-        ).logits
-        after = logits.double().log_softmax(-1)
-        return [
-            float(
-                (first[chain[0]] + sum(after[row, k, token] for k, token in enumerate(chain[1:])))
-                .exp()
-                .cpu()
-            )
-            for row, chain in enumerate(chains)
-        ]
-
     def _render(self, prompt: str, answer: str) -> str:
-        tokenizer = self._model.tokenizer
-        name = escape(self._name, limit=200)
-        if tokenizer.chat_template is None:
-            raise ModelError(
-                f"{name}: has no chat template, so it is no guard; choose a guard model"
-            )
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        try:
-            text: str = tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=False, guideline=GUIDELINE
-            )
-        except Exception as error:  # a template may raise what it likes
-            reason = escape(" ".join(str(error).split()), limit=200)
-            raise ModelError(
-                f"{name}: its chat template refuses a conversation: {reason}"
-            ) from error
-        return text
+        return self._model.render(turns, guideline=GUIDELINE)
 
 
 def named(spec: str, rule: Rule | None) -> GuardJudge | None:

@@ -12,7 +12,7 @@ from typing import Any
 from geofilter.errors import GeofilterError, MissingExtraError
 from geofilter.support.display import escape
 
-# The project to which the trainer's integration logs with trackio unless it is told otherwise.
+# The project to which a trainer logs with trackio by default.
 _TRACKIO_PROJECT = "huggingface"
 
 
