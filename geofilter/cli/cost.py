@@ -6,7 +6,7 @@ from geofilter.cli.output import bytes_text, note, print_json, print_table, prog
 from geofilter.support.display import escape
 from geofilter.verify.cost import ArmCost
 from geofilter.verify.estimate import estimate
-from geofilter.verify.plan import Plan
+from geofilter.verify.plan import SHIPPED_PAIRS, Plan
 
 # What questions are asked of, for people.
 _SETS = {"main": "to the main questions", "in_domain": "to those in domain"} | {
@@ -39,10 +39,9 @@ def print_estimate(plan: Plan, workers: int, as_json: bool) -> None:
         given = ", ".join(f"{count:,} {_SETS[name]}" for name, count in answers.items())
         click.echo("each gives " + given.replace(" to", " answers to", 1))
     if plan.preference is not None:
-        click.echo(
-            f"each is measured on the pairs of {escape(plan.preference, limit=200)}, and so is the "
-            "model before training"
-        )
+        own = plan.preference == SHIPPED_PAIRS
+        whose = "that come with geofilter" if own else f"of {escape(plan.preference, limit=200)}"
+        click.echo(f"each is measured on the pairs {whose}, and so is the model before training")
     if plan.track is not None:
         click.echo(f"each gives {plan.track_answers:,} more answers every {plan.track} steps")
     click.echo()

@@ -24,6 +24,8 @@ from geofilter.support.locking import locked
 
 # Rows of a dry run, and characters of a text that it shows.
 SHOWN = 10
+# What a score does not say of a response.
+_NO_JUDGE = "a lower score does not say that a response is right or well written: read some of them"
 _LONG = 400
 
 
@@ -199,7 +201,7 @@ def _done(job: Job, chosen: _Chosen, every: Mapping[int, Outcome], place: Path |
     ]
     if second:
         lines.append(f"The {len(selection.drop):,} rows as they were → {escape(second, None)}")
-    notes = []
+    notes = [_NO_JUDGE] if taken else []
     if chosen.left:
         notes.append(
             f"warning: {len(chosen.left):,} of the rows chosen cannot get another response and are "
@@ -241,8 +243,11 @@ def _show(
             f"  old, {old:<9.4g} {escape(one.old, limit=_LONG)}",
             f"  new, {new:<9} {escape(outcome.text or '', limit=_LONG) or outcome.reason}",
         ]
-    lines.append(f"{len(found):,} of the {len(job.selection.drop):,} rows chosen; nothing written.")
-    return Done({"action": "replace", "dry_run": True, "rows": found}, lines, [])
+    lines.append(
+        f"These are {len(found):,} of the {len(job.selection.drop):,} rows chosen; nothing is "
+        "written."
+    )
+    return Done({"action": "replace", "dry_run": True, "rows": found}, lines, [_NO_JUDGE])
 
 
 REPLACE = Action(

@@ -130,7 +130,8 @@ def test_a_dry_run_shows_ten_rows_with_nothing_hidden_and_writes_nothing(
     assert done.code == 0, done.err
     assert sorted(Path().iterdir()) == before
     assert done.out.count("bad.jsonl:") == 10
-    assert "10 of the 40 rows chosen; nothing written." in done.out
+    assert "These are 10 of the 40 rows chosen; nothing is written." in done.out
+    assert "does not say that a response is right" in done.err
     assert r"asked          \x1b[2J\u202e" in done.out
     assert "(holds control characters)" in done.out
     assert "\x1b" not in done.out
