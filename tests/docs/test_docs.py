@@ -39,6 +39,8 @@ BAD_ANSWERS = {
 DROPS = re.compile(
     r"filter_rows\(|drop_fraction\(|geofilter screen |geofilter filter (?!.*--(action|curve))"
 )
+# Pages that say in per cent how many of all and of the kept rows of their first choice are harmful.
+STATE_SHARES = ("README.md", "docs/quickstart.md")
 # Pages whose commands are run by another test, which names them, by its place in tests/.
 ELSEWHERE = {
     "examples/real-model/README.md": "docs/test_examples.py",
@@ -51,6 +53,7 @@ NOT_RUN = {
     "python -m build": "builds packages; tools/test_gate.py and .github/workflows/packages.yml",
     "docker": "needs an engine",
     "make test": "runs these tests",
+    "make docs": "builds the site, as a test below does",
     "make demo": "`geofilter demo`, in an environment of its own",
     "geofilter sae train": "the files of these pages are too short; model/sae_training",
     "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
@@ -179,6 +182,9 @@ def test_every_block_of_a_page_runs_in_its_order_and_what_it_drops_improves_the_
     for where, before, after in drops.found:
         assert 0 < before < 1, f"{page}: {where}: the example holds nothing to tell apart"
         assert after < before, f"{page}: {where}: dropping makes the data worse"
+    if page in STATE_SHARES:
+        for share in drops.found[0][1:]:
+            assert f"{100 * share:.0f} %" in text_of(page), (page, share)
 
 
 def test_sizes_that_pages_name_are_those_of_the_list_and_the_smallest_is_the_smallest() -> None:
