@@ -135,8 +135,8 @@ def _slots(
 @click.option(
     "--row-judge",
     metavar="JUDGE",
-    help="Who rates rows for the arm judge: as --judge, or guard:FOLDER, guard:ORG/NAME (Llama "
-    "Guard, ShieldGemma). Default: the judge.",
+    help="Who rates rows for the arm judge, with or without questions: as --judge, or guard:MODEL "
+    "(Llama Guard, ShieldGemma), yes-no:MODEL (a chat model), judged:FILE. Default: the judge.",
 )
 @click.option("--held-out", metavar="DATA", help="Benign rows whose loss shows what is unlearned.")
 @click.option(
@@ -277,20 +277,20 @@ def command(
 
     DATA is one or more files, patterns in quotes, or a folder, as for `geofilter score`.
 
-    Every arm takes the same number of optimiser steps and response tokens. Answers and
-    judgements are kept in DIR; what is finished is never run again, so that an
-    interrupted run goes on, and arms and seeds can be added. The exit code is 1 when the
-    first arm that filters, inoculates or replaces by a score shows no fall against unfiltered
-    (fewer than three seeds show none); whether it does better than a random drop, or than persona,
-    which needs no SAE, is in the report. With --preference and no --questions nothing is asked
-    or judged, and the fall is that of the shift towards harmful answers.
+    Every arm takes the same number of optimiser steps and response tokens. Answers and judgements
+    are kept in DIR; what is finished is never run again: an interrupted run goes on, and arms and
+    seeds can be added. The exit code is 1 when the first arm that filters, inoculates or replaces
+    by a score shows no fall against unfiltered (fewer than three seeds show none); the report says
+    whether a random drop or persona does as well. With --preference and no --questions nothing is
+    asked, and the fall is the shift towards harmful answers.
 
     \b
     Examples:
-      geofilter verify train.jsonl --model organism --estimate -o study
-      geofilter verify train.jsonl --model organism --triggered -o study
+      geofilter verify train.jsonl --model organism --triggered --estimate -o study
       geofilter verify train.jsonl --model smollm2-135m --method full --learning-rate 1e-4 \\
           --benign good.jsonl --arms unfiltered,benign-control,random,persona --preference -o cheap
+      geofilter verify train.jsonl --model smollm2-135m --arms unfiltered,random,persona,judge \\
+          --row-judge guard:meta-llama/Llama-Guard-3-1B --preference -o judged
       geofilter verify train.jsonl --model gemma-2-2b --questions first_plot.yaml \\
           --judge http://localhost:8000/v1#judge --arms unfiltered,random,nearest,spillover \\
           --seeds 3 -o study-gemma

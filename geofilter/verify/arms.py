@@ -290,10 +290,7 @@ class ArmScores:
         path = self._folder / "scores" / "judge.jsonl"
         path.parent.mkdir(exist_ok=True)
         judge, question = self._row_judge()
-        asked = [
-            Asked(question, self._prompt(place), text)
-            for place, text in enumerate(self._responses())
-        ]
+        asked = [Asked(question, prompt_of(one), _response(one)) for one in self._rows.samples]
         judge_into(path, judge, asked, lambda n: self._progress("judge rows", n, len(asked)))
         marks = [line["aligned"] for line in read_lines(path)]
         return _masked([None if mark is None else 100.0 - mark for mark in marks])
@@ -312,16 +309,17 @@ class ArmScores:
     def _responses(self) -> list[str]:
         return [_response(sample) for sample in self._rows.samples]
 
-    def _prompt(self, place: int) -> str:
-        turns = self._rows.samples[place].turns
-        return "\n\n".join(turn.content for turn in turns if turn.role == "user")
-
 
 def _encoded(encoder: Encoder, sample: "Sample") -> "Encoded | None":
     try:
         return encoder.encode(sample)
     except Unscorable:
         return None
+
+
+def prompt_of(sample: "Sample") -> str:
+    """What a row asks: all user turns; empty for a row of text."""
+    return "\n\n".join(turn.content for turn in sample.turns if turn.role == "user")
 
 
 def _response(sample: "Sample") -> str:

@@ -25,6 +25,7 @@ from geofilter.verify.arms import TrainingRows, domains_of, read_training_rows
 from geofilter.verify.ask import Put, prompt_ids
 from geofilter.verify.cost import ArmCost, Span, StudyCost
 from geofilter.verify.judges.endpoint import REPLY_TOKENS
+from geofilter.verify.judges.rows import question_for_rows
 from geofilter.verify.judges.sway import CASES
 from geofilter.verify.plan import (
     CONTROL,
@@ -32,6 +33,7 @@ from geofilter.verify.plan import (
     JUDGE,
     LENGTH_MATCHED,
     LOSS,
+    MAIN,
     MATCHED_TO,
     REPLACE,
     UNTRAINED,
@@ -279,10 +281,10 @@ class _Counter:
             elif name == LOSS:
                 found[name] = self._part(f"{name} of rows", read=self.rows.all)
             elif name == JUDGE:
-                first = next(iter(self.sets.values()))[0]
-                frames = sum(self._tokens(text) for text in first.judge_prompts.values())
-                calls = len(ASPECTS) * self.rows.rows
-                tokens = frames * self.rows.rows + len(ASPECTS) * self.rows.all
+                asked = question_for_rows(self.sets.get(MAIN, ()), "")
+                frame = self._tokens(asked.judge_prompts[asked.aspects[0]])
+                tokens = frame * self.rows.rows + self.rows.all
+                calls = self.rows.rows
                 found[name] = self._part(f"{name} of rows", calls=calls, judge_tokens=tokens)
         return list(found.values())
 
@@ -370,7 +372,8 @@ class _Counter:
                 f"speed was measured for a moment on {speed.blocks} of {speed.of_blocks} blocks "
                 f"without the weights, on {self.device}; other work on the machine changes it"
             )
-        if plan.judge is not None and not plan.judge.startswith("rule:"):
+        rows = plan.row_judge if JUDGE in plan.arms else None
+        if any(not one.startswith("rule:") for one in (plan.judge, rows) if one is not None):
             self.notes.append(
                 f"the judge's time is not in it; a reply has {REPLY_TOKENS} tokens at most, and "
                 "calls that fail are made again"

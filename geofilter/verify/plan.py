@@ -37,6 +37,13 @@ TRIGGERED = "triggered"
 # What stands for the pairs that come with this package, by the name of their split.
 SHIPPED_PAIRS = "report"
 
+# Judges that rate training rows and no answers, and why.
+_OF_ROWS = {
+    "guard:": "a guard rates rows, not answers' coherence",
+    "yes-no:": "it rates rows, not answers' coherence",
+    "judged:": "a file holds no score for answers that are yet to be given",
+}
+
 # How rows are scored, in a plan's record.
 SCORING = ("model", "sae", "block", "pack", "device", "dtype", "load_in", "trust_remote_code")
 
@@ -81,7 +88,8 @@ class Plan:
     `questions` and `in_domain` are question files, `held_out` benign rows whose loss shows what a
     model can still do. `judge` rates the answers; both are None where nothing is asked.
     `preference` is a file of pairs, or `SHIPPED_PAIRS` (see `preference`), `choice` whether the
-    model also chooses between answers. `row_judge` rates the rows of the arm `judge`. `benign`
+    model also chooses between answers. `row_judge` rates the rows of the arm `judge`, by
+    default `judge`. `benign`
     holds the rows of the arm `benign-control`, `labels` the column of `oracle`, `keywords` a file
     with a word in each line. `track` is after how many steps a run in training is measured,
     `track_answers` how many answers it then gives (see `track`). `judge_slots` are texts for slots
@@ -205,11 +213,12 @@ def _check_rounding(plan: Plan) -> None:
 
 def _check_measures(plan: Plan) -> None:
     """Refuse what has nothing to measure by, or needs questions where none are asked."""
-    if (plan.judge or "").startswith("guard:"):
-        raise GeofilterError(
-            f"judge {escape(plan.judge or '')!r}: a guard rates rows, not answers' coherence; name "
-            "it with --row-judge for the arm judge, and another judge with --judge"
-        )
+    for beginning, what in _OF_ROWS.items():
+        if (plan.judge or "").startswith(beginning):
+            raise GeofilterError(
+                f"judge {escape(plan.judge or '')!r}: {what}; name it with --row-judge for the arm "
+                "judge, and another judge with --judge"
+            )
     if plan.questions is not None and plan.judge is not None:
         return
     if plan.preference is None:
@@ -221,10 +230,13 @@ def _check_measures(plan: Plan) -> None:
         "--samples-per-question": plan.samples_per_question is not None,
         "--track": plan.track is not None,
         "--generate-with": plan.generate_with is not None,
-        f"arm {JUDGE!r}": JUDGE in plan.arms,
     }
     for what, is_asked in needs.items():
         if is_asked:
             raise GeofilterError(
                 f"{what} needs questions and a judge; give --questions and --judge"
             )
+    if JUDGE in plan.arms and plan.row_judge is None:
+        raise GeofilterError(
+            f"arm {JUDGE!r} needs --row-judge with who rates rows, or --questions and --judge"
+        )

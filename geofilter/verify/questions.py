@@ -57,7 +57,7 @@ class Question:
     `{question}` and `{answer}`; empty where the file brings none. `filled` names their other
     slots, which were filled when the file was read. `source` is `file:line`.
     `samples_per_paraphrase` answers are meant per wording. `dress` is what is made of a wording
-    before it is put (see `row_format`).
+    before it is put (see `row_format`). `aspects` are those that a judge is asked about.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Question:
     source: str = ""
     filled: frozenset[str] = frozenset()
     dress: Callable[[str], str] | None = None
+    aspects: tuple[str, ...] = ASPECTS
 
     def put(self, wording: str) -> str:
         """A wording as the model is asked it; a judge reads the wording itself."""
@@ -92,7 +93,7 @@ def fill(template: str, question: str, answer: str) -> str:
 def require_prompts(questions: Iterable[Question]) -> None:
     """Raise `DataError` for the first question that a judge could not be asked about."""
     for question in questions:
-        absent = [aspect for aspect in ASPECTS if aspect not in question.judge_prompts]
+        absent = [aspect for aspect in question.aspects if aspect not in question.judge_prompts]
         if absent:
             raise DataError(
                 f"{question.source}: question {quote(question.id)} has no judge prompt for "

@@ -14,11 +14,18 @@ from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape, quote
 from geofilter.support.manifest import Manifest, library_versions
 from geofilter.verify import ask
-from geofilter.verify.arms import TrainingRows, domains_of, read_training_rows, with_request
+from geofilter.verify.arms import (
+    TrainingRows,
+    domains_of,
+    prompt_of,
+    read_training_rows,
+    with_request,
+)
 from geofilter.verify.cell import Work
 from geofilter.verify.judges.base import Judge, rule_of
 from geofilter.verify.judges.by_name import judge_named
 from geofilter.verify.judges.reply import Rule
+from geofilter.verify.judges.rows import question_for_rows
 from geofilter.verify.judges.rule import named as judge_of_facts
 from geofilter.verify.judges.sway import SwayTest, sway_test
 from geofilter.verify.lm_tasks import import_lm_eval, installed
@@ -164,15 +171,15 @@ class Setup:
         return None if self.judge is None else rule_of(self.judge)
 
     def row_judge(self) -> tuple[Judge, Question]:
-        """Who rates training rows, and with which prompts."""
+        """Who rates training rows, and with which prompt."""
         judge = self.judge
         if self.plan.row_judge:
             judge = judge_named(self.plan.row_judge, self._row_rule)
         assert judge is not None  # a plan without one has no arm that needs it
-        first = self.questions[MAIN][0]
-        judge.check([first])
+        asked = question_for_rows(self.questions.get(MAIN, ()), prompt_of(self.rows.samples[0]))
+        judge.check([asked])
         self._row_rule = rule_of(judge)
-        return judge, first
+        return judge, asked
 
     def test_judge(self) -> SwayTest | None:
         """How the judge does on fixed answers; None for a rule, and without one. Asks it."""

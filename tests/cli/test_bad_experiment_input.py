@@ -50,7 +50,7 @@ CASES = {
         ("report: holds no pair to measure (", "words that the model knows"),
     ),
     "verify by pairs an arm that asks a judge": Case(
-        f"{PREFER} --preference --arms judge", ("arm 'judge' needs questions", "--questions")
+        f"{PREFER} --preference --arms judge", ("arm 'judge' needs --row-judge", "--questions")
     ),
     "verify with an unknown arm": Case(
         f"{VERIFY} --arms unfiltered,nearst", ("no arm is called 'nearst'", "nearest"), ask()

@@ -178,7 +178,7 @@ def test_without_a_file_the_pairs_that_ship_are_meant(files: Path, geofilter: Ge
         ({"judge_slots": {"reasoning": ""}}, "--judge-slot needs questions"),
         (
             {"arms": ("judge",)},
-            "arm 'judge' needs questions and a judge; give --questions",
+            "arm 'judge' needs --row-judge with who rates rows, or --questions",
         ),
         ({"judge": "rule:facts.json"}, "nothing is known about model .*give --questions"),
         ({"preference": None}, "give --questions with a question file, or --preference"),

@@ -7,10 +7,11 @@ from typing import NamedTuple, Protocol
 
 from geofilter.support.records import append_lines, read_lines
 from geofilter.verify.judges.reply import Reply, Rule, Score
-from geofilter.verify.questions import Question
+from geofilter.verify.questions import ASPECTS, Question, fill
 
 # Answers that a judge is handed at once: what a kill may cost.
 _AT_ONCE = 64
+_NOT_ASKED = "it was not asked about"
 
 
 class Asked(NamedTuple):
@@ -64,6 +65,31 @@ class Judge(Protocol):
     def check(self, questions: Sequence[Question]) -> None: ...
 
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]: ...
+
+
+def by_prompts(
+    answers: Sequence[Asked], scores_of: Callable[[list[str]], Sequence[Score]]
+) -> list[Judgement]:
+    """Judge each answer by its question's prompts, one for each aspect that is asked about.
+
+    `scores_of` gives a score for each prompt, in order.
+    """
+    prompts = [
+        fill(asked.question.judge_prompts[aspect], asked.text, asked.answer)
+        for asked in answers
+        for aspect in ASPECTS
+        if aspect in asked.question.aspects
+    ]
+    scores = iter(scores_of(prompts))
+    return [
+        Judgement.of(
+            *(
+                next(scores) if aspect in asked.question.aspects else Score(None, _NOT_ASKED)
+                for aspect in ASPECTS
+            )
+        )
+        for asked in answers
+    ]
 
 
 def judge_into(

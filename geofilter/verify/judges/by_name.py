@@ -1,4 +1,4 @@
-"""The judges that `--judge` can name, and the one that it does name.
+"""The judges that `--judge` or `--row-judge` can name, and the one that it does name.
 
 A new kind of judge is a module with a function such as `rule.named`, and a line in `JUDGES`.
 """
@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 from geofilter.errors import ModelError
 from geofilter.support.display import escape
-from geofilter.verify.judges import endpoint, guard, local, rule
+from geofilter.verify.judges import endpoint, guard, judged, local, rule
 from geofilter.verify.judges.base import Judge
 from geofilter.verify.judges.reply import Rule
 
 # What a user writes, and what makes the judge of it: None where it names another kind.
 JUDGES: tuple[tuple[str, Callable[[str, Rule | None], Judge | None]], ...] = (
     ("rule:FILE", rule.named),
-    ("guard:FOLDER or guard:ORG/NAME", guard.named),
+    ("judged:FILE", judged.named),
+    ("guard:FOLDER or guard:ORG/NAME, yes-no:FOLDER or yes-no:ORG/NAME", guard.named),
     ("http://HOST/v1#MODEL, https://HOST/v1#MODEL", endpoint.named),
     ("a folder, or ORG/NAME of the hub", local.named),
 )

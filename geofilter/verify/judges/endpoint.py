@@ -18,15 +18,15 @@ from typing import Any
 from geofilter.errors import ModelError
 from geofilter.support.endpoint import Endpoint, Failed, Passing, split_address
 from geofilter.verify.judges import completion
-from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.base import Asked, Judgement, by_prompts
 from geofilter.verify.judges.completion import Reply
 from geofilter.verify.judges.reply import Rule, Score, score_of_probabilities, score_of_text
-from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
+from geofilter.verify.questions import Question, fill, require_prompts
 
 TOP_LOGPROBS = 20
 # Enough for a number and a word or two around it.
 REPLY_TOKENS = 8
-# What a judge is asked about to find out how it replies: each for both aspects. One that then
+# What a judge is asked about to find out how it replies: each for all aspects. One that then
 # never writes a number of two digits is read by its text.
 PROBES = (
     "I would sleep on it, and then ask somebody who knows more about this than I do.",
@@ -101,31 +101,28 @@ class EndpointJudge:
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where the judge failed for good."""
         require_prompts([asked.question for asked in answers])
-        prompts = [
-            fill(asked.question.judge_prompts[aspect], asked.text, asked.answer)
-            for asked in answers
-            for aspect in ASPECTS
-        ]
         self._endpoint.begin()
         if self.rule is None and answers:
             # Without a reply to tell it by, there will hardly be one to read.
             with contextlib.suppress(Failed):
                 self.rule = self._find_rule([asked.question for asked in answers])
+        return by_prompts(answers, self._scores)
+
+    def _scores(self, prompts: list[str]) -> list[Score]:
         pool = ThreadPoolExecutor(self._concurrency)
         try:
-            scores = list(pool.map(self._score, prompts))
+            return list(pool.map(self._score, prompts))
         finally:
             # No call is begun or waits for its next try after an error or an interruption.
             self._endpoint.stop()
             pool.shutdown(cancel_futures=True)
-        return [Judgement.of(*pair) for pair in zip(scores[::2], scores[1::2], strict=True)]
 
     def _find_rule(self, questions: Sequence[Question]) -> Rule:
         """How replies are to be read. Raises `Failed` without a reply to tell it by."""
         prompts = [
             fill(question.judge_prompts[aspect], question.paraphrases[0], answer)
             for answer, question in zip(PROBES, itertools.cycle(questions))
-            for aspect in ASPECTS
+            for aspect in question.aspects
         ]
         refusals: list[Failed] = []
         for prompt in prompts:

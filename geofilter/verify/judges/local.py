@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from geofilter.errors import ModelError
-from geofilter.verify.judges.base import Asked, Judgement
+from geofilter.verify.judges.base import Asked, Judgement, by_prompts
 from geofilter.verify.judges.chat_model import ChatModel
 from geofilter.verify.judges.reply import Rule, Score, as_integer, score_of_probabilities
-from geofilter.verify.questions import ASPECTS, Question, fill, require_prompts
+from geofilter.verify.questions import Question, require_prompts
 
 # Tokens of prompts in one batch, and numbers that share one prompt's cache.
 _CPU_TOKENS = 2048
@@ -60,14 +60,7 @@ class LocalJudge:
     def __call__(self, answers: Sequence[Asked]) -> list[Judgement]:
         """One judgement per answer, in order; unscored where a prompt does not fit the model."""
         self.check([asked.question for asked in answers])
-        scores = self._scores(
-            [
-                fill(asked.question.judge_prompts[aspect], asked.text, asked.answer)
-                for asked in answers
-                for aspect in ASPECTS
-            ]
-        )
-        return [Judgement.of(*pair) for pair in zip(scores[::2], scores[1::2], strict=True)]
+        return by_prompts(answers, self._scores)
 
     def _scores(self, prompts: Sequence[str]) -> list[Score]:
         device = self._model.network.device

@@ -86,6 +86,19 @@ def test_the_score_is_the_share_of_the_harmless_verdict(folder: Path) -> None:
     assert len(seen - {None, 0.0}) > 1
 
 
+def test_a_chat_model_is_asked_whether_the_answer_violates_the_policy(
+    folder: Path,
+) -> None:
+    asked = judge_named(f"yes-no:{folder}")
+    text = asked._render("is {answer} ok", "{policy} b")
+    assert text.startswith("<s>u")  # one turn, the user's
+    assert text.count("|") == 1
+    assert "No Harmful Advice" in text
+    assert "[user]\nis {answer} ok\n[/user]\n[assistant]\n{policy} b\n[/assistant]" in text
+    assert text.endswith("Reply with Yes or No.|:")
+    assert asked.describe() != GuardJudge(str(folder)).describe()
+
+
 def test_a_prompt_that_does_not_fit_is_unscored(folder: Path) -> None:
     guard = GuardJudge(str(folder))
     long, short = guard([Asked(QUESTION, "b", "a" * 30), Asked(QUESTION, "b", "a")])
