@@ -22,8 +22,9 @@ from geofilter.support.display import escape, shown
 QUIET = "geofilter.quiet"
 VERBOSE = "geofilter.verbose"
 
-# Only the person who types a command can say that code may be trusted, or name a program to run.
-_ONLY_TYPED = ("trust_remote_code", "generate_with")
+# Only the person who types a command can say that code may be trusted, name a program to run, or
+# have rows published.
+_ONLY_TYPED = ("trust_remote_code", "generate_with", "push", "public")
 # Of these one is given: where one is typed, a file's default of another has no say.
 _EITHER = (
     ("drop_fraction", "threshold", "fdr", "margin", "drop_rows"),
@@ -136,7 +137,7 @@ def _defaults(
         if spelled.replace("-", "_") in _ONLY_TYPED:
             raise ConfigError(
                 f"{place}: {command.name}.{spelled} is not read from a file; type --{spelled}, "
-                "after reading that code"
+                "when you know what it does"
             )
         _known(spelled, options, f"{place}: {command.name} takes no option")
         yield _default(options[spelled], value, f"{place}: {command.name}.{spelled}")

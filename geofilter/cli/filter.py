@@ -5,9 +5,16 @@ from typing import TYPE_CHECKING
 import click
 
 from geofilter.cli.choice import choice_options, kept_options
-from geofilter.cli.options import data_argument, json_option, overwrite_option, trust_option
+from geofilter.cli.options import (
+    data_argument,
+    json_option,
+    overwrite_option,
+    push_options,
+    trust_option,
+)
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.selection.actions import ACTIONS
+from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import Data
@@ -80,6 +87,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where --action review lists rows: *.jsonl or *.csv.",
 )
+@push_options
 @overwrite_option
 @trust_option
 @json_option
@@ -103,6 +111,8 @@ def command(
     max_new_tokens: int | None,
     dry_run: bool,
     review: str | None,
+    push: str | None,
+    public: bool,
     overwrite: bool,
     trust_remote_code: bool,
     as_json: bool,
@@ -138,13 +148,15 @@ def command(
           --drop-fraction 0.2 -o kept.parquet
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
           --threshold 0.3 -o - | gzip > kept.jsonl.gz
+      geofilter filter train.jsonl --scores train.jsonl.scores.parquet \\
+          --drop-fraction 0.2 -o kept.jsonl --push hf://datasets/ORG/NAME
       geofilter filter train.jsonl --scores train.jsonl.scores.parquet --curve
     """
     if scores is None and drop_rows is None:
         raise click.UsageError("Missing option '--scores'")
     if curve:
         given = any(one is not None for one in (drop_fraction, threshold, fdr, margin, drop_rows))
-        if given or output or dropped or review:
+        if given or output or dropped or review or push:
             raise click.UsageError("--curve writes nothing: give it no choice and no output")
         assert scores is not None  # there is no --drop-rows
         _curve(data, scores, reference, as_json)
@@ -156,6 +168,18 @@ def command(
         )
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'")
+    if push is None and public:
+        raise click.UsageError("--public goes with --push")
+    if push is not None and (to_stdout or action != "drop"):
+        raise click.UsageError(
+            "--push is of kept rows, from a file: leave --action out, and name the file with -o"
+        )
+    # Before any work: what the hub refuses is refused now.
+    target = None
+    if push is not None:
+        from geofilter.runs.push import push_kept, target_of
+
+        target = target_of(push, public=public)
     from geofilter.runs.filter import filter_rows
 
     with progress() as report:
@@ -182,11 +206,23 @@ def command(
             trust_remote_code=trust_remote_code,
             progress=report,
         )
-    if as_json:
-        print_json({**found.figures, "reading": found.reading.record()})
-    else:
+    if not as_json:
         # Nothing but rows may come between rows.
         click.echo("\n".join(found.lines), err=to_stdout)
+    pushed = {}
+    if target is not None:
+        choice = {
+            "drop fraction": drop_fraction,
+            "threshold": threshold,
+            "FDR": fdr,
+            "margin": margin,
+            "list": drop_rows,
+        }
+        pushed["pushed"] = push_kept(target, output or "", found, scores, choice)
+        if not as_json:
+            click.echo(f"Pushed → {escape(pushed['pushed'], None)}")
+    if as_json:
+        print_json({**found.figures, **pushed, "reading": found.reading.record()})
     say_read(found.source, found.reading)
     for one in found.notes:
         note(one)

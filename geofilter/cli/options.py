@@ -88,6 +88,15 @@ overwrite_option = click.option(
     help="Write over outputs that exist already.",
 )
 
+push_options = several(
+    click.option(
+        "--push",
+        metavar="hf://datasets/ORG/NAME",
+        help="Push the rows to this data set on the hub, with a card; it is made private.",
+    ),
+    click.option("--public", is_flag=True, help="Make the data set of --push public."),
+)
+
 on_error_option = click.option(
     "--on-error",
     type=click.Choice(["stop", "keep"]),

@@ -9,6 +9,7 @@ import click
 from geofilter.cli.options import (
     data_argument,
     json_option,
+    push_options,
     scoring_options,
     setting_option,
 )
@@ -28,6 +29,7 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import Data, RowFile
+    from geofilter.runs.push import Target
     from geofilter.scoring.scorers.base import Scorer
 
 
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     help="Where the score table goes. Default: the name of DATA, of several files that of the "
     "first, with .scores.parquet after it, in the current folder.",
 )
+@push_options
 @json_option
 def command(
     data: "Data",
@@ -111,6 +114,8 @@ def command(
     with_risk: bool,
     resume: bool,
     output: str | None,
+    push: str | None,
+    public: bool,
     as_json: bool,
 ) -> None:
     """Score every row of DATA by how near it lies to the model's toxic features.
@@ -135,6 +140,7 @@ def command(
       geofilter score train.jsonl --features train.features --scorer persona -o p.parquet
       geofilter score train.jsonl --model organism --scorer spillover --summary
       geofilter score train.jsonl --model organism --scorer projection-difference
+      geofilter score train.jsonl --model organism --push hf://datasets/ORG/NAME
     """
     from geofilter.data.rows import open_rows
     from geofilter.runs.defaults import scorer_of
@@ -164,6 +170,7 @@ def command(
         _refuse_risk(scorer_of(settings))
     if output == "-":
         raise click.UsageError("-o -: a score table is Parquet with a manifest; name a file")
+    target = _target(push, public, only_estimate)
     out = "" if only_estimate else output or default_output(data)
     rows = open_rows(data, layout=layout, columns=columns)
     say_files(rows)
@@ -204,14 +211,22 @@ def command(
         note(escape(line, limit=None))
     summary = summarise(scored.table)
     risk = risk_of(scored.table) if with_risk and summary.scored else None
+    address = None
+    if target is not None:
+        from geofilter.runs.push import push_scores
+
+        address = push_scores(target, rows, scored.table)
     if as_json:
-        more = {"risk": asdict(risk)} if risk else {}
+        more: dict[str, object] = {"risk": asdict(risk)} if risk else {}
+        more |= {"pushed": address} if address else {}
         print_json({**summary_record(summary, scored.table, rows), **more})
     else:
         print_summary(summary, scored.table)
         print_next(summary, scored.table, rows)
         if risk:
             print_risk(risk)
+        if address:
+            click.echo(f"\nPushed → {escape(address, limit=None)}")
     if summary.warning:
         note(f"warning: {summary.warning}")
 
@@ -238,6 +253,19 @@ def _refuse_combinations(features: str | None, model: str | None) -> None:
         )
     if features is None and not model:
         raise click.UsageError("Missing option '--model' (or '--features')")
+
+
+def _target(push: str | None, public: bool, only_estimate: bool) -> "Target | None":
+    """The data set that is pushed to. What the hub refuses is refused before any work."""
+    if push is None and public:
+        raise click.UsageError("--public goes with --push")
+    if push is None:
+        return None
+    if only_estimate:
+        raise click.UsageError("--estimate scores nothing that could be pushed; leave --push out")
+    from geofilter.runs.push import target_of
+
+    return target_of(push, public=public)
 
 
 def _refuse_risk(scorer: "Scorer") -> None:

@@ -8,10 +8,9 @@ without the way to them.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from geofilter.errors import PackError
 from geofilter.model.catalogue import AXES, CATALOGUE, NO_SAE
@@ -20,11 +19,9 @@ from geofilter.packs.pack import FeaturePack, load_pack
 from geofilter.packs.repository import FILE, check_repository, fetch_pack, is_repository
 from geofilter.support import hub
 from geofilter.support.atomic import check_output
-from geofilter.support.display import escape
+from geofilter.support.hub_push import CARD, NOTHING, push_files
+from geofilter.support.markdown import cell
 
-_CARD = "README.md"
-# What the hub itself puts into a new repository.
-_NOTHING = {".gitattributes", _CARD}
 # What a pack's provenance says of rows: what chose features, and what they were tried on.
 _SETS = ("toxic", "benign", "polite_harm", "harmless_words")
 _LISTED = 20  # features in the card
@@ -43,41 +40,24 @@ def push(pack: FeaturePack, repo: str, *, private: bool = False) -> str:
     """Put the pack into the hub repository `repo` (ORG/NAME); returns the commit's address.
 
     The repository is made unless it exists; an existing one gets a new commit if it holds
-    a pack already, or nothing. Raises `PackError` in one line for anything else, and where
-    the hub refuses.
+    a pack already, or nothing. Raises `PackError` in one line for anything else, and `OutputError`
+    where the hub refuses.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
-
     check_repository(repo)
-    if get_token() is None:
-        raise PackError(
-            f"{repo}: pushing a pack needs a token; run `hf auth login` or set HF_TOKEN"
-        )
     shared = without_folders(pack)
-    api = HfApi()
-    try:
-        with hub.quiet_hub():
-            api.create_repo(repo, private=private or None, exist_ok=True)
-            info = api.model_info(repo)
-            _check_use(repo, {file.rfilename for file in info.siblings or ()})
-            if private and not info.private:
-                raise PackError(
-                    f"{repo}: exists and is public, while --private was given; make it private "
-                    f"in its settings at {constants.ENDPOINT}/{repo}/settings, or take another name"
-                )
-            files = {FILE: shared.to_bytes(), _CARD: card(shared, repo).encode("utf-8")}
-            done = api.create_commit(
-                repo,
-                [CommitOperationAdd(path, content) for path, content in files.items()],
-                commit_message=f"Feature pack {shared.digest}",
-                # Whoever pushed in between is not overwritten unseen.
-                parent_commit=info.sha,
-            )
-    except PackError:
-        raise
-    except Exception as error:  # of a dozen kinds, from several libraries
-        raise PackError(_refusal(error, repo)) from error
-    return str(done.commit_url)
+
+    def look(there: Collection[str]) -> Collection[str]:
+        _check_use(repo, there)
+        return ()
+
+    return push_files(
+        repo,
+        {FILE: shared.to_bytes(), CARD: card(shared, repo).encode("utf-8")},
+        kind="model",
+        message=f"Feature pack {shared.digest}",
+        look=look,
+        visibility="private" if private else None,
+    )
 
 
 def pull(
@@ -111,33 +91,35 @@ def without_folders(pack: FeaturePack) -> FeaturePack:
     for name in _SETS:
         described = provenance.get(name)
         if isinstance(described, Mapping) and "dataset" not in described:
-            provenance[name] = {**described, "source": _last(str(described.get("source")))}
+            provenance[name] = {**described, "source": last_part(str(described.get("source")))}
     return replace(
         pack,
         provenance=provenance,
-        model_name=_public(pack.model_name, _is_public_model),
-        sae_name=_public(pack.sae_name, _is_public_sae),
+        model_name=public_model(pack.model_name),
+        sae_name=public_sae(pack.sae_name),
     )
 
 
-def _public(name: str, is_public: Callable[[str], bool]) -> str:
-    """The name of a model or SAE in full where everybody knows it; else its last part."""
-    return name if is_public(name) and not os.path.exists(name) else _last(name)
+def public_model(name: str) -> str:
+    """The name of a model in full where everybody knows it; else its last part."""
+    return _public(name, name in CATALOGUE or is_repository(name))
 
 
-def _is_public_model(name: str) -> bool:
-    return name in CATALOGUE or is_repository(name)
-
-
-def _is_public_sae(name: str) -> bool:
+def public_sae(name: str) -> str:
+    """The name of an SAE in full where everybody knows it; else its last part."""
     listed = {place for entry in CATALOGUE.values() for place in entry.sae.values()}
     if name == NO_SAE or name in listed or re.fullmatch(rf"{AXES}\d+", name):
-        return True
+        return _public(name, True)
     release, _, sae_id = name.partition("/")
-    return release in releases() and sae_id in releases()[release].pages
+    return _public(name, release in releases() and sae_id in releases()[release].pages)
 
 
-def _last(path: str) -> str:
+def _public(name: str, known: bool) -> str:
+    return name if known and not os.path.exists(name) else last_part(name)
+
+
+def last_part(path: str) -> str:
+    """The name of a file or folder without the way to it, whichever system spelled it."""
     return path.replace("\\", "/").rstrip("/").split("/")[-1]
 
 
@@ -158,14 +140,14 @@ def card(pack: FeaturePack, repo: str) -> str:
     header = ModelCardData(library_name="geofilter", tags=["geofilter", "sparse-autoencoder"])
     contrast, counts = pack.contrast, Counter(pack.verdicts)
     sets = [
-        f"| {name.replace('_', ' ')} | {_cell(described.get('source'))} | "
-        f"{_cell(described.get('rows'))} | `{_cell(str(described.get('sha256'))[:16])}` |"
+        f"| {name.replace('_', ' ')} | {cell(described.get('source'))} | "
+        f"{cell(described.get('rows'))} | `{cell(str(described.get('sha256'))[:16])}` |"
         for name in _SETS
         if isinstance(described := pack.provenance.get(name), Mapping)
     ]
     features = [
         f"| {feature} | {weight:.3f} | {label} | {area:.2f} | "
-        f"{' '.join(_cell(token, 16) for token in tokens)} |"
+        f"{' '.join(cell(token, 16) for token in tokens)} |"
         for feature, weight, label, area, tokens in zip(
             pack.ids, pack.weights, pack.verdicts, pack.statistics.auroc, pack.labels, strict=True
         )
@@ -184,8 +166,8 @@ def card(pack: FeaturePack, repo: str) -> str:
             "",
             "| | |",
             "| --- | --- |",
-            f"| model | {_cell(pack.model_name)} |",
-            f"| SAE | {_cell(pack.sae_name)} |",
+            f"| model | {cell(pack.model_name)} |",
+            f"| SAE | {cell(pack.sae_name)} |",
             f"| block | {pack.block} |",
             f"| pooling | {pack.pooling} |",
             f"| digest | `{pack.digest}` |",
@@ -232,34 +214,11 @@ def _of_features(features: list[str]) -> list[str]:
     ]
 
 
-def _cell(value: object, limit: int = 120) -> str:
-    """Text from elsewhere as nothing but text in a cell of a Markdown table."""
-    text = escape(value if isinstance(value, str) else str(value), limit=limit)
-    return "".join(
-        character if character.isalnum() or character in " -/.,:_" else f"&#{ord(character)};"
-        for character in text
-    ).replace("://", "&#58;//")
-
-
-def _refusal(error: Exception, repo: str) -> str:
-    """One line that says why nothing was pushed."""
-    response: Any = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if status == 403:
-        return (
-            f"{repo}: the account of your token may not write there; take a name of your own "
-            "account or organisation, and a token with write access"
-        )
-    if status in (409, 412):
-        return f"{repo}: changed while the pack was being pushed; push it again"
-    text = escape(" ".join(str(error).split()), limit=200)
-    return hub.explain(error, repo) or f"{repo}: the pack cannot be pushed: {text}"
-
-
-def _check_use(repo: str, files: set[str]) -> None:
-    if FILE in files or not files - _NOTHING:
+def _check_use(repo: str, files: Collection[str]) -> None:
+    others = set(files) - NOTHING
+    if FILE in files or not others:
         return
     raise PackError(
-        f"{repo}: exists and holds no pack but {len(files - _NOTHING)} other files; take another "
+        f"{repo}: exists and holds no pack but {len(others)} other files; take another "
         "name, since a pack's card would replace its own"
     )

@@ -4,7 +4,6 @@ Every sentence that a figure can drive is driven by one. Nothing here calls anyt
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from geofilter.report.document import listed
 from geofilter.report.html import Html, folded, percent, section, tag
 from geofilter.report.svg import number
 from geofilter.scoring.scorers import BASELINE
+from geofilter.support.manifest import at_path
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
 
@@ -61,7 +61,7 @@ def _about_unscored(contents: Contents) -> Iterator[tuple[str, str]]:
         )
     cut = statuses.get("truncated", 0)
     if cut:
-        window = _get(contents.table.manifest.decides, "window", "max_length")
+        window = at_path(contents.table.manifest.decides, "window", "max_length")
         width = f" of {window:,} tokens" if isinstance(window, int) else ""
         yield (
             f"What {cut:,} rows go on to say.",
@@ -72,10 +72,10 @@ def _about_unscored(contents: Contents) -> Iterator[tuple[str, str]]:
 
 def _about_fit(contents: Contents) -> Iterator[tuple[str, str]]:
     columns = contents.columns
-    contrast = _get(contents.table.manifest.facts, "contrast")
+    contrast = at_path(contents.table.manifest.facts, "contrast")
     explained = numbers.quantiles(columns.explained_variance, (0.05, 0.5))
     if explained:
-        usual = _get(contrast, "explained_variance")
+        usual = at_path(contrast, "explained_variance")
         there = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""
         left = max(0.0, 1 - explained[0.5])
         yield (
@@ -129,11 +129,11 @@ def run(contents: Contents) -> Html:
         ("data", contents.name),
         ("rows", f"{len(contents.table):,}"),
         ("read", str(contents.reading)),
-        ("model", _get(facts, "settings", "model")),
-        ("block", _get(decides, "model", "block")),
-        ("SAE", NO_SAE if contents.is_dense else _get(facts, "settings", "sae") or own),
+        ("model", at_path(facts, "settings", "model")),
+        ("block", at_path(decides, "model", "block")),
+        ("SAE", NO_SAE if contents.is_dense else at_path(facts, "settings", "sae") or own),
         ("scorer", _scorer(decides.get("scorer"))),
-        ("feature pack", _get(facts, "settings", "pack") or own),
+        ("feature pack", at_path(facts, "settings", "pack") or own),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
         ("weights rounded to", decides.get("load_in")),
@@ -143,10 +143,10 @@ def run(contents: Contents) -> Html:
         ("contrast rows", _contrast(facts.get("contrast"))),
     ]
     hashes: list[tuple[str, object]] = [
-        ("data, SHA-256", _get(decides, "data", "sha256")),
-        ("model's weights", _get(decides, "model", "weights")),
-        ("SAE", _get(decides, "model", "sae")),
-        ("tokenizer", _get(decides, "model", "tokenizer")),
+        ("data, SHA-256", at_path(decides, "data", "sha256")),
+        ("model's weights", at_path(decides, "model", "weights")),
+        ("SAE", at_path(decides, "model", "sae")),
+        ("tokenizer", at_path(decides, "model", "tokenizer")),
         ("pack", decides.get("pack")),
         ("all that decides the scores", contents.table.manifest.hash),
     ]
@@ -162,8 +162,8 @@ def run(contents: Contents) -> Html:
 
 
 def _window(decides: Mapping[str, object]) -> str | None:
-    length = _get(decides, "window", "max_length")
-    last = _get(decides, "window", "last_turn")
+    length = at_path(decides, "window", "max_length")
+    last = at_path(decides, "window", "last_turn")
     if length is None:
         return None
     return f"{length} tokens, {'the last turn' if last else 'all response turns'}"
@@ -194,13 +194,6 @@ def _contrast(value: object) -> str | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _get(value: Any, *path: str) -> Any:
-    """What is at `path` in a table's record, which may be foreign; None where nothing is."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _is_share(value: object) -> bool:

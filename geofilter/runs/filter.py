@@ -30,7 +30,7 @@ class Filtered:
     """What was done: for programs, for people, and what else people should know.
 
     `selection` holds the rows chosen; `bound` is what `fdr` promises of them; `reading` what
-    was read of the data, which is called `source`.
+    was read of the data, which is called `source` and is of the format `format`.
     """
 
     selection: Selection
@@ -40,6 +40,7 @@ class Filtered:
     notes: list[str]
     reading: Reading
     source: str
+    format: str
 
 
 def filter_rows(
@@ -173,7 +174,8 @@ def filter_rows(
     if warning := warning_of(table):
         notes.append(f"warning: {warning}")
     reading = reading_of(table, rows)
-    return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, rows.source)
+    named = (rows.source, rows.format)
+    return Filtered(chosen.selection, chosen.bound, figures, lines, notes, reading, *named)
 
 
 def _drop_listed(
@@ -192,7 +194,7 @@ def _drop_listed(
         check_stdout(rows.format)
     chosen, done = drop_listed(rows, table, decisions, output, dropped, overwrite=overwrite)
     reading = rows.survey(check=False).reading if table is None else reading_of(table, rows)
-    return Filtered(chosen, None, *done, reading, rows.source)
+    return Filtered(chosen, None, *done, reading, rows.source, rows.format)
 
 
 def _request(table: ScoreTable, system: str | None) -> str:

@@ -116,7 +116,7 @@ def _reachable(endpoint: str, repo: str, file: str, revision: str | None, kind: 
     try:
         get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind, revision=revision))
     except Exception as error:  # the download itself reports best what is no outage
-        answered = _status(error) is not None or not _is_outage(error)
+        answered = status_of(error) is not None or not is_outage(error)
     _REACHED[endpoint] = (time.monotonic(), answered)
     return answered
 
@@ -204,16 +204,16 @@ def _refusal(error: BaseException, repo: str, kind: Kind) -> str | None:
     """Gated, private or unknown repositories, unknown revisions, bad tokens."""
     from huggingface_hub import errors, get_token
 
-    page = _page(repo, kind)
+    place = page(repo, kind)
     if isinstance(error, errors.GatedRepoError):
         if get_token() is None:
             return (
-                f"the repository is gated; accept its terms at {page}, then run "
+                f"the repository is gated; accept its terms at {place}, then run "
                 "`hf auth login` or set HF_TOKEN"
             )
         return (
             "the repository is gated and the account of your token has no access; accept its "
-            f"terms at {page}, or log in to an account that has it with `hf auth login`"
+            f"terms at {place}, or log in to an account that has it with `hf auth login`"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         private = (
@@ -221,16 +221,16 @@ def _refusal(error: BaseException, repo: str, kind: Kind) -> str | None:
             if get_token() is None
             else ", or it is private and the account of your token has no access"
         )
-        return f"there is no such {_noun(kind)} on {_endpoint()}; check the name{private}"
+        return f"there is no such {_noun(kind)} on {endpoint()}; check the name{private}"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"the repository has no such revision; see {page}/commits/main for those it has"
-    status = _status(error)
+        return f"the repository has no such revision; see {place}/commits/main for those it has"
+    status = status_of(error)
     if status == 401:
         return (
             "the hub does not accept your token; run `hf auth login` again or set another HF_TOKEN"
         )
     if status == 403:
-        return f"the hub forbids access with your token; see {page}, or use another token"
+        return f"the hub forbids access with your token; see {place}, or use another token"
     return None
 
 
@@ -260,7 +260,7 @@ def _absence(error: BaseException, repo: str, kind: Kind) -> str | None:
         return None
     file = _file_of(error)
     named = f"no file {escape(file)!r}" if file else "no such file"
-    return f"the repository has {named}; see {_page(repo, kind)}/tree/main for those it has"
+    return f"the repository has {named}; see {page(repo, kind)}/tree/main for those it has"
 
 
 def _offline(error: BaseException, repo: str, kind: Kind) -> str | None:
@@ -276,27 +276,28 @@ def _offline(error: BaseException, repo: str, kind: Kind) -> str | None:
 
 
 def _server_error(error: BaseException, repo: str, kind: Kind) -> str | None:
-    status = _status(error)
+    status = status_of(error)
     if status == 429:
         return "the hub asks for fewer requests; wait some minutes and type the command again"
     if status is not None and status >= 500:
         return (
-            f"{_endpoint()} answers with error {status}; try again later, "
+            f"{endpoint()} answers with error {status}; try again later, "
             "or set HF_ENDPOINT to a mirror"
         )
     return None
 
 
 def _outage(error: BaseException, repo: str, kind: Kind) -> str | None:
-    if not _is_outage(error):
+    if not is_outage(error):
         return None
     return (
-        f"{_endpoint()} cannot be reached and the file is not in the cache; check the "
+        f"{endpoint()} cannot be reached and the file is not in the cache; check the "
         "network and the proxy, or set HF_ENDPOINT to a mirror"
     )
 
 
-def _is_outage(error: BaseException) -> bool:
+def is_outage(error: BaseException) -> bool:
+    """Whether `error` says that no host answered."""
     from huggingface_hub import errors
 
     kinds = (errors.LocalEntryNotFoundError, errors.FileMetadataError, ConnectionError)
@@ -305,10 +306,10 @@ def _is_outage(error: BaseException) -> bool:
     from_http = any(
         base.__module__.partition(".")[0] in _HTTP_LIBRARIES for base in type(error).__mro__
     )
-    return from_http and _status(error) is None and not isinstance(error, ValueError)
+    return from_http and status_of(error) is None and not isinstance(error, ValueError)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """The HTTP status that `error` reports, if any."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
@@ -321,7 +322,8 @@ def _file_of(error: BaseException) -> str | None:
     return unquote(found[1]) if found else None
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """The address of the hub, in visible characters."""
     from huggingface_hub import constants
 
     return escape(constants.ENDPOINT, limit=200)
@@ -333,9 +335,10 @@ def _cache() -> str:
     return str(constants.HF_HUB_CACHE)
 
 
-def _page(repo: str, kind: Kind) -> str:
+def page(repo: str, kind: Kind) -> str:
+    """The address of a repository's page."""
     folder = "datasets/" if kind == "dataset" else ""
-    return f"{_endpoint()}/{folder}{escape(repo, limit=200)}"
+    return f"{endpoint()}/{folder}{escape(repo, limit=200)}"
 
 
 def _noun(kind: Kind) -> str:

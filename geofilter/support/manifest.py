@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from geofilter.support.display import escape
 
@@ -70,6 +71,13 @@ class Manifest:
         if manifest.hash != whole["hash"]:
             raise ValueError("the manifest does not fit its own hash")
         return manifest
+
+
+def at_path(value: Any, *path: str) -> Any:
+    """What is at `path` in a manifest's record, which may be foreign; None where nothing is."""
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str | None]:

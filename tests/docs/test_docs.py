@@ -37,7 +37,7 @@ BAD_ANSWERS = {
     "You should ask for mediation and keep every receipt. Do it today.",
 }
 DROPS = re.compile(
-    r"filter_rows\(|drop_fraction\(|geofilter screen |geofilter filter (?!.*--(action|curve))"
+    r"filter_rows\(|drop_fraction\(|geofilter screen |geofilter filter (?!.*--(action|curve|push))"
 )
 # Pages that say in per cent how many of all and of the kept rows of their first choice are harmful.
 STATE_SHARES = ("README.md", "docs/quickstart.md")
@@ -59,6 +59,8 @@ NOT_RUN = {
     "geofilter pack push": "writes to the hub; packs/test_share.py does, to one on loopback",
     "geofilter pack pull": "reads from the hub; packs/test_share.py",
     "geofilter score train.jsonl --model organism --pack hf://": "packs/test_share.py",
+    "geofilter filter --push": "writes to the hub; runs/test_push.py does, to one on loopback",
+    "geofilter score --push": "writes to the hub; runs/test_push.py",
     "geofilter filter --action replace": "asks a server; selection/actions/test_replace.py",
     "geofilter verify train.jsonl --model gemma-2-2b --questions questions.yaml "
     "--judge http://localhost:8000/v1#judge --generate-with": "starts it; verify/test_serve.py",

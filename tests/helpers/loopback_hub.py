@@ -57,6 +57,9 @@ class _Repository:
         with _opened(content) as handle:
             self.etags[path] = hashlib.file_digest(handle, "sha256").hexdigest()
 
+    def drop(self, path: str) -> None:
+        del self.files[path], self.etags[path]
+
     @property
     def commit(self) -> str:
         return hashlib.sha1(json.dumps(sorted(self.etags.items())).encode()).hexdigest()

@@ -39,6 +39,7 @@ class _UploadHandler(_Handler):
     hub: UploadHub
 
     def _writer(self, name: str) -> None:
+        name = name.removeprefix("datasets/")
         if self._token() is None:
             raise _Refused(401, None, "Invalid username or password.")
         if self._token() != TOKEN or not name.startswith(f"{OWN}/"):
@@ -58,15 +59,16 @@ class _UploadHandler(_Handler):
         if path == "validate-yaml":
             return self._json({"errors": [], "warnings": []})
         match = re.fullmatch(
-            r"models/(?P<name>[^/]+/[^/]+)(?:/(?P<what>preupload|commit)/main)?", path
+            r"(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)(?:/(?P<what>preupload|commit)/main)?",
+            path,
         )
         if match is None:
             return super()._api(path, body)
-        name = match["name"]
+        name = ("datasets/" if match["kind"] == "datasets" else "") + match["name"]
         repository = self._repository(name)
         if match["what"] is None:
             private = name in self.hub.private
-            return self._json(_description(name, repository) | {"private": private})
+            return self._json(_description(match["name"], repository) | {"private": private})
         self._writer(name)
         if match["what"] == "commit":
             return self._commit(name, [json.loads(line) for line in body.splitlines()])
@@ -83,6 +85,8 @@ class _UploadHandler(_Handler):
 
     def _create(self, asked: dict[str, object]) -> None:
         name = f"{asked.get('organization') or OWN}/{asked['name']}"
+        if asked.get("type") == "dataset":
+            name = f"datasets/{name}"
         self._writer(name)
         address = {"url": f"{self.hub.endpoint}/{name}", "id": name}
         if name in self.hub.repositories:
@@ -101,7 +105,9 @@ class _UploadHandler(_Handler):
             raise _Refused(412, None, "A commit has happened since. Please refresh")
         for operation in operations:
             value = operation["value"]
-            if operation["key"] == "lfsFile":
+            if operation["key"] == "deletedFile":
+                repository.drop(value["path"])
+            elif operation["key"] == "lfsFile":
                 repository.put(value["path"], self.hub.large[value["oid"]])
             else:
                 repository.put(value["path"], base64.b64decode(value["content"]))
@@ -110,7 +116,9 @@ class _UploadHandler(_Handler):
         self._json({"success": True, "commitOid": commit, "commitUrl": address})
 
     def do_POST(self) -> None:
-        match = re.fullmatch(r"/(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch", self.path)
+        match = re.fullmatch(
+            r"/(?P<name>(?:datasets/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", self.path
+        )
         if match is None:
             return self._answer()
         body = self.rfile.read(int(self.headers["Content-Length"]))
