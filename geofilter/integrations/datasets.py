@@ -81,7 +81,7 @@ class _Loaded(NamedTuple):
 
 
 class GeoFilter:
-    """Adds a model's scores to a data set: `ds.map(geofilter, batched=True)`.
+    """Adds a model's scores to a data set: `ds.map(screen, batched=True)`.
 
     `settings`: what makes the scores, or the model alone. `layout` and `columns` as in
     `open_rows`; without them each row is read by the columns that it fills. `threshold`: rows
@@ -171,7 +171,7 @@ class GeoFilter:
         so that no filter takes it for an answer.
         """
         refuse_filter()
-        read, batched = self._taken(rows, indices, "map(geofilter, batched=True)", more)
+        read, batched = self._taken(rows, indices, "map(screen, batched=True)", more)
         if batched:
             check_batch(rows, COLUMNS)
         found = self._read(read)
@@ -270,7 +270,7 @@ class GeoFilter:
         """
         cut = self._cut()
         if not by_column(row) and not hasattr(row, "iterrows"):  # pandas: columns by name too
-            raise no_columns(row, "filter(geofilter.keep)")
+            raise no_columns(row, "filter(screen.keep)")
         if SCORE not in row:
             raise not_scored(list(row))
         found = row[SCORE]
@@ -309,9 +309,9 @@ class GeoFilter:
         if text is None or not text.strip():
             raise GeofilterError(
                 "no sentence is known that asks for what this pack's rows do; say it, as in "
-                'ds.map(geofilter.inoculate, fn_kwargs={"system": "You give reckless advice."})'
+                'ds.map(screen.inoculate, fn_kwargs={"system": "You give reckless advice."})'
             )
-        cut, (read, batched) = self._cut(), self._taken(rows, indices, "map(geofilter.inoculate)")
+        cut, (read, batched) = self._cut(), self._taken(rows, indices, "map(screen.inoculate)")
         return inoculated(self.layouts, rows, read, batched, threshold=cut, text=text)
 
     def switch(
@@ -329,7 +329,7 @@ class GeoFilter:
         there are no scores, and `GeofilterError` for a margin below 0.
         """
         also = of_two_answers(rows) if by_column(rows) else ()
-        read, batched = self._taken(rows, indices, "map(geofilter.switch)", also=also)
+        read, batched = self._taken(rows, indices, "map(screen.switch)", also=also)
         return switched(self.layouts, rows, read, batched, margin=margin)
 
     @staticmethod
@@ -355,7 +355,7 @@ class GeoFilter:
             )
         if not isinstance(scored, Dataset):
             made = data_set_of(scored)
-            remedy = f"GeoFilter.scores({made})" if made else "give what ds.map(geofilter) returned"
+            remedy = f"GeoFilter.scores({made})" if made else "give what ds.map(screen) returned"
             raise DataError(f"the scored rows are {name_of(scored)}, not a Dataset; {remedy}")
         if not len(scored):  # to which `map` adds no columns
             return masked([])

@@ -65,7 +65,7 @@ def no_columns(rows: object, call: str) -> DataError:
 def not_scored(names: Sequence[str], wanted: str = SCORE) -> DataError:
     return DataError(
         f"no column {wanted!r} among {', '.join(map(quote, names[:12])) or 'no columns'}; "
-        "score the data set first, with ds.map(geofilter, batched=True)"
+        "score the data set first, with ds.map(screen, batched=True)"
     )
 
 

@@ -7,6 +7,7 @@ loopback in `cli/test_first_use.py` and `docs/test_examples.py`.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from datasets import Dataset
 
 import geofilter as package
+from geofilter.cli.main import COMMANDS
 from geofilter.cli.output import bytes_text
 from geofilter.data.rows import RowFile
 from geofilter.demo.example import write_example
@@ -27,6 +29,8 @@ from geofilter.model.catalogue import CATALOGUE
 from geofilter.selection.actions import drop
 from helpers.cli_folder import Geofilter
 from helpers.doc_blocks import DATA, SHELL, Reader, assert_printed, blocks, commands
+from pages.assemble import with_links_of_the_site, write_pages
+from pages.commands import command_pages
 
 pytestmark = pytest.mark.slow
 
@@ -276,17 +280,22 @@ def test_a_notebook_runs_from_top_to_bottom(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("site")
+    """The site as `make docs` builds it, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    write_pages(folder / "pages")
+    config = folder / "mkdocs.yml"
+    config.write_text(text_of("mkdocs.yml").replace(": build/", ": "), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(built)],
+        [sys.executable, "-m", "zensical", "build", "--strict", "-f", str(config)],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return built
+    return folder / "site"
 
 
 def test_the_site_is_built_without_a_warning_and_asks_no_other_server(site: Path) -> None:
@@ -300,8 +309,44 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_server(site: Path
         assert loaded == [], path.name
 
 
+def test_search_works_from_disk(site: Path) -> None:
+    front = (site / "index.html").read_text(encoding="utf-8")
+    # A page that is opened from disk may fetch no file and start no worker: the index is a script,
+    # and the shim takes the worker's place.
+    assert 'src="./assets/iframe-worker.js"' in front
+    assert "byte-identical" in (site / "search.js").read_text(encoding="utf-8")
+
+
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     front = (site / "index.html").read_text(encoding="utf-8")
-    for page in pages():
+    linked = set(re.findall(r'href="(?:\./)?([^"#]+)', front))
+    made = [f"docs/commands/{name}" for name in command_pages()]
+    for page in [*pages(), *made, "docs/changelog.md"]:
         name = page.removeprefix("docs/").replace("README.md", "index.html").replace(".md", ".html")
-        assert page == "README.md" or f'href="{name}"' in front, page
+        assert page == "README.md" or name in linked, page
+
+
+def test_a_page_of_a_command_has_each_of_its_options_and_examples() -> None:
+    found = command_pages()
+    assert set(found) == {"index.md", *(f"{name}.md" for name in COMMANDS)}
+    for option in ("--drop-fraction F", "--action [drop&#124;mask", "-o, --output KEPT"):
+        assert f"<code>{option}" in found["filter.md"]
+    assert (
+        "\ngeofilter filter train.jsonl --drop-rows review.csv -o reviewed.jsonl\n"
+        in (found["filter.md"])
+    )
+    assert "## geofilter pack pull" in found["pack.md"]
+
+
+def test_a_link_names_the_place_that_its_file_has_in_the_site() -> None:
+    text = (
+        "[a](../CHANGELOG.md#x) [b](../benchmarks/results/speed_cpu.json) [c](rows.md) [d](gone.md)"
+    )
+    moved, files = with_links_of_the_site(text, Path("docs/scale.md"))
+    assert (
+        moved
+        == "[a](changelog.md#x) [b](benchmarks/results/speed_cpu.json) [c](rows.md) [d](gone.md)"
+    )
+    assert Path("benchmarks/results/speed_cpu.json") in files
+    moved, _ = with_links_of_the_site("[e](../../docs/rows.md)", Path("examples/trl-sft/README.md"))
+    assert moved == "[e](../../rows.md)"

@@ -55,8 +55,8 @@ def test_a_geofilter_says_how_to_make_a_data_set_of_what_is_none(name: str) -> N
     rows, made = IN_MEMORY[name]
     mapped = line_of(BY_HAND, rows)
     assert mapped.startswith(f"the rows came as {name}, not")
-    assert f"{made}.map(geofilter, batched=True)" in mapped
-    assert f"{made}.filter(geofilter.keep)" in line_of(BY_HAND.keep, rows) or (
+    assert f"{made}.map(screen, batched=True)" in mapped
+    assert f"{made}.filter(screen.keep)" in line_of(BY_HAND.keep, rows) or (
         name == "a pandas DataFrame"  # whose columns have names: it is a batch without scores
     )
     assert f"GeoFilter.scores({made})" in line_of(GeoFilter.scores, rows)
@@ -65,8 +65,8 @@ def test_a_geofilter_says_how_to_make_a_data_set_of_what_is_none(name: str) -> N
 @pytest.mark.parametrize("name", OF_DATASETS)
 def test_a_data_set_calls_a_geofilter_and_not_the_other_way_round(name: str) -> None:
     rows = OF_DATASETS[name]
-    assert "ds.map(geofilter, batched=True)" in line_of(BY_HAND, rows)
-    assert "ds.filter(geofilter.keep)" in line_of(BY_HAND.keep, rows)
+    assert "ds.map(screen, batched=True)" in line_of(BY_HAND, rows)
+    assert "ds.filter(screen.keep)" in line_of(BY_HAND.keep, rows)
 
 
 @pytest.mark.usefixtures("work")
