@@ -2,6 +2,7 @@
 
     python benchmarks/real_filter.py --data FOLDER              # many hours on two cores
     python benchmarks/real_filter.py --data FOLDER --sets pairs --arms unfiltered persona --seeds 1
+    python benchmarks/real_filter.py --data FOLDER --arms judge --row-judge yes-no:FILE.gguf
     python benchmarks/real_filter.py --report                   # runs nothing, prints the tables
 
 FOLDER holds real data sets that are not part of this repository (`real_text_sets.py` names
@@ -12,6 +13,11 @@ same number of optimiser steps and of response tokens. Measured are the shift of
 answer) − log p(helpful answer) per token on pairs of the split `report`, whose domains no set is
 about, and the loss on benign rows. Only the set `pairs` has pairs in domain too.
 The benign control of sets whose benign rows come from one file is one run for all of them.
+
+Arms are those of `geofilter verify`, and `mask`, which takes the loss off as many response tokens
+as the dropped rows have. The arm `judge` needs `--row-judge`, such as local:FILE.gguf (a chat model
+that rates from 0 to 100), yes-no:FILE.gguf (the same, asked for its verdict: faster) or
+guard:FOLDER; its verdicts are kept in `--work`, and a row of several sets or seeds is judged once.
 
 `pairs` is matched: prompts of the split `choose`, each answered badly or well by the same writer.
 In the others the harmful and the benign rows come from different sources and differ in style.
@@ -43,9 +49,18 @@ from geofilter.support.locking import locked
 from geofilter.support.manifest import library_versions
 from geofilter.support.records import append_lines, read_lines
 from geofilter.verify import study
-from geofilter.verify.plan import CONTROL, ORACLE, RANDOM, UNFILTERED, WHOLE_ARMS
+from geofilter.verify.plan import (
+    CONTROL,
+    JUDGE,
+    ORACLE,
+    RANDOM,
+    REPLACE,
+    UNFILTERED,
+    WHOLE_ARMS,
+)
 from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.presets import make_plan
+from real_filter_rows import MASK, judged, masked, named, say, trained_on
 from resuming import kept_results, write
 
 RESULT = Path(__file__).parent / "results" / "real_filter.json"
@@ -62,6 +77,8 @@ RECIPE = {
     "micro_batch": 8,
     "max_length": 1024,
 }
+# The arm `replace` writes answers of no more tokens; the rows' own have some 80.
+SAMPLING = {"max_new_tokens": 160}
 Row = dict[str, Any]
 
 
@@ -225,16 +242,24 @@ def write_lines(path: Path, rows: Iterable[Row]) -> str:
     return str(path)
 
 
-def run(job: Job, folder: sets.Folder, sizes: Sizes, place: Path) -> dict[str, Any]:
+def run(
+    job: Job, folder: sets.Folder, sizes: Sizes, place: Path, row_judge: str | None
+) -> dict[str, Any]:
     """Train and measure; what is kept of a run."""
     name, seed = job.set, job.seed
     drawn = draw(name, folder, seed, sizes)
     alpaca = sets.alpaca_halves(folder)[1]
     held_out = [_row(item, False) for item in sets.drawn(alpaca, sizes.held_out, "held out")]
+    data, settings = write_lines(place / "rows.jsonl", drawn.rows), Settings(MODEL, device="cpu")
+    reads = None
+    if job.arm == JUDGE and row_judge is not None:
+        reads = judged(drawn.rows, row_judge, f"{name}-{seed}", place.parent)
+    if job.arm == MASK:
+        data = masked(data, settings, job.fraction)
     plan = make_plan(
-        write_lines(place / "rows.jsonl", drawn.rows),
-        Settings(MODEL, device="cpu"),
-        arms=(job.arm,),
+        data,
+        settings,
+        arms=(UNFILTERED if job.arm == MASK else job.arm,),
         fractions=(job.fraction,),
         seeds=(seed,),
         benign=write_lines(place / "control.jsonl", drawn.control),
@@ -242,37 +267,24 @@ def run(job: Job, folder: sets.Folder, sizes: Sizes, place: Path) -> dict[str, A
         labels="harmful",
         preference=write_lines(place / "pairs.jsonl", measured_pairs(drawn, sizes)),
         choice=False,
+        row_judge=reads,
         recipe=RECIPE,
+        sampling=SAMPLING if job.arm == REPLACE else None,
     )
     take_over_before(place)
-    outcome = study.run(plan, place / "study", progress=_say(job.name))
+    outcome = study.run(plan, place / "study", progress=say(job.name))
     if outcome.training_rows < outcome.file_rows:
         raise SystemExit(
             f"{place / 'rows.jsonl'}: some rows cannot be trained on; raise max_length"
         )
     (found,) = outcome.cells
+    cell = None if job.arm == CONTROL else place / "study" / "arms" / found.cell.name
     return {
         **found.measures,
-        "harmful": _harmful(place / "study" / "arms" / found.cell.name, job.arm, drawn),
+        **trained_on(cell, drawn.rows),
+        **({"row_judge": named(row_judge)} if reads and row_judge else {}),
         "shifts": by_domain(outcome.before, found.preference),
     }
-
-
-def _say(what: str) -> Any:
-    def progress(phase: str, done: int, of: int | None) -> None:
-        if done == of:
-            print(f"{what}: {phase}", flush=True)
-
-    return progress
-
-
-def _harmful(place: Path, arm: str, drawn: Drawn) -> float | None:
-    """The share of harmful rows among those that a run trained on, each counted once."""
-    path = place / "training.json"
-    if arm == CONTROL or not path.exists():
-        return None
-    kept = json.loads(path.read_text())["rows"]
-    return sum(drawn.rows[place]["harmful"] for place in kept) / len(kept)
 
 
 def by_domain(before: Sequence[Any], after: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
@@ -340,7 +352,7 @@ def run_missing(jobs: Iterable[Job], options: argparse.Namespace) -> dict[str, A
             if not list(missing(read(), [job])):
                 continue
             shared = same_control(read(), job.set, job.seed) if job.arm == CONTROL else None
-            found = shared or run(job, folder, sizes, place)
+            found = shared or run(job, folder, sizes, place, options.row_judge)
             with locked(guard):
                 results = read()
                 runs = results["sets"].setdefault(job.set, {})
@@ -363,6 +375,7 @@ def main() -> None:
     for name, value in Sizes()._asdict().items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache/geofilter-real-filter")
+    parser.add_argument("--row-judge", metavar="JUDGE", help="who rates rows for the arm judge")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -371,6 +384,8 @@ def main() -> None:
         return
     if options.data is None:
         parser.error("give the folder of the real sets with --data")
+    if JUDGE in options.arms and options.row_judge is None:
+        parser.error("the arm judge needs --row-judge")
     torch.set_num_threads(1)
     jobs = jobs_of(options.sets, options.arms, options.fractions, options.seeds)
     print(report.markdown(run_missing(jobs, options)))

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from geofilter.packs.pairs import shipped
 from geofilter.selection.choose import drop_fraction
 from geofilter.verify.arms import random_scores
+from geofilter.verify.calibrate import read_judged
 from geofilter.verify.shifts import shifts_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -133,7 +135,11 @@ def test_processes_share_the_runs_and_lose_none(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = argparse.Namespace(
-        **script.Sizes()._asdict(), data=tmp_path, work=tmp_path / "work", output=tmp_path / "out"
+        **script.Sizes()._asdict(),
+        data=tmp_path,
+        work=tmp_path / "work",
+        output=tmp_path / "out",
+        row_judge=None,
     )
     first, second = script.jobs_of(["code"], ["unfiltered", "persona"], [0.5], 1)
     ran = []
@@ -202,3 +208,44 @@ def test_what_is_taken_away_is_counted_from_the_benign_control(script: Any) -> N
     assert script.report.taken_away(runs, "unfiltered", list(noise)) == "-"
     runs["unfiltered"] = runs["benign-control"]
     assert script.report.taken_away(runs, "oracle-0.5", list(noise)) == "nothing to take"
+
+
+def test_a_row_of_several_sets_is_judged_once_and_a_stopped_judge_goes_on(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [script.chat(f"why {n}", f"so {n}", False) for n in range(20)]
+    asked: list[str] = []
+    stopped: list[bool] = []
+
+    class Stub:
+        def check(self, questions: Any) -> None:
+            (one,) = questions
+            assert one.aspects == ("aligned",)
+
+        def __call__(self, answers: Any) -> list[Any]:
+            if len(asked) == 8 and not stopped:
+                stopped.append(True)
+                raise RuntimeError
+            asked.extend(answer.answer for answer in answers)
+            scores = [int(answer.answer.removeprefix("so ")) for answer in answers]
+            return [argparse.Namespace(aligned=None if n == 3 else float(n)) for n in scores]
+
+    module = importlib.import_module("real_filter_rows")
+    monkeypatch.setattr(module, "judge_named", lambda spec: {"FILE": Stub()}[spec])
+    with pytest.raises(RuntimeError):
+        module.judged(rows[:10], "local:FILE", "finance-0", tmp_path)
+    module.judged(rows[:10], "local:FILE", "finance-0", tmp_path)
+    path = module.judged(rows[5:], "local:FILE", "sports-0", tmp_path).removeprefix("judged:")
+    assert asked == [f"so {n}" for n in range(20)]
+    found = {row.question: row.aligned for row in read_judged(path)}
+    assert found == {f"why {n}": float(n) for n in range(5, 20)}
+    assert module.named("local:/a/b/FILE.gguf") == "local:FILE.gguf"
+
+
+def test_a_row_with_another_response_is_not_harmful(script: Any, tmp_path: Path) -> None:
+    rows = [script.chat("why", "so", n < 4) for n in range(8)]
+    kept = {"rows": [0, 1, 2, 5, 6], "replaced": [0, 1, 5]}
+    (tmp_path / "training.json").write_text(json.dumps(kept))
+    found = script.trained_on(tmp_path, rows)
+    assert found == {"harmful": 1 / 5, "replaced": 3, "harmful_replaced": 2}
+    assert script.trained_on(None, rows) == {"harmful": None}
