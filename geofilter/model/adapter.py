@@ -78,9 +78,12 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and not whole
 
 
-def open_adapter(folder: Path) -> Adapter:
-    """Read the configuration of the adapter in `folder`. Raises `ModelError`."""
-    place = shown(folder)
+def open_adapter(folder: Path, name: str | None = None) -> Adapter:
+    """Read the configuration of the adapter in `folder`, which errors call `name`.
+
+    Raises `ModelError`.
+    """
+    place = shown(name or folder)
     if reason := no_utf8(folder):
         raise ModelError(reason)
     refuse_pointers(folder, (".json", ".safetensors"), ModelError)

@@ -1,6 +1,6 @@
 """The files of a model: a local folder, a GGUF file, or a hub repository at one commit.
 
-An adapter's folder stands for its base model's files, and the adapter on top of them.
+An adapter's folder or repository stands for its base model's files, and the adapter on top of them.
 
 Says which file holds which tensor and gives files one by one, so that nothing is
 fetched that is not asked for. What it reads is hostile input: weights are safetensors
@@ -16,8 +16,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from geofilter.errors import ModelError
+from geofilter.model import adapter as adapters
 from geofilter.model import packaged
-from geofilter.model.adapter import Adapter, is_adapter, open_adapter
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry, listed
 from geofilter.model.gguf_file import SUFFIX, GgufFile, is_gguf, open_gguf
 from geofilter.support import hub
@@ -54,7 +54,9 @@ class Checkpoint:
     name: str = ""  # what was asked for, and which of its files that is where there are several
     gguf: GgufFile | None = None
     notes: tuple[str, ...] = ()  # which of two sources was read
-    adapter: Adapter | None = None  # to be put into the weights; all else is of its base model
+    adapter: adapters.Adapter | None = (
+        None  # to be put into the weights; all else is of its base model
+    )
 
     @property
     def shown(self) -> str:
@@ -163,7 +165,7 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     entry = CATALOGUE.get(model)
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if is_adapter(folder):
+        if adapters.is_adapter(folder):
             return _open_with_adapter(folder, model)
         return _open_folder(source, folder, model)
     if is_gguf(folder):
@@ -173,6 +175,10 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     try:
         config = hub.fetch(source, CONFIG, revision=revision)
     except ModelError as error:
+        if entry is None and hub.is_absence(error):
+            adapter = _fetch_adapter(source, revision)
+            if adapter is not None:
+                return _open_with_adapter(adapter, model)
         if entry is None or entry.packaged is None:
             raise
         return _open_package(entry, error)
@@ -187,13 +193,36 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     return Checkpoint(source, None, commit, model, notes=(note,))
 
 
+def _fetch_adapter(source: str, revision: str | None) -> Path | None:
+    """The folder of the adapter in a repository without a whole model, all of one commit.
+
+    None where there is none. Raises `ModelError` for one without weights in safetensors format.
+    """
+    config = hub.fetch_first(source, [adapters.CONFIG], revision=revision)
+    if config is None:
+        return None
+    commit = hub.commit_of(config) or revision
+    if hub.fetch_first(source, [adapters.WEIGHTS], revision=commit) is None:
+        raise ModelError(
+            f"{shown(source)}: holds an adapter without {adapters.WEIGHTS}; pickled weights can "
+            "run code when they are read, so save it again with safe_serialization=True"
+        )
+    found = [hub.fetch_first(source, [name], revision=commit) for name in _TOKENIZER]
+    if any(found) and found[0] is None:
+        for name in _SLOW_TOKENIZER:
+            hub.fetch_first(source, [name], revision=commit)
+    return config.parent
+
+
 def _open_with_adapter(folder: Path, model: str) -> Checkpoint:
-    adapter = open_adapter(folder)
+    adapter = adapters.open_adapter(folder, model)
     entry = listed(adapter.base)
-    place = shown(folder)
+    place = shown(model)
     try:
         named = _no_adapter(entry.name if entry else adapter.base, place)
         base = open_checkpoint(named, adapter.revision)
+        if base.adapter is not None:
+            raise ModelError(f"{shown(named)} is an adapter itself; merge it with PEFT first")
     except ModelError as error:
         raise ModelError(
             f"{place}: its base model is not found: {error}; or correct "
@@ -206,7 +235,7 @@ def _open_with_adapter(folder: Path, model: str) -> Checkpoint:
 
 def _no_adapter(base: str, place: str) -> str:
     source = Path(find_source(base)).expanduser()
-    if source.is_dir() and is_adapter(source):
+    if source.is_dir() and adapters.is_adapter(source):
         raise ModelError(f"{shown(source)} is an adapter itself; merge it with PEFT first")
     return base
 

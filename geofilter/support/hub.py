@@ -62,6 +62,13 @@ def fetch_first(repo: str, files: Sequence[str], *, revision: str | None = None)
     return None
 
 
+def is_absence(error: BaseException) -> bool:
+    """Whether `fetch` failed because the repository, or offline the cache, has no such file."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    return isinstance(error.__cause__, EntryNotFoundError)
+
+
 def _download(repo: str, file: str, revision: str | None, kind: Kind) -> Path:
     from huggingface_hub import constants, hf_hub_download
 

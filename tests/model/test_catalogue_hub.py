@@ -18,6 +18,7 @@ from transformers import AutoModel
 
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.packs.pack import load_pack
+from helpers.adapters import adapter_files, change_of
 from helpers.fresh_process import WarmProcess, type_command
 from helpers.hub_chat import recipe_repositories
 from helpers.hub_families import FAMILIES
@@ -38,7 +39,24 @@ BUFFERS = re.compile(r"\.(attn\.bias|attention\.(bias|masked_bias|rotary_emb\.in
 EMBEDDINGS = re.compile(
     r"(^|\.)(wte|wpe|embed_in|embed_tokens)\.weight$|^embeddings\.(?!position_ids)"
 )
+# An adapter on the hub, and one whose weights are pickled.
+ADAPTER, PICKLED, BASE = "someone/adapter", "someone/pickled", "Qwen/Qwen2.5-0.5B-Instruct"
+CHANGED = "layers.0.self_attn.o_proj"
 BLOCK = re.compile(r"((model|language_model|gpt_neox)\.)*(h|layers|encoder\.layer)\.(\d+)\.")
+
+
+def adapter_on(base: Files) -> Files:
+    weight = weights_of(base)[f"model.{CHANGED}.weight"]
+    return {**adapter_files(BASE, CHANGED, tuple(weight.shape), size=1.0)}
+
+
+def weights_of(files: Files) -> dict[str, torch.Tensor]:
+    found = [
+        load(content)
+        for file, content in files.items()
+        if file.endswith(".safetensors") and isinstance(content, bytes) and content != UNWANTED
+    ]
+    return {name: tensor for held in found for name, tensor in held.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +66,11 @@ def hub() -> Iterator[LoopbackHub]:
     release, _, sae = entry.sae[entry.default_block].partition("/")
     listed = get_pretrained_saes_directory()[release]
     repositories[listed.repo_id] = pythia_res_sm(listed.saes_map[sae], entry.default_block)
+    repositories[ADAPTER] = adapter_on(repositories[BASE])
+    repositories[PICKLED] = {
+        "adapter_config.json": repositories[ADAPTER]["adapter_config.json"],
+        "adapter_model.bin": b"not even a pickle",
+    }
     with LoopbackHub(repositories, gated=GATED) as server:
         yield server
 
@@ -57,7 +80,8 @@ def loaded(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """What `helpers.loaded_models` says of each model, in a user's folder with nothing in it."""
     home = tmp_path_factory.mktemp("home")
     program = ("-m", "helpers.loaded_models")
-    done = type_command(" ".join(NAMES), home, hub.environment(home, TOKEN), program)
+    names = " ".join([*NAMES, ADAPTER, PICKLED])
+    done = type_command(names, home, hub.environment(home, TOKEN), program)
     assert done.code == 0, done.err
     return {each["name"]: each for each in map(json.loads, done.out.splitlines())}
 
@@ -124,6 +148,36 @@ def test_only_what_the_blocks_up_to_the_default_need_is_fetched_and_held(
     assert len(fetched) == len(set(fetched)), "nothing is fetched twice"
     assert {file for file in fetched if file in needed} == {file for file in needed if needed[file]}
     assert not [file for file in fetched if files[file] == UNWANTED]
+
+
+def test_an_adapter_of_the_hub_is_put_into_its_base_model(
+    hub: LoopbackHub, loaded: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    found = loaded[ADAPTER]
+    assert "error" not in found, found["error"]
+    files = hub.repositories[BASE].files
+    for file, content in files.items():
+        if content != UNWANTED and isinstance(content, bytes):
+            (tmp_path / file).write_bytes(content)
+    network = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    added = change_of(load(hub.repositories[ADAPTER].files["adapter_model.safetensors"]))
+    with torch.no_grad():
+        plain = network(torch.tensor([IDS]), output_hidden_states=True).hidden_states
+        network.get_parameter(f"{CHANGED}.weight").add_(added)
+        streams = network(torch.tensor([IDS]), output_hidden_states=True).hidden_states
+    place = found["block"] + 1
+    assert (streams[place] - plain[place]).abs().max() > 0.1
+    torch.testing.assert_close(
+        torch.tensor(found["stream"]), streams[place][0], rtol=1e-4, atol=1e-4
+    )
+    assert sorted(hub.fetched(ADAPTER)) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_pickled_weights_of_an_adapter_are_not_even_fetched(
+    hub: LoopbackHub, loaded: dict[str, dict[str, Any]]
+) -> None:
+    assert "someone/pickled: holds an adapter without adapter_model" in loaded[PICKLED]["error"]
+    assert hub.fetched(PICKLED) == ["adapter_config.json"]
 
 
 @pytest.mark.parametrize("name", NAMES)

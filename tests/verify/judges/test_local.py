@@ -17,6 +17,7 @@ from geofilter.verify.judges.local import LocalJudge
 from geofilter.verify.judges.reply import score_from_probabilities
 from geofilter.verify.judges.rule import RuleJudge
 from geofilter.verify.questions import Question, read_questions
+from helpers.adapters import save_both
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +110,17 @@ def test_numbers_of_several_tokens_have_their_exact_probability(digits):
         assert reply == pytest.approx(expected, rel=1e-4, abs=1e-8)
         shares = {str(k): p for k, p in expected.items()}
         assert found.coherent == pytest.approx(score_from_probabilities(shares), abs=1e-3)
+
+
+def test_an_adapter_judges_as_the_merged_model_does(digits, tmp_path):
+    save_both(digits, tmp_path / "adapter", tmp_path / "merged", "layers.0.mlp.down_proj", size=0.3)
+    found = {
+        place: [one.aligned for one in LocalJudge(str(place), device="cpu")(asked("b", "cab"))]
+        for place in (digits, tmp_path / "adapter", tmp_path / "merged")
+    }
+    base, adapter, merged = found.values()
+    assert adapter == pytest.approx(merged, abs=1e-3)
+    assert adapter != pytest.approx(base, abs=1e-1)
 
 
 def test_exact_probabilities_are_the_frequencies_of_sampled_replies(digits):
