@@ -173,14 +173,14 @@ def main() -> None:
     reader = Reader() if missing else None
     for group, number in missing:
         runs.append(followed(reader, group, number))
-        write(options.output, runs)
+        write(options.output, runs, facts())
         print(f"{group} {number} done", flush=True)
     print("\n".join(table(runs)))
 
 
-def write(path: Path, runs: Sequence[dict[str, Any]]) -> None:
+def write(path: Path, runs: Sequence[dict[str, Any]], known: dict[str, Any]) -> None:
     """A line per run, so that what a run adds can be seen in a diff."""
-    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts().items()]
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in known.items()]
     each = ",\n".join(f"  {json.dumps(run)}" for run in runs)
     path.write_text("{\n" + ",\n".join([*lines, f' "runs": [\n{each}\n ]']) + "\n}\n")
 
