@@ -1,8 +1,10 @@
 """Settings that hold for every test: no network, no leftovers in the user's folders."""
 
+import gc
 import os
 import shlex
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,22 @@ os.environ.update(
 
 # Helpers whose asserts are to show what they compared, as those of a test do.
 pytest.register_assert_rewrite("helpers.cli_mistakes", "helpers.row_files", "helpers.score_rows")
+
+
+_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Leave what imports have made out of every later collection.
+
+    A collection walks through all that torch and transformers keep, half a second each time,
+    and a trainer asks for one in every run.
+    """
+    global _modules
+    if len(sys.modules) > _modules + 100:
+        gc.collect()
+        gc.freeze()
+        _modules = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)

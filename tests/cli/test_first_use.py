@@ -16,7 +16,7 @@ from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_direc
 from geofilter.model.catalogue import CATALOGUE
 from geofilter.packs.pack import load_pack
 from helpers.cli_folder import Outcome
-from helpers.fresh_process import WarmProcess, type_command
+from helpers.fresh_process import WarmProcess
 from helpers.hub_repos import DATASET, GATED, MODELS, data_rows, toxicity_prompts
 from helpers.hub_saes import gemma_scope, gpt_oss_sae, llama_scope
 from helpers.loopback_hub import TOKEN, Content, LoopbackHub
@@ -28,7 +28,7 @@ SETS = "--contrast rtp"
 NAMES = ["gemma-2-2b", "gemma-2-9b", "gemma-2-27b", "llama-3.1-8b", "gpt-oss-20b"]
 
 
-def sae_repository(name: str, folder: Path) -> tuple[str, dict[str, Content]]:
+def sae_repository(name: str) -> tuple[str, dict[str, Content]]:
     """The hub repository of a model's default SAE, as sae-lens's directory names it."""
     entry = CATALOGUE[name]
     block = entry.default_block
@@ -36,21 +36,19 @@ def sae_repository(name: str, folder: Path) -> tuple[str, dict[str, Content]]:
     listed = get_pretrained_saes_directory()[release]
     path = listed.saes_map[sae]
     if name.startswith("gemma"):
-        size = name.removeprefix("gemma-2-")
-        return listed.repo_id, gemma_scope(path, size, folder / f"{name}.npz")
+        return listed.repo_id, gemma_scope(path)
     if name.startswith("llama"):
         return listed.repo_id, llama_scope(path, block, listed.norm_scaling_factor[sae])
     return listed.repo_id, gpt_oss_sae(path, block)
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
-    folder = tmp_path_factory.mktemp("repositories")
+def hub() -> Iterator[LoopbackHub]:
     repositories: dict[str, dict[str, Content]] = {
         DATASET: {"prompts.jsonl": toxicity_prompts(ends=11)}
     }
     repositories |= {repo: build() for repo, build in MODELS.items()}
-    repositories |= dict(sae_repository(name, folder) for name in NAMES)
+    repositories |= dict(sae_repository(name) for name in NAMES)
     with LoopbackHub(repositories, gated=GATED) as server:
         yield server
 
@@ -67,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def command(hub: LoopbackHub, home: Path) -> Iterator[WarmProcess]:
     """A process of that user."""
-    process = WarmProcess(home, hub.environment(home, TOKEN))
+    process = WarmProcess(home, hub.environment(home, TOKEN), narrow_gemma_scope=True)
     yield process
     process.close()
 
@@ -114,7 +112,7 @@ def test_a_model_of_the_catalogue_scores_as_typed_and_fetches_no_later_block(
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b"])
 def test_the_pack_records_where_its_rows_come_from_and_is_made_once(
-    name: str, hub: LoopbackHub, home: Path, runs: dict[str, Outcome]
+    name: str, hub: LoopbackHub, home: Path, runs: dict[str, Outcome], command: WarmProcess
 ) -> None:
     assert runs[name].code == 0
     packs = list((home / "cache" / "geofilter" / "packs").iterdir())
@@ -130,9 +128,7 @@ def test_the_pack_records_where_its_rows_come_from_and_is_made_once(
     assert (toxic["toxicity_from"], benign["toxicity_to"]) == (0.75, 0.1)
 
     before = len(hub.log)
-    variables = hub.environment(home, TOKEN)
-    asked = f"score {name}.jsonl --model {name} {SETS} -o again.parquet"
-    again = type_command(asked, home, variables)
+    again = command(f"score {name}.jsonl --model {name} {SETS} -o again.parquet")
     assert again.code == 0, again.err
     later = {request.repo for request in hub.log[before:] if request.method == "GET"}
     assert later <= {None}, "everything was in the cache"

@@ -84,7 +84,7 @@ def judged(request: Request) -> Act:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+def hub() -> Iterator[LoopbackHub]:
     repositories = recipe_repositories()
     for name in ("gemma-2-2b", "qwen2.5-7b-instruct"):
         entry = CATALOGUE[name]
@@ -92,7 +92,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
         listed = get_pretrained_saes_directory()[release]
         path = listed.saes_map[sae]
         repositories[listed.repo_id] = (
-            gemma_scope(path, "2b", tmp_path_factory.mktemp("sae") / "params.npz")
+            gemma_scope(path)
             if name.startswith("gemma")
             else gpt_oss_sae(path, entry.default_block, entry.model)
         )
@@ -114,7 +114,7 @@ def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_pat
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "first_plot_questions.yaml").write_text(QUESTIONS)
     variables = hub.environment(tmp_path / "home", TOKEN)
-    geofilter = WarmProcess(folder, variables, pairs_of_a_domain=2)
+    geofilter = WarmProcess(folder, variables, pairs_of_a_domain=2, narrow_gemma_scope=True)
     run = []
     with Server(judged).running() as judge:
         for command in commands():

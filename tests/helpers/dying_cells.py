@@ -1,7 +1,8 @@
-"""A worker of an experiment that is killed at one of its cells, some times in all."""
+"""Workers of an experiment that are killed at one of its arms, `unfiltered`."""
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,20 @@ class DyingAtUnfiltered(CellWork):
 
     def __call__(self, place: int) -> Callable[[CellJob], Any]:
         return partial(_work, super().__call__(place))
+
+
+@dataclass(frozen=True)
+class DyingWithoutModel(CellWork):
+    """Each time, and before a model is loaded, which takes long; other arms wait for the end."""
+
+    def __call__(self, place: int) -> Callable[[CellJob], Any]:
+        return _die
+
+
+def _die(job: CellJob) -> None:
+    if job.cell.arm != "unfiltered":
+        time.sleep(60)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _work(work: Callable[[CellJob], Any], job: CellJob) -> Any:

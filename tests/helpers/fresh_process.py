@@ -4,6 +4,7 @@ The Hugging Face libraries read their settings when they are imported, so that a
 what they do with a hub needs a fresh process.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
 
 from helpers.cli_folder import Outcome
 
@@ -49,11 +51,20 @@ class WarmProcess:
     """A process that has imported everything, for many short commands against one hub."""
 
     def __init__(
-        self, folder: Path, variables: Mapping[str, str], pairs_of_a_domain: int | None = None
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        pairs_of_a_domain: int | None = None,
+        *,
+        narrow_gemma_scope: bool = False,
     ) -> None:
-        """`pairs_of_a_domain`: of the pairs that ship so many, where packs need not be good."""
+        """`pairs_of_a_domain`: of the pairs that ship so many, where packs need not be good.
+
+        `narrow_gemma_scope`: Gemma Scope's SAEs have the few dimensions of `helpers.hub_saes`.
+        """
+        stand_ins = [str(pairs_of_a_domain or ""), "narrow" if narrow_gemma_scope else ""]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.fresh_process", str(pairs_of_a_domain or "")],
+            [sys.executable, "-m", "helpers.fresh_process", *stand_ins],
             cwd=folder,
             env=clean_environment(variables),
             stdin=subprocess.PIPE,
@@ -88,12 +99,32 @@ def _shorten_pairs(pairs_of_a_domain: int, folder: Path) -> None:
     pairs.SHIPPED = few
 
 
+def _narrow_gemma_scope() -> None:
+    """Let sae-lens expect small SAEs where it knows their sizes by name.
+
+    `tests/model/test_saes.py` loads one of true size: 300 MB, which takes seconds.
+    """
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    from helpers.hub_saes import LATENTS, WIDTH
+
+    read = loaders.get_gemma_2_config_from_hf
+
+    def narrow(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return read(*arguments, **options) | {"d_in": WIDTH, "d_sae": LATENTS}
+
+    loaders.get_gemma_2_config_from_hf = narrow
+    loaders.NAMED_PRETRAINED_SAE_CONFIG_GETTERS["gemma_2"] = narrow
+
+
 def _serve(folder: Path) -> None:
     """Run the commands that come in and answer each with a line."""
     from geofilter.cli.main import main
 
     if sys.argv[1]:
         _shorten_pairs(int(sys.argv[1]), folder)
+    if sys.argv[2]:
+        _narrow_gemma_scope()
     wait = time.sleep
     time.sleep = lambda seconds: wait(min(seconds, 0.1))  # before a hub is tried again
     answers = os.fdopen(os.dup(1), "w")
@@ -114,6 +145,9 @@ def _serve(folder: Path) -> None:
             err.seek(0)
             answer = {"code": code, "out": out.read(), "err": err.read()}
         print(json.dumps(answer), file=answers, flush=True)
+        # What was imported stays: no collection of a later command walks through it again.
+        gc.collect()
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Small repositories under the real ids, with the real file names and layouts.
 
-The numbers of blocks and the names of tensors and files are real, and so are widths
-that sae-lens writes into its loaders (Gemma Scope); heads, MLPs, experts and
-vocabularies are tiny. Nothing here imports the code under test.
+The numbers of blocks and the names of tensors and files are real; widths, heads, MLPs,
+experts and vocabularies are tiny. Nothing here imports the code under test.
 """
 
 import json
@@ -20,7 +19,7 @@ Files = dict[str, Content]
 
 DATASET = "datasets/allenai/real-toxicity-prompts"
 GATED = ("google/gemma-2-2b", "google/gemma-2-9b", "google/gemma-2-27b", "meta-llama/Llama-3.1-8B")
-_GEMMA_WIDTHS = {"2b": (26, 2304), "9b": (42, 3584), "27b": (46, 4608)}
+_GEMMA_BLOCKS = {"2b": 26, "9b": 42, "27b": 46}
 
 
 def toxicity_prompts(seed: int = 0, ends: int = 16, between: int = 200) -> bytes:
@@ -182,7 +181,7 @@ def shape(**numbers: int) -> dict[str, Any]:
 
 def gemma_2(size: str) -> Files:
     """google/gemma-2-SIZE, for 2b, 9b and 27b."""
-    blocks, width = _GEMMA_WIDTHS[size]
+    blocks, width = _GEMMA_BLOCKS[size], 64
     config = shape(
         hidden_size=width,
         intermediate_size=16,
@@ -210,7 +209,7 @@ def gemma_2(size: str) -> Files:
         "sliding_window": 4096,
         "torch_dtype": "bfloat16",
     }
-    weights = Weights(width)
+    weights = Weights(blocks)
     # The model multiplies by the root of the width: tokens of size 1 in each dimension.
     weights.normal("model.embed_tokens.weight", VOCABULARY, width, std=width**-0.5)
     for block in range(blocks):

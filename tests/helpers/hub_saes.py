@@ -1,15 +1,11 @@
 """Small SAE repositories under the real ids, in the layouts that sae-lens reads.
 
-Each latent reads, and writes, two dimensions of the residual stream. Where sae-lens's
-loader sets the width and takes the number of latents from the name of the folder
-(Gemma Scope), both are real. Nothing here imports the code under test.
+Each latent reads, and writes, two dimensions of the residual stream. Nothing here imports
+the code under test.
 """
 
 import io
 import json
-import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,57 +15,38 @@ from helpers.loopback_hub import Content
 
 Files = dict[str, Content]
 
-_GEMMA_WIDTHS = {"2b": 2304, "9b": 3584, "27b": 4608}
-_LATENTS = {"16k": 16384, "131k": 131072}
+WIDTH = 64
+LATENTS = 512
 
 
-def _pairs(latents: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The two dimensions of each latent, with their signs: (dimension, sign) twice."""
-    latent = np.arange(latents)
-    turn = latent // width
-    yield latent % width, np.where(turn % 2, -1, 1)
-    yield (latent + 1 + turn) % width, np.where((turn // 2) % 2, -1, 1)
-
-
-def _directions(latents: int, width: int) -> np.ndarray:
-    """(latents, width), int8: 0 but at two dimensions."""
-    rows = np.zeros((latents, width), np.int8)
-    for dimension, sign in _pairs(latents, width):
-        rows[np.arange(latents), dimension] = sign
+def _directions() -> torch.Tensor:
+    """(latents, width), bfloat16: 0 but for a sign at each latent's two dimensions."""
+    rows = torch.zeros(LATENTS, WIDTH, dtype=torch.bfloat16)
+    latent = torch.arange(LATENTS)
+    turn = latent // WIDTH
+    rows[latent, latent % WIDTH] = (1 - 2 * (turn % 2)).to(rows.dtype)
+    rows[latent, (latent + 1 + turn) % WIDTH] = (1 - 2 * (turn // 2 % 2)).to(rows.dtype)
     return rows
 
 
-def _readers(latents: int, width: int) -> np.ndarray:
-    """The same as (width, latents); turning round half a gigabyte would take long."""
-    columns = np.zeros((width, latents), np.int8)
-    for dimension, sign in _pairs(latents, width):
-        columns[dimension, np.arange(latents)] = sign
-    return columns
+def gemma_scope(path: str) -> Files:
+    """google/gemma-scope-SIZE-pt-res at the folder `path`: params.npz.
 
-
-def gemma_scope(path: str, size: str, file: Path) -> Files:
-    """google/gemma-scope-SIZE-pt-res at the folder `path`: params.npz, written to `file`.
-
-    The loader sets the width and takes the number of latents from the name of the folder,
-    so that both are real. Whole numbers in eight bits, mostly 0: a small file that is read
-    quickly and is the same in float32.
+    sae-lens's loader takes the width and the number of latents from names, where
+    `fresh_process.WarmProcess` puts these small ones in their place.
     """
-    width = _GEMMA_WIDTHS[size]
-    latents = _LATENTS[path.split("width_")[1].split("/")[0]]
-    # Of two dimensions of size about 1, a few in a thousand exceed this.
-    threshold = np.full(latents, 4 if latents < 10**5 else 5, np.float32)
-    arrays: list[tuple[str, Callable[[], np.ndarray]]] = [
-        ("W_enc", lambda: _readers(latents, width)),
-        ("W_dec", lambda: _directions(latents, width)),
-        ("b_enc", lambda: np.zeros(latents, np.float32)),
-        ("b_dec", lambda: np.zeros(width, np.float32)),
-        ("threshold", lambda: threshold),
-    ]
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays:
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
-                np.lib.format.write_array(part, array())
-    return {"README.md": b"", f"{path}/params.npz": file}
+    directions = _directions().float().numpy()
+    arrays = {
+        "W_enc": directions.T,
+        "W_dec": directions,
+        "b_enc": np.zeros(LATENTS, np.float32),
+        "b_dec": np.zeros(WIDTH, np.float32),
+        # Of two dimensions of size about 1, a few in a hundred exceed this.
+        "threshold": np.full(LATENTS, 3, np.float32),
+    }
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return {"README.md": b"", f"{path}/params.npz": file.getvalue()}
 
 
 def llama_scope(path: str, block: int, scale: float) -> Files:
@@ -77,7 +54,7 @@ def llama_scope(path: str, block: int, scale: float) -> Files:
 
     `scale`: the `norm_scaling_factor` that sae-lens lists, which it folds into the weights.
     """
-    width, latents = 64, 512
+    width, latents = WIDTH, LATENTS
     hyperparameters = {
         "act_fn": "jumprelu",
         "d_model": width,
@@ -89,11 +66,11 @@ def llama_scope(path: str, block: int, scale: float) -> Files:
         "dataset_average_activation_norm": {"in": width**0.5 / scale, "out": width**0.5 / scale},
         "use_decoder_bias": True,
     }
-    directions = torch.from_numpy(_directions(latents, width))
+    directions = _directions()
     tensors = {
-        "encoder.weight": directions.to(torch.bfloat16).contiguous(),
+        "encoder.weight": directions,
         "encoder.bias": torch.zeros(latents, dtype=torch.bfloat16),
-        "decoder.weight": directions.T.to(torch.bfloat16).contiguous(),
+        "decoder.weight": directions.T.contiguous(),
         "decoder.bias": torch.zeros(width, dtype=torch.bfloat16),
     }
     return {
@@ -107,7 +84,7 @@ def gpt_oss_sae(path: str, block: int, model: str = "openai/gpt-oss-20b") -> Fil
 
     Those of andyrdt/saes-qwen2.5-7b-instruct are alike, with another `model`.
     """
-    width, latents = 64, 512
+    width, latents = WIDTH, LATENTS
     trainer = {
         "trainer_class": "BatchTopKTrainer",
         "dict_class": "BatchTopKSAE",
@@ -118,7 +95,7 @@ def gpt_oss_sae(path: str, block: int, model: str = "openai/gpt-oss-20b") -> Fil
         "lm_name": model,
         "submodule_name": f"resid_post_layer_{block}",
     }
-    directions = torch.from_numpy(_directions(latents, width)).float()
+    directions = _directions().float()
     state = {
         "b_dec": torch.zeros(width),
         "k": torch.tensor(16),
@@ -139,7 +116,7 @@ def gpt_oss_sae(path: str, block: int, model: str = "openai/gpt-oss-20b") -> Fil
 
 def pythia_res_sm(path: str, block: int) -> Files:
     """ctigges/pythia-70m-deduped__res-sm_processed at the folder `path`: sae-lens's own files."""
-    width, latents = 64, 512
+    width, latents = WIDTH, LATENTS
     config = {
         "model_name": "pythia-70m-deduped",
         "hook_point": f"blocks.{block}.hook_resid_post",
@@ -156,7 +133,7 @@ def pythia_res_sm(path: str, block: int) -> Files:
         "dataset_path": "EleutherAI/the_pile_deduplicated",
         "sae_lens_training_version": None,
     }
-    directions = torch.from_numpy(_directions(latents, width)).float()
+    directions = _directions().float()
     tensors = {
         "W_enc": directions.T.contiguous(),
         "W_dec": directions,

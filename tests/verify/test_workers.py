@@ -12,7 +12,7 @@ from geofilter.support.manifest import Manifest
 from geofilter.verify import setup, study, workers
 from geofilter.verify.plan import Plan
 from helpers.cli_folder import Geofilter
-from helpers.dying_cells import DyingAtUnfiltered
+from helpers.dying_cells import DyingAtUnfiltered, DyingWithoutModel
 from helpers.experiments import QUESTIONS, everything, plan, write_files
 from helpers.loopback_judge import Request, Server, completion
 
@@ -37,34 +37,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_runs_side_by_side_give_the_results_of_runs_in_turn(files: Path, one_thread: None) -> None:
-    chosen = plan(arms=("unfiltered", "nearest"), seeds=(0,))
-    alone = everything(study.run(chosen, "alone"))
-    assert everything(study.run(chosen, "both", workers=2)) == alone
-
-
 OPTIONS = (
     "--model model --sae sae --pack my.pack --method full --steps 2 --questions questions.yaml "
     "--judge rule:facts.json --max-new-tokens 4 --arms unfiltered,random --seeds 1 --workers 2"
 )
 
 
-def test_a_run_whose_worker_is_killed_is_done_again(
+def test_runs_side_by_side_give_the_results_of_runs_in_turn_though_a_worker_is_killed(
     files: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "CellWork", DyingAtUnfiltered)
-    Path("deaths").write_text("2")
-    chosen = plan(arms=("unfiltered", "random"), seeds=(0,))
-    killed = everything(study.run(chosen, "killed", workers=2))
-    assert len(list(files.glob("death-*"))) == 2
-    assert killed == everything(study.run(chosen, "alone"))
+    Path("deaths").write_text("1")
+    chosen = plan(arms=("unfiltered", "nearest"), seeds=(0,))
+    both = everything(study.run(chosen, "both", workers=2))
+    assert len(list(files.glob("death-*"))) == 1
+    assert both == everything(study.run(chosen, "alone"))
 
 
 def test_a_run_that_kills_every_worker_is_given_up_in_one_line(
     files: Path, monkeypatch: pytest.MonkeyPatch, geofilter: Geofilter
 ) -> None:
-    monkeypatch.setattr(workers, "CellWork", DyingAtUnfiltered)
-    Path("deaths").write_text("99")
+    monkeypatch.setattr(workers, "CellWork", DyingWithoutModel)
     done = geofilter(f"verify data.jsonl {OPTIONS} -o out")
     assert done.code == 2
     last = done.err.splitlines()[-1]
