@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofilter.cli.options import device_option, json_option, model_option, sae_option, trust_option
+from geofilter.cli.options import (
+    device_option,
+    json_option,
+    model_option,
+    overwrite_option,
+    sae_option,
+    trust_option,
+)
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
 from geofilter.settings import PROXIMITIES, Settings
 from geofilter.support.display import escape
@@ -66,6 +73,7 @@ def _numbers(
     metavar="FOLDER",
     help="Where geometry.json, geometry.png and geometry.svg go.",
 )
+@overwrite_option
 @json_option
 def command(
     inducing: str,
@@ -81,6 +89,7 @@ def command(
     device: str,
     trust_remote_code: bool,
     output: str,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Test whether features of inducing rows lie nearer to toxic features than others do.
@@ -89,7 +98,8 @@ def command(
 
     Features are the SAE latents most raised in the inducing rows, and those most raised in
     the benign ones. The toxic features come from --pack, from --toxic, or from the contrast
-    sets that `geofilter score` takes by default.
+    sets that `geofilter score` takes by default. The last line says what the tests show;
+    what no test could show is refused before the model is loaded.
 
     \b
     Example:
@@ -116,6 +126,7 @@ def command(
             by=by,
             top_k=top_k,
             permutations=permutations,
+            overwrite=overwrite,
             progress=report,
         )
     for place, reading in found.readings.items():
@@ -126,6 +137,7 @@ def command(
         print_json(found.record)
     else:
         _print(found.study, output, by)
+        click.echo(f"Verdict: {found.verdict}.")
     if found.not_drawn is not None:
         raise found.not_drawn
 

@@ -9,6 +9,7 @@ from geofilter.cli.options import (
     device_option,
     json_option,
     model_option,
+    overwrite_option,
     several,
     trust_option,
 )
@@ -97,6 +98,7 @@ _sizes = several(
 )
 @device_option
 @trust_option
+@overwrite_option
 @json_option
 def train(
     data: str | tuple[str, ...],
@@ -114,6 +116,7 @@ def train(
     no_loss: bool,
     device: str,
     trust_remote_code: bool,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Train an SAE that reads MODEL after a block, on the text of DATA.
@@ -151,6 +154,7 @@ def train(
             with_loss=not no_loss,
             device=device,
             trust_remote_code=trust_remote_code,
+            overwrite=overwrite,
             progress=report,
         )
     say_read(data if isinstance(data, str) else data[0], trained.texts.reading)

@@ -16,11 +16,8 @@ from geofilter.cli.options import (
 from geofilter.cli.output import note, print_json, progress, say_read
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape, shown
-from geofilter.verify.plan import (
-    DEFAULT_ARMS,
-    SHIPPED_PAIRS,
-    TRACK_ANSWERS,
-)
+from geofilter.verify.plan import DEFAULT_ARMS, SHIPPED_PAIRS, TRACK_ANSWERS
+from geofilter.verify.presets import own_defaults
 from geofilter.verify.training.recipe import METHODS
 from geofilter.verify.training.run_log import TRACKERS
 
@@ -54,7 +51,7 @@ def _slots(
     return slots
 
 
-@click.command("verify")
+@click.command("verify", epilog=own_defaults())
 @data_argument
 @model_options
 @click.option(

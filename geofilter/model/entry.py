@@ -81,6 +81,7 @@ class CatalogueEntry:
     architecture: Architecture | None = None
     d_sae: int = 0  # latents of one SAE; with `architecture`
     packaged: Packaged | None = None  # what to read where the hub cannot be reached
+    elsewhere: str | None = None  # or what to do there, ending "cannot be reached; or ..."
 
     @property
     def default_block(self) -> int:

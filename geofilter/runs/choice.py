@@ -15,6 +15,7 @@ from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreTable
 from geofilter.selection.choose import Selection, Unscored, drop_fraction, margin, threshold
 from geofilter.selection.fdr import CurvePoint, curve, fdr, reference_needed, smallest_drop
+from geofilter.selection.short import short_note
 from geofilter.support.display import escape
 from geofilter.support.progress import Progress, no_progress
 
@@ -147,6 +148,14 @@ def choose(
     `GeofilterError` for a choice that cannot be right, and what `read_reference` raises.
     """
     choice.check()
+    found = _choose(table, choice, unscored, progress)
+    scored = ~np.ma.getmaskarray(table.scores)
+    chosen = np.isin(np.arange(len(table)), found.selection.drop)
+    note = short_note(np.ma.filled(table.column("n_tokens"), 0)[scored], chosen[scored])
+    return found if note is None else found._replace(notes=(*found.notes, note))
+
+
+def _choose(table: ScoreTable, choice: Choice, unscored: Unscored, progress: Progress) -> Chosen:
     scores = table.scores
     if choice.fdr is not None and choice.reference is not None:
         clean = read_reference(choice.reference, table, q=choice.fdr, progress=progress)

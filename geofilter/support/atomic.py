@@ -199,7 +199,11 @@ def _sync_tree(folder: Path) -> None:
         sync_folder(Path(root))
 
 
-def _publish_folder(temporary: Path, path: Path, overwrite: bool) -> None:
+def publish_folder(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the folder `temporary` the name `path`, over what has that name with `overwrite`.
+
+    Raises `OutputError` where something has it without.
+    """
     if not os.path.lexists(path):
         os.rename(temporary, path)
         return
@@ -235,7 +239,7 @@ def writing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
             yield temporary
         with _reported(target):
             _sync_tree(temporary)
-            _publish_folder(temporary, target, overwrite)
+            publish_folder(temporary, target, overwrite=overwrite)
             sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -56,6 +56,33 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# The options that set a recipe or the sampling, where they are not called as its fields are.
+_OPTIONS = {("sampling", "batch"): "ask-batch"}
+_NO_OPTION = ("scheduler", "weight_decay")
+
+
+def own_defaults() -> str:
+    """What each model with a preset takes in place of the options' defaults, a sentence each."""
+    lines = []
+    for name, preset in PRESETS.items():
+        options, others = [], []
+        for kind, values in (("recipe", preset.recipe), ("sampling", preset.sampling)):
+            for key, value in values.items():
+                option = _OPTIONS.get((kind, key), key).replace("_", "-")
+                held = f"{value:g}" if isinstance(value, float) else str(value)
+                if key in _NO_OPTION:
+                    others.append(f"{key} {held}")
+                else:
+                    options.append(f"--{option} {held}")
+        own = ("questions", "in_domain", "held_out", "judge", "trained", "labels")
+        brought = [f"--{key.replace('_', '-')}" for key in own if getattr(preset, key) is not None]
+        lines.append(
+            f"The defaults of --model {name} are {', '.join(options)} (and {', '.join(others)}); "
+            f"it brings its own {', '.join(brought)}."
+        )
+    return " ".join(lines)
+
+
 # What a preset has for asking questions.
 _ASKING = ("questions", "in_domain", "judge")
 

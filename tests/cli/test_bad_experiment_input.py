@@ -127,7 +127,8 @@ CASES = {
         f"{GEOMETRY} --pack my.pack --toxic toxic.jsonl", ("either --toxic or --pack",)
     ),
     "geometry of the same rows twice": Case(
-        f"{GEOMETRY} --pack my.pack --benign data.jsonl", ("data.jsonl and data.jsonl share 40",)
+        f"{GEOMETRY} --pack my.pack --benign data.jsonl",
+        ("data.jsonl: is --inducing and --benign",),
     ),
     "geometry of the toxic rows themselves": Case(
         f"{GEOMETRY} --pack my.pack --inducing toxic.jsonl",
@@ -139,8 +140,12 @@ CASES = {
         lambda: write_rows(Path("data.jsonl"), 5, 0, 40, seed=9),
     ),
     "geometry without a feature left": Case(
-        f"{GEOMETRY} --pack my.pack --top-k 2",
+        f"{GEOMETRY} --pack my.pack --top-k 4",
         ("block 1: features of the", "or a larger --top-k"),
+    ),
+    "geometry of too few exchanges": Case(
+        f"{GEOMETRY} --pack my.pack --permutations 30",
+        ("no p of 2 tests can fall below 0.065", "give --permutations 39 or more"),
     ),
     "geometry by a column that is not there": Case(
         f"{GEOMETRY} --pack my.pack --by topic", ("no row has text or a number", "'topic'", "--by")

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geofilter.errors import GeofilterError
 from geofilter.model.catalogue import CATALOGUE, CatalogueEntry
 from geofilter.settings import PROXIMITIES, Settings
 from geofilter.studies import geometry
+from geofilter.studies.closeness import Closeness, Comparison, Study
 from helpers.cli_folder import write_rows
 from helpers.tiny_models import save_sae
 
@@ -54,7 +56,7 @@ def two_domains(work):
 def run(geofilter, output: str, *more: str):
     return geofilter(
         *("geometry", "--inducing", "inducing.jsonl", "--benign", "plain.jsonl", "--model", "tiny"),
-        *("--by", "domain", "--top-k", "40", "--permutations", "200", "-o", output, *more),
+        *("--by", "domain", "--top-k", "40", "--permutations", "300", "-o", output, *more),
     )
 
 
@@ -101,6 +103,9 @@ def test_values_of_a_column_cannot_act_in_table_or_plot(geofilter, tiny_entry, t
     assert not {"\x1b", "\u202e"} & set(done.out + done.err)
     assert "rank correlation of block and effect size" in done.out
     assert "safe" not in (done.out + done.err).lower()
+    verdict = json.loads(Path("out/geometry.json").read_text())["verdict"]
+    assert done.out.splitlines()[-1] == f"Verdict: {verdict}."
+    assert f"of {3 * 2 * len(PROXIMITIES)} tests" in verdict
     svg = Path("out/geometry.svg").read_text()
     assert "$x^2$\\x1b[2J&lt;b&gt;\\u202e" in svg
 
@@ -141,7 +146,8 @@ def test_every_block_of_the_catalogue_is_compared_unless_some_are_named(monkeypa
         "geofilter.model.loading.load", lambda *_, **how: asked.append(how["block"])
     )
     for blocks in (None, (0, 2)):
-        _, found = geometry.load(Settings("organism", device="cpu"), blocks, None)
+        settings = Settings("organism", device="cpu")
+        _, found = geometry.load(settings, geometry.blocks_of(settings, blocks, None))
         assert found == (blocks or tuple(CATALOGUE["organism"].sae))
     assert asked == [3, 2]
 
@@ -153,5 +159,56 @@ def test_rows_that_the_model_has_no_words_for_are_warned_of(geofilter, work):
         for number, row in enumerate(rows):
             row["response"] += f" strange{number}" * 50
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = geofilter(f"{TINY_RUN} --pack my.pack -o unknown")
+    Path("known/old").touch()
+    assert "--overwrite" in geofilter(f"{TINY_RUN} --pack my.pack -o known").err
+    done = geofilter(f"{TINY_RUN} --pack my.pack -o known --overwrite")
+    assert sorted(file.name for file in Path("known").iterdir())[0] == "geometry.json"
+    assert not Path("known/old").exists()
     assert "warning: these figures mean little: the model knows no word for" in done.err
+
+
+def a_study(*tests):
+    """One block a pair of (corrected p, effect), the upper end of its interval 0.2 above."""
+    found = []
+    for block, (p, effect) in enumerate(tests):
+        one = Closeness(np.zeros(2), np.zeros(2), effect, effect - 0.2, effect + 0.2, p, p)
+        found.append(Comparison(block, None, {}, {}, {}, {}, dict.fromkeys(PROXIMITIES, one)))
+    return Study(tuple(found), (), {})
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        ([(0.01, 0.9), (0.3, 0.1)], "inducing features lie nearer to toxic ones in 2 of 4 tests"),
+        ([(0.06, 0.5)], "in none of 2 tests do inducing features lie nearer to toxic ones"),
+        ([(1.0, -0.9), (1.0, -0.1)], "; in 2 they lie farther, by an interval below 0"),
+    ],
+)
+def test_the_verdict_counts_what_the_corrected_tests_show(tests, said):
+    assert said in geometry.verdict(a_study(*tests))
+    assert f"smallest corrected p is {min(p for p, _ in tests):.2g})" in geometry.verdict(
+        a_study(*tests)
+    )
+
+
+def test_exchanges_that_no_test_could_pass_are_refused_and_those_named_would_do():
+    for top_k, permutations, tests in ((100, 50, 8), (2, 20_000, 2), (3, 20_000, 2)):
+        with pytest.raises(GeofilterError, match="nothing could be said") as refused:
+            geometry.refuse_few_exchanges(top_k, permutations, tests)
+        *_, option, number, _, _ = str(refused.value).split()
+        if option == "--permutations":
+            permutations = int(number)
+        else:
+            top_k = int(number)
+        geometry.refuse_few_exchanges(top_k, permutations, tests)
+
+
+def test_a_dense_pack_is_refused_before_the_model_is_loaded(work, geofilter, monkeypatch):
+    class Dense:
+        is_dense = True
+
+    monkeypatch.setattr(geometry, "load_pack", lambda _: Dense())
+    monkeypatch.setattr(geometry, "load", None)
+    done = geofilter(f"{TINY_RUN} --pack my.pack -o out")
+    assert done.code == 2
+    assert "my.pack: holds the dense direction alone" in done.err

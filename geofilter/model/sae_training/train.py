@@ -25,7 +25,7 @@ from geofilter.model.sae_training.store import Store, streams_of
 from geofilter.model.sae_training.texts import Texts
 from geofilter.model.sae_training.texts import read_texts as read_rows
 from geofilter.model.saes import load_sae
-from geofilter.support.atomic import check_output
+from geofilter.support.atomic import check_output, publish_folder
 from geofilter.support.display import shown
 from geofilter.support.progress import Progress, no_progress
 
@@ -70,6 +70,7 @@ def train_saes(
     device: str = "auto",
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Trained:
     """Train a TopK SAE of the residual stream after each of `blocks` and save it for sae-lens.
@@ -77,13 +78,14 @@ def train_saes(
     One block's SAE lies in `output` itself, several in `output/block-L`. `half` stores it in
     half precision. `with_loss` measures the loss that is recovered, for which the whole model
     is loaded. An interrupted call goes on where it stopped when it is made again; what it
-    keeps meanwhile lies in `OUTPUT.part`. Same rows and arguments on the same machine, same SAEs.
+    keeps meanwhile lies in `OUTPUT.part`. With `overwrite` the SAE takes the place of what is
+    at `output`, once it is trained. Same rows and arguments on the same machine, same SAEs.
 
     Raises `ModelError` for a block that the model does not have, too few tokens, or a model
     that cannot be loaded, `DataError` for rows that cannot be read, and `OutputError` for an
     output that exists or unfinished work of other arguments.
     """
-    final = check_output(output)
+    final = check_output(output, overwrite=overwrite)
     checkpoint = open_checkpoint(model)
     config, tokenizer = read_texts(checkpoint, trust_remote_code)
     config = config.get_text_config()
@@ -129,7 +131,7 @@ def train_saes(
     for block in blocks:
         about = _about(loaded, block, plan, texts, source, passes_made, seconds, found[block])
         _describe(staged / folders[block].relative_to(final), about)
-    staged.rename(final)
+    publish_folder(staged, final, overwrite=overwrite)
     shutil.rmtree(work.folder)
     return Trained(folders, found, texts, plan, texts.tokens, passes_made, seconds, loaded.name)
 
