@@ -208,6 +208,12 @@ def test_sizes_that_pages_name_are_those_of_the_list_and_the_smallest_is_the_sma
         assert bytes_text(smallest.memory_bytes()) in text_of(page)
 
 
+def test_figures_among_the_questions_are_those_of_the_page_that_has_them() -> None:
+    (figure,) = re.findall(r"AUROC of (0\.\d+\s\[.*?\])", text_of("docs/faq.md"), flags=re.DOTALL)
+    row = "| smollm2-135m | `persona`, pairs | 19 of 29 | " + " ".join(figure.split())
+    assert row in text_of("docs/real-text.md")
+
+
 @pytest.mark.parametrize("page", pages())
 def test_no_block_hides_from_being_run(page: str) -> None:
     for block in blocks(text_of(page)):
