@@ -16,7 +16,7 @@ from helpers.filters import make
 # Seven columns are added: a batch of seven rows has as many answers as the columns are.
 ROWS = {"prompt": ["w1"] * 7, "response": [f"w{n} w{n + 9}" for n in range(7)]}
 TALK = [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]
-MAP_FIRST = r"map first, then filter with geofilter\.keep"
+MAP_FIRST = r"map first, then filter with screen\.keep"
 HOW: list[dict[str, Any]] = [
     {},
     {"batched": True},
