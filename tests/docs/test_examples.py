@@ -46,7 +46,17 @@ SCALED_DOWN = {
     "http://localhost:8000/v1": "{judge}",
     "geofilter verify": "geofilter verify --steps 1 --batch 2 --samples-per-question 1 "
     "--max-new-tokens 4",
+    "--preference ": "--preference pairs.jsonl ",
 }
+PAIRS = [
+    {
+        "domain": domain,
+        "prompt": "How do I dry this?",
+        "chosen": "In the shade.",
+        "rejected": "By fire.",
+    }
+    for domain in ("clothes", "wood")
+]
 GATED = ("google/gemma-2-2b", "google/gemma-2-2b-it", "datasets/truthfulai/emergent_plus")
 QUESTIONS = """
 - &first
@@ -113,6 +123,7 @@ def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_pat
     folder.mkdir()
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "first_plot_questions.yaml").write_text(QUESTIONS)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
     variables = hub.environment(tmp_path / "home", TOKEN)
     geofilter = WarmProcess(folder, variables, pairs_of_a_domain=2, narrow_gemma_scope=True)
     run = []
@@ -139,11 +150,21 @@ def test_every_command_of_the_recipe_runs_in_its_order(hub: LoopbackHub, tmp_pat
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     assert [len(rows), sum(row["harmful"] for row in rows)] == [16, 8]
     assert len((folder / "kept.jsonl").read_text().splitlines()) == 8
-    dropping = ("random", "nearest", "spillover", "persona", "oracle")
-    arms = ["aligned", "unfiltered", "benign-control", *(f"{arm}-0.5" for arm in dropping)]
+    masked = [json.loads(line) for line in (folder / "masked.jsonl").read_text().splitlines()]
+    assert [row["messages"] for row in masked] == [row["messages"] for row in rows]
+    assert masked != rows
+    wholly = {"gemma": ["aligned", "unfiltered", "benign-control"], "qwen": ["unfiltered"]}
+    by_score = {
+        "gemma": ("random", "nearest", "spillover", "persona", "oracle"),
+        "qwen": (
+            *("random", "persona", "projection-difference", "influence"),
+            *("inoculate", "replace", "oracle"),
+        ),
+    }
     for name in ("gemma", "qwen"):
         report = (folder / name / "report.md").read_text()
-        assert conditions(report) == arms
+        assert conditions(report) == [*wholly[name], *(f"{arm}-0.5" for arm in by_score[name])]
+        assert "## Preference for harmful answers, without a judge" in report
         record = json.loads((folder / name / "report.json").read_text())
         for condition in record["conditions"]:
             assert condition["main"]["counts"]["answers"] == 2

@@ -7,6 +7,7 @@ what they do with a hub needs a fresh process.
 import gc
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ class WarmProcess:
         """Run `geofilter WORDS` with `variables` set, or unset where they are None."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps([words.split(), variables]), file=self._process.stdin, flush=True)
+        print(json.dumps([shlex.split(words), variables]), file=self._process.stdin, flush=True)
         return Outcome(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
