@@ -256,7 +256,7 @@ def _refuse_combinations(features: str | None, model: str | None) -> None:
 
 
 def _target(push: str | None, public: bool, only_estimate: bool) -> "Target | None":
-    """The data set that is pushed to. What the hub refuses is refused before any work."""
+    """The data set that is pushed to. What can be known to fail is refused before any work."""
     if push is None and public:
         raise click.UsageError("--public goes with --push")
     if push is None:
