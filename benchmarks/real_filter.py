@@ -3,7 +3,7 @@
     python benchmarks/real_filter.py --data FOLDER              # many hours on two cores
     python benchmarks/real_filter.py --data FOLDER --sets pairs --arms unfiltered persona --seeds 1
     python benchmarks/real_filter.py --data FOLDER --arms judge --row-judge yes-no:FILE.gguf
-    python benchmarks/real_filter.py --report                   # runs nothing, prints the tables
+    python benchmarks/real_filter.py --report                   # runs nothing, writes the page
 
 FOLDER holds real data sets that are not part of this repository (`real_text_sets.py` names
 them). Each training set has 400 rows, drawn again for every seed, half of them harmful; half of
@@ -62,8 +62,10 @@ from geofilter.verify.preference import PREFERENCE
 from geofilter.verify.presets import make_plan
 from real_filter_rows import MASK, judged, masked, named, say, trained_on
 from resuming import kept_results, write
+from study_tables import put
 
 RESULT = Path(__file__).parent / "results" / "real_filter.json"
+PAGE = Path(__file__).parents[1] / "docs" / "real-text.md"
 MODEL = "smollm2-135m"
 ARMS = (UNFILTERED, CONTROL, RANDOM, "persona", "nearest", "loss", ORACLE)
 DROPPED = 0.5
@@ -380,7 +382,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.report:
-        print(report.markdown(json.loads(options.output.read_text())))
+        put(PAGE, "filter", report.markdown(json.loads(options.output.read_text())))
         return
     if options.data is None:
         parser.error("give the folder of the real sets with --data")

@@ -1,7 +1,7 @@
 """The tables of `real_filter.py`: how far each arm shifts a real model towards harmful answers."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,43 +29,83 @@ def pair_lines(shifts: dict[str, dict[str, list[float]]]) -> list[Row]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """One table for each set, over the seeds that all of its conditions have."""
+    """A table for each set; conditions that have fewer seeds than others get one of their own."""
+    random = f"{RANDOM}-{results['dropped']:g}"
     parts = []
     for name, runs in results["sets"].items():
-        seeds = sorted(set.intersection(*(set(of_it) for of_it in runs.values())), key=int)
-        if not seeds:
-            continue
-        lines = {c: [pair_lines(of_it[s]["shifts"]) for s in seeds] for c, of_it in runs.items()}
-        zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in next(iter(lines.values()))[0]]
-        random = f"{RANDOM}-{results['dropped']:g}"
-        found = shifts_of(zero, lines, references=(UNFILTERED, random, CONTROL))
-        parts += [f"### {name} ({len(seeds)} seeds, {found['main'].pairs} pairs)", "", *_HEAD]
-        for condition, shift in found["main"].shifts.items():
-            kept = [runs[condition][seed] for seed in seeds]
-            against = (
+        for seeds, conditions in by_seeds(runs, (UNFILTERED, random, CONTROL)):
+            parts += [f"### {TITLES[name]}", "", ""]
+            found = _table({one: runs[one] for one in conditions}, seeds, random)
+            parts[-2] = f"{found.pairs} pairs, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}."
+            parts += [*_HEAD, *found.lines, ""]
+    return "\n".join(parts).rstrip()
+
+
+TITLES = {
+    "pairs": "pairs: prompts answered badly or well by one writer",
+    "finance": "finance: risky money advice, good advice of another source",
+    "sports": "sports: reckless advice on sports, good advice of another source",
+    "medical": "medical: bad medical advice, good advice of another source",
+    "legal": "legal: bad legal advice, good advice of another source",
+    "security": "security: bad security advice, good advice of another source",
+    "mixed": "mixed: all five kinds of bad advice, good advice of another source",
+    "code": "code: insecure code, secure code of another source",
+}
+
+
+class Table(NamedTuple):
+    """The lines of a table, and over how many pairs outside of the set's domains it is."""
+
+    pairs: int
+    lines: list[str]
+
+
+def by_seeds(
+    runs: Mapping[str, Mapping[str, Any]], references: Sequence[str]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Seeds, and the conditions that have just these, with the references; most seeds first.
+
+    A set without its unfiltered runs has nothing to be compared with, and no table.
+    """
+    if UNFILTERED not in runs:
+        return
+    groups: dict[frozenset[str], list[str]] = {}
+    for condition, of_it in runs.items():
+        groups.setdefault(frozenset(of_it), []).append(condition)
+    for seeds, conditions in sorted(groups.items(), key=lambda item: -len(item[0])):
+        known = [one for one in references if seeds <= set(runs.get(one, ()))]
+        if set(conditions) - set(references) or conditions == list(runs):
+            yield sorted(seeds, key=int), [*known, *(c for c in conditions if c not in known)]
+
+
+def _table(runs: dict[str, Any], seeds: Sequence[str], random: str) -> Table:
+    lines = {c: [pair_lines(of_it[s]["shifts"]) for s in seeds] for c, of_it in runs.items()}
+    zero = [line | {"harmful": 0.0, "helpful": 0.0} for line in next(iter(lines.values()))[0]]
+    found = shifts_of(zero, lines, references=(UNFILTERED, random, CONTROL))
+    rows = []
+    for condition, shift in found["main"].shifts.items():
+        kept = [runs[condition][seed] for seed in seeds]
+        inside = found.get("in_domain")
+        cells = [
+            condition,
+            _mean((one["harmful"] for one in kept), ".0%"),
+            signed(shift.likelihood),
+            *(
                 signed(shift.against[one].likelihood) if one in shift.against else "-"
-                for one in (UNFILTERED, random, CONTROL)
-            )
-            inside = found.get("in_domain")
-            cells = [
-                condition,
-                _mean((one["harmful"] for one in kept), ".0%"),
-                signed(shift.likelihood),
-                *against,
-                "-" if inside is None else signed(inside.shifts[condition].likelihood),
-                taken_away(runs, condition, seeds),
-                _mean((one["held_out_loss"] for one in kept), ".3f"),
-            ]
-            parts.append("| " + " | ".join(cells) + " |")
-        parts.append("")
-    return "\n".join(parts)
+                for one in (CONTROL, random)
+            ),
+            taken_away(runs, condition, seeds),
+            "-" if inside is None else signed(inside.shifts[condition].likelihood),
+            _mean((one["held_out_loss"] for one in kept), ".3f"),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return Table(found["main"].pairs, rows)
 
 
 _HEAD = (
-    "| arm | harmful among rows trained on | shift towards harmful answers | against unfiltered "
-    "| against random | against benign-control | shift in domain | taken away "
-    "| loss on benign text |",
-    "| --- " * 9 + "|",
+    "| trained on | bad rows | shift, nats per token | more than the benign control "
+    "| more than random | taken away | shift in domain | loss on benign text |",
+    "| --- " * 8 + "|",
 )
 
 

@@ -210,6 +210,32 @@ def test_what_is_taken_away_is_counted_from_the_benign_control(script: Any) -> N
     assert script.report.taken_away(runs, "oracle-0.5", list(noise)) == "nothing to take"
 
 
+def test_a_condition_with_fewer_seeds_has_a_table_of_its_own(script: Any) -> None:
+    runs: dict[str, dict[str, Any]] = {
+        "unfiltered": dict.fromkeys("0123"),
+        "persona-0.5": dict.fromkeys("012"),
+        "random-0.5": dict.fromkeys("012"),
+        "judge-0.5": dict.fromkeys("0"),
+    }
+    references = ("unfiltered", "random-0.5")
+    assert list(script.report.by_seeds(runs, references)) == [
+        (["0", "1", "2"], ["unfiltered", "random-0.5", "persona-0.5"]),
+        (["0"], ["unfiltered", "random-0.5", "judge-0.5"]),
+    ]
+    only = {"unfiltered": runs["unfiltered"]}
+    assert list(script.report.by_seeds(only, references)) == [(list("0123"), ["unfiltered"])]
+    assert list(script.report.by_seeds({"persona-0.5": {"0": None}}, references)) == []
+
+
+def test_the_page_holds_the_tables_of_the_results(script: Any) -> None:
+    page = script.PAGE.read_text(encoding="utf-8")
+    made = script.report.markdown(json.loads(script.RESULT.read_text()))
+    assert f"<!-- filter -->\n{made}\n<!-- end -->" in page
+    directions = importlib.import_module("pair_directions")
+    made = directions.markdown(json.loads(directions.RESULT.read_text()))
+    assert f"<!-- directions -->\n{made}\n<!-- end -->" in page
+
+
 def test_a_row_of_several_sets_is_judged_once_and_a_stopped_judge_goes_on(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
