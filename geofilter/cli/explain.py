@@ -8,6 +8,7 @@ import click
 
 from geofilter.cli.options import data_argument, json_option, scores_option, trust_option
 from geofilter.cli.output import note, print_json, print_table, say_read
+from geofilter.cli.terminal import styled
 from geofilter.runs.defaults import scorer_of
 from geofilter.support.display import escape
 
@@ -181,8 +182,16 @@ def _marked_text(tokens: "tuple[ExplainedToken, ...]", marked: set[int]) -> str:
         shown.append(f"{blank}[{body}]" if token.position in marked else text)
     # Word-level tokenizers decode a token without the blank before it.
     glue = "" if any(text.startswith(" ") for text in shown) else " "
-    whole = glue.join(shown)
-    return whole if len(whole) <= _TEXT_SHOWN else whole[:_TEXT_SHOWN] + "…"
+    left = _TEXT_SHOWN
+    pieces = []
+    for n, (token, text) in enumerate(zip(tokens, shown, strict=True)):
+        piece = (glue if n else "") + text
+        kept = piece[:left]
+        pieces.append(styled(kept, fg="red") if token.position in marked else kept)
+        left -= len(piece)
+        if left < 0:
+            return "".join(pieces) + "…"
+    return "".join(pieces)
 
 
 def _head_cells(token: "ExplainedToken") -> list[str]:

@@ -10,6 +10,7 @@ from geofilter.cli.options import (
     json_option,
     overwrite_option,
     push_options,
+    push_target,
     trust_option,
 )
 from geofilter.cli.output import note, print_json, print_table, progress, say_read
@@ -168,18 +169,11 @@ def command(
         )
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o' / '--output'")
-    if push is None and public:
-        raise click.UsageError("--public goes with --push")
     if push is not None and (to_stdout or action != "drop"):
         raise click.UsageError(
             "--push is of kept rows, from a file: leave --action out, and name the file with -o"
         )
-    # Before any work: what the hub refuses is refused now.
-    target = None
-    if push is not None:
-        from geofilter.runs.push import push_kept, target_of
-
-        target = target_of(push, public=public)
+    target = push_target(push, public)
     from geofilter.runs.filter import filter_rows
 
     with progress() as report:
@@ -211,6 +205,8 @@ def command(
         click.echo("\n".join(found.lines), err=to_stdout)
     pushed = {}
     if target is not None:
+        from geofilter.runs.push import push_kept
+
         choice = {
             "drop fraction": drop_fraction,
             "threshold": threshold,

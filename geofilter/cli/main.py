@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geofilter.cli.terminal import styled
 from geofilter.errors import GeofilterError, OutputExists
 from geofilter.support import spool
 from geofilter.support.display import inert
@@ -159,7 +160,7 @@ def geofilter() -> None:
 
 
 def _fail(message: str) -> int:
-    click.echo(f"geofilter: error: {message}", err=True)
+    click.echo(f"geofilter: {styled('error:', fg='red', err=True)} {message}", err=True)
     return USER_MUST_ACT
 
 

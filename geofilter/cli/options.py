@@ -5,11 +5,14 @@ Those of a run are made from the fields of `Settings`.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from geofilter import settings
+
+if TYPE_CHECKING:
+    from geofilter.runs.push import Target
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
@@ -96,6 +99,21 @@ push_options = several(
     ),
     click.option("--public", is_flag=True, help="Make the data set of --push public."),
 )
+
+
+def push_target(push: str | None, public: bool) -> "Target | None":
+    """The data set that `push_options` name. What can be known to fail is refused before any work.
+
+    Raises `OutputError`, and `click.UsageError` for --public alone.
+    """
+    if push is None and public:
+        raise click.UsageError("--public goes with --push")
+    if push is None:
+        return None
+    from geofilter.runs.push import target_of
+
+    return target_of(push, public=public)
+
 
 on_error_option = click.option(
     "--on-error",

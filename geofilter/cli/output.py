@@ -1,7 +1,7 @@
 """What the commands have in common in speaking: summaries, notes, tables and progress.
 
-Results go to standard output; notes and progress go to standard error, as a moving
-bar only where somebody watches a terminal.
+Results go to standard output; notes and progress go to standard error. A moving bar, colour and
+tables that are fitted to the width are only for somebody who watches a terminal.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geofilter.cli.terminal import fit, room, styled
 from geofilter.support.display import escape, shown
 from geofilter.support.progress import Progress, no_progress
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Seconds between plain progress lines where no terminal shows a bar.
 _QUIET_FOR = 30.0
+
+_WARNING = "warning:"
 
 # Files of a data set that are named, before the last one.
 _NAMED = 4
@@ -41,7 +44,10 @@ def note(message: str, *, always: bool = False) -> None:
 
     `always`: with `--quiet` too.
     """
-    if always or message.startswith("warning:") or not _is_quiet():
+    warns = message.startswith(_WARNING)
+    if always or warns or not _is_quiet():
+        if warns:
+            message = styled(_WARNING, fg="yellow", err=True) + message.removeprefix(_WARNING)
         click.echo(f"geofilter: {message}", err=True)
 
 
@@ -70,11 +76,37 @@ def print_json(summary: Mapping[str, object] | Sequence[object]) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
-    """Write left-aligned columns, wide enough for their widest cell."""
+    """Write left-aligned columns, wide enough for their widest cell.
+
+    At a terminal that is too narrow for that, cells are wrapped; where not even their words
+    would fit, each row is written as a list.
+    """
+    width = room(err=err)
+    if width is not None:
+        lines = fit(head, rows, width)
+        click.echo("\n".join(lines), err=err)
+        return
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip(), err=err)
+
+
+def print_markdown(text: str) -> None:
+    """Write `text`; at a terminal its tables as `print_table` does."""
+    if room() is None:
+        click.echo(text)
+        return
+    table: list[list[str]] = []
+    for line in (*text.splitlines(), ""):
+        if line.startswith("| ") and line.endswith(" |"):
+            table.append(line[2:-2].split(" | "))
+            continue
+        if table:
+            head, _, *rows = table
+            print_table(head, rows)
+            table = []
+        click.echo(styled(line, bold=True) if line.startswith("# ") else line)
 
 
 def bytes_text(count: int | None) -> str:

@@ -10,6 +10,7 @@ from geofilter.cli.options import (
     data_argument,
     json_option,
     push_options,
+    push_target,
     scoring_options,
     setting_option,
 )
@@ -29,7 +30,6 @@ from geofilter.support.display import escape
 
 if TYPE_CHECKING:
     from geofilter.data.rows import Data, RowFile
-    from geofilter.runs.push import Target
     from geofilter.scoring.scorers.base import Scorer
 
 
@@ -170,7 +170,9 @@ def command(
         _refuse_risk(scorer_of(settings))
     if output == "-":
         raise click.UsageError("-o -: a score table is Parquet with a manifest; name a file")
-    target = _target(push, public, only_estimate)
+    if push is not None and only_estimate:
+        raise click.UsageError("--estimate scores nothing that could be pushed; leave --push out")
+    target = push_target(push, public)
     out = "" if only_estimate else output or default_output(data)
     rows = open_rows(data, layout=layout, columns=columns)
     say_files(rows)
@@ -253,19 +255,6 @@ def _refuse_combinations(features: str | None, model: str | None) -> None:
         )
     if features is None and not model:
         raise click.UsageError("Missing option '--model' (or '--features')")
-
-
-def _target(push: str | None, public: bool, only_estimate: bool) -> "Target | None":
-    """The data set that is pushed to. What can be known to fail is refused before any work."""
-    if push is None and public:
-        raise click.UsageError("--public goes with --push")
-    if push is None:
-        return None
-    if only_estimate:
-        raise click.UsageError("--estimate scores nothing that could be pushed; leave --push out")
-    from geofilter.runs.push import target_of
-
-    return target_of(push, public=public)
 
 
 def _refuse_risk(scorer: "Scorer") -> None:

@@ -10,6 +10,8 @@ from geofilter.cli.options import (
     data_argument,
     json_option,
     overwrite_option,
+    push_options,
+    push_target,
     scoring_options,
     setting_option,
 )
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     default=True,
     help="Take the scores that an earlier run of the same command made (default), or score again.",
 )
+@push_options
 @overwrite_option
 @json_option
 def command(
@@ -76,6 +79,8 @@ def command(
     unread_limit: float,
     workers: int | None,
     resume: bool,
+    push: str | None,
+    public: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -90,6 +95,8 @@ def command(
       geofilter screen train.jsonl --model organism --drop-fraction 0.2 -o kept.jsonl
       geofilter screen train.jsonl --model organism --threshold 0.1 \\
           -o kept.jsonl --dropped dropped.jsonl --overwrite
+      geofilter screen train.jsonl --model organism --drop-fraction 0.2 \\
+          -o kept.jsonl --push hf://datasets/ORG/NAME
     """
     from geofilter.data.formats.places import given_names
     from geofilter.runs.score import default_output
@@ -100,6 +107,9 @@ def command(
         raise click.UsageError(
             "-o - writes rows to standard output, where --json writes its summary; give one"
         )
+    if output == "-" and push is not None:
+        raise click.UsageError("--push is of kept rows, from a file: name the file with -o")
+    target = push_target(push, public)
     table = default_output(data) if scores is None else scores
     with scoring(table, restart=not resume) as report:
         found = screen(
@@ -139,11 +149,20 @@ def command(
         )
     scored, filtered = found.scored, found.filtered
     summary = summarise(scored.table)
-    if as_json:
-        print_json({"score": summary_record(summary, scored.table), "filter": filtered.figures})
-    else:
+    if not as_json:
         print_summary(summary, scored.table, err=output == "-")
         # Nothing but rows may come between rows.
         click.echo("\n" + "\n".join(filtered.lines), err=output == "-")
+    figures = filtered.figures
+    if target is not None:
+        from geofilter.runs.push import push_kept
+
+        choice = {"drop fraction": drop_fraction, "threshold": threshold, "FDR": fdr}
+        address = push_kept(target, output, filtered, table, choice)
+        figures = {**figures, "pushed": address}
+        if not as_json:
+            click.echo(f"Pushed → {escape(address, limit=None)}")
+    if as_json:
+        print_json({"score": summary_record(summary, scored.table), "filter": figures})
     for one in dict.fromkeys((*scored.notes, *filtered.notes)):
         note(escape(one, limit=None))

@@ -13,7 +13,7 @@ from geofilter.cli.options import (
     setting_option,
     unread_limit_option,
 )
-from geofilter.cli.output import note, print_json, progress, say_read
+from geofilter.cli.output import note, print_json, print_markdown, progress, say_read
 from geofilter.settings import DTYPES, Settings
 from geofilter.support.display import escape, shown
 from geofilter.verify.plan import DEFAULT_ARMS, SHIPPED_PAIRS, TRACK_ANSWERS
@@ -389,7 +389,7 @@ def command(
     if as_json:
         print_json({**found.results.as_record(), "reading": reading().record()})
     else:
-        click.echo(found.text)
+        print_markdown(found.text)
         where = escape(str(Path(output, "report.md")), limit=None)
         click.echo(f"Written: {where}, report.html and report.json")
     if found.results.judged and not found.results.verdict:

@@ -185,6 +185,11 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
             raise
         return _open_package(entry, error)
     commit = hub.commit_of(config) or revision
+    # Some save the base model's configuration with the adapter.
+    if entry is None and _has_adapter_alone(source, commit):
+        adapter = _fetch_adapter(source, commit)
+        assert adapter is not None
+        return _open_with_adapter(adapter, model)
     if entry is None or entry.packaged is None:
         return Checkpoint(source, None, commit, model)
     # An earlier command may have read the small files alone.
@@ -195,8 +200,15 @@ def open_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     return Checkpoint(source, None, commit, model, notes=(note,))
 
 
+def _has_adapter_alone(source: str, commit: str | None) -> bool:
+    """Whether a repository has an adapter and no weights of a whole model, as of a folder."""
+    if hub.fetch_first(source, [adapters.CONFIG], revision=commit) is None:
+        return False
+    return not any(hub.holds(source, name, revision=commit) for name in (INDEX, SINGLE))
+
+
 def _fetch_adapter(source: str, revision: str | None) -> Path | None:
-    """The folder of the adapter in a repository without a whole model, all of one commit.
+    """The folder of the adapter in a repository, all of one commit.
 
     None where there is none. Raises `ModelError` for one without weights in safetensors format.
     """

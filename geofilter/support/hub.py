@@ -62,6 +62,25 @@ def fetch_first(repo: str, files: Sequence[str], *, revision: str | None = None)
     return None
 
 
+def holds(repo: str, file: str, *, revision: str | None = None) -> bool:
+    """Whether the model repository has `file`, which is not fetched.
+
+    Offline: whether the cache has it. Raises `ModelError` as `fetch` does.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    if unreachable() or cached(repo, file, revision=revision):
+        return cached(repo, file, revision=revision)
+    try:
+        with quiet_hub():
+            get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+    except errors.EntryNotFoundError:
+        return False
+    except Exception as error:  # as above
+        raise _failure(error, repo, file, "model") from error
+    return True
+
+
 def is_absence(error: BaseException) -> bool:
     """Whether `fetch` failed because the repository, or offline the cache, has no such file."""
     from huggingface_hub.errors import EntryNotFoundError

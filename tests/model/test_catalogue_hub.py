@@ -41,6 +41,8 @@ EMBEDDINGS = re.compile(
 )
 # An adapter on the hub, and one whose weights are pickled.
 ADAPTER, PICKLED, BASE = "someone/adapter", "someone/pickled", "Qwen/Qwen2.5-0.5B-Instruct"
+# One that was saved with its base model's configuration, and a whole model with an adapter.
+CONFIGURED, BOTH = "someone/configured", "someone/both"
 CHANGED = "layers.0.self_attn.o_proj"
 BLOCK = re.compile(r"((model|language_model|gpt_neox)\.)*(h|layers|encoder\.layer)\.(\d+)\.")
 
@@ -71,6 +73,9 @@ def hub() -> Iterator[LoopbackHub]:
         "adapter_config.json": repositories[ADAPTER]["adapter_config.json"],
         "adapter_model.bin": b"not even a pickle",
     }
+    config = {"config.json": repositories[BASE]["config.json"]}
+    repositories[CONFIGURED] = repositories[ADAPTER] | config
+    repositories[BOTH] = repositories[ADAPTER] | repositories[BASE]
     with LoopbackHub(repositories, gated=GATED) as server:
         yield server
 
@@ -80,7 +85,7 @@ def loaded(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """What `helpers.loaded_models` says of each model, in a user's folder with nothing in it."""
     home = tmp_path_factory.mktemp("home")
     program = ("-m", "helpers.loaded_models")
-    names = " ".join([*NAMES, ADAPTER, PICKLED])
+    names = " ".join([*NAMES, ADAPTER, PICKLED, CONFIGURED, BOTH])
     done = type_command(names, home, hub.environment(home, TOKEN), program)
     assert done.code == 0, done.err
     return {each["name"]: each for each in map(json.loads, done.out.splitlines())}
@@ -171,6 +176,14 @@ def test_an_adapter_of_the_hub_is_put_into_its_base_model(
         torch.tensor(found["stream"]), streams[place][0], rtol=1e-4, atol=1e-4
     )
     assert sorted(hub.fetched(ADAPTER)) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_an_adapter_with_a_configuration_of_its_base_is_an_adapter_and_a_whole_model_is_none(
+    hub: LoopbackHub, loaded: dict[str, dict[str, Any]]
+) -> None:
+    assert "error" not in loaded[CONFIGURED], loaded[CONFIGURED]["error"]
+    assert loaded[CONFIGURED]["stream"] == loaded[ADAPTER]["stream"] != loaded[BOTH]["stream"]
+    assert "adapter_model.safetensors" not in hub.fetched(BOTH)
 
 
 def test_pickled_weights_of_an_adapter_are_not_even_fetched(

@@ -85,6 +85,24 @@ def test_kept_rows_are_pushed_privately_with_a_card_that_says_what_made_them(
     assert (said["figures"]["kept"], said["figures"]["drop fraction"]) == (30, 0.25)
 
 
+def test_rows_that_screen_keeps_are_pushed_as_filter_does(
+    hub: UploadHub, geofilter: Geofilter
+) -> None:
+    # The table that `score` made of the same data is taken.
+    screen = "screen data.jsonl --model model --sae sae --pack my.pack --scores data.scores.parquet"
+    says(geofilter(f"{screen} --drop-fraction 0.25 -o - --push hf://datasets/me/x"), "with -o")
+    push = "--push hf://datasets/me/screened --public --json"
+    done = geofilter(f"{screen} --drop-fraction 0.25 -o kept.jsonl {push}")
+    assert done.code == 0, done.err
+    address = json.loads(done.out)["filter"]["pushed"]
+    assert address.startswith(f"{hub.endpoint}/datasets/me/screened/commit/")
+    assert "datasets/me/screened" not in hub.private
+    held = files(hub, "screened")
+    assert held["train.jsonl"] == Path("kept.jsonl").read_bytes()
+    for row in ("kept | 30", "drop fraction | 0.25", "model | model"):
+        assert f"| {row} |" in held["README.md"].decode()
+
+
 def test_another_push_replaces_the_rows_and_leaves_other_files(
     hub: UploadHub, geofilter: Geofilter
 ) -> None:
