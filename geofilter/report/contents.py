@@ -23,6 +23,7 @@ from geofilter.report.places import named, without_folders
 from geofilter.scoring.explanation import Explanation
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
+from geofilter.selection.short import short_note
 from geofilter.stats.auroc import Range
 from geofilter.stats.correlation import spearman
 from geofilter.support.display import escape
@@ -112,6 +113,13 @@ class Contents:
         return [
             Topic(", ".join(one.terms), [rows[place] for place in one.members]) for one in found
         ]
+
+    @property
+    def short(self) -> str | None:
+        """A warning where the rows that are set apart are very short more often than all."""
+        columns = self.columns
+        lengths, dropped = columns.n_tokens[columns.scored], self.choice.dropped[columns.scored]
+        return short_note(lengths, dropped)
 
     @property
     def is_dense(self) -> bool:

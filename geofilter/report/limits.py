@@ -101,6 +101,11 @@ def _about_length(contents: Contents) -> Iterator[tuple[str, str]]:
             f"Score and length go together (rank correlation {number(found.value, 2)}); random "
             "rows of the same lengths are the comparison to make.",
         )
+    if contents.short:
+        yield (
+            "Whether the shortest belong among these rows.",
+            f"{contents.short.removeprefix('warning: ')}.",
+        )
 
 
 def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:

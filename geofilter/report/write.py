@@ -108,6 +108,8 @@ def write_report(
         reading=reading_of(table, rows),
         promise=" ".join(bound.in_words().split()) if bound else None,
     )
+    if contents.short:
+        notes.append(contents.short)
     if contents.warning:
         notes.append(f"warning: {contents.warning}")
     return Written(contents, write(contents, output, overwrite=overwrite), notes)

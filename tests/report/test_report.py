@@ -144,6 +144,18 @@ def test_text_between_tokens_that_is_left_out_is_a_gap_and_blanks_are_none():
     assert [t.text for t in as_written(shown, placed)] == ["one", " two", "  three"]
 
 
+@pytest.mark.parametrize("few", [3, 40])
+def test_the_page_says_where_what_would_go_is_very_short_more_often_than_the_rest(tmp_path, few):
+    data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "p", "response": "a"}] * 60)
+    lengths = [few] * 10 + [40] * 50
+    scores = [float(n) for n in range(60, 0, -1)]
+    rows, table = score_by_hand(data, scores, tmp_path / "s.parquet", lengths=lengths)
+    chosen = choose.drop_fraction(table.scores, 0.2)
+    page = "".join(render(contents.gather(rows, table, chosen=chosen)))
+    said = "10 of the 12 rows chosen have fewer than 10 response tokens, against 17% of all"
+    assert (said in page.partition('id="limits"')[2]) == (few == 3)
+
+
 def test_a_token_is_as_dark_as_one_of_another_row_that_pulls_as_much(tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "p", "response": "a"}] * 20)
     rows, table = score_by_hand(data, [1.0] * 20, tmp_path / "s.parquet")
