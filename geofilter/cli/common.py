@@ -111,6 +111,8 @@ def _noted(key: str) -> Any:
             ctx.meta[key] = True
             if key == VERBOSE:
                 logging.basicConfig(level=logging.INFO)
+                # It tells of each build of itself that another processor would need.
+                logging.getLogger("faiss").setLevel(logging.WARNING)
 
     return note
 

@@ -150,8 +150,8 @@ def _print(explanation: "Explanation | Problem", line: "ScoreRow", run: "Run") -
     pushed = explanation.whole_conversation
     if explanation.base:
         click.echo(
-            f"\nOf the score {explanation.base:.4g} is that of {explanation.base_of}; the tokens "
-            "divide the rest."
+            f"\n{explanation.base:.4g} is where the row starts, the score of "
+            f"{explanation.base_of}; the tokens add the rest."
         )
     what = "conversation" if pushed else "response"
     click.echo(f"\nThe {what}, its strongest tokens in [brackets]:\n")

@@ -37,7 +37,7 @@ COMMANDS = {
     "models": ("models", "List the models and SAEs that geofilter knows by name."),
     "sae": ("sae", "Train an SAE of your own model, where it has none."),
     "discover": ("discover", "Choose a model's toxic features and save them as a pack."),
-    "pack": ("pack", "Look at a pack's features; share it as a hub repository."),
+    "pack": ("pack", "Look at a pack's features, write a model's own pack, share one."),
     "score": ("score", "Score every row of a data set; higher = nearer to harm."),
     "filter": ("filter", "Split a scored data set into kept and dropped rows."),
     "screen": ("screen", "Score and filter in one go."),
@@ -78,6 +78,8 @@ LEFT_OUT = {
     "yaml": _ALL,
     "zstandard": "pip install zstandard",
 }
+# What the small installation can do once it reads tables; the other commands need models.
+_BY_TABLES = frozenset({"check", "filter"})
 
 
 class CommandTable(click.Group):
@@ -175,12 +177,16 @@ def _usage(error: click.ClickException) -> str:
     return f"{message}; see '{context.command_path} --help'" if context else message
 
 
-def _lacking(error: ModuleNotFoundError) -> str | None:
+def _lacking(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
     """What to install, where `error` is about a package that a small installation leaves out."""
     name = (error.name or "").partition(".")[0]
     if name not in LEFT_OUT:
         return None
-    return f"this needs the package {name}, which is not installed; {LEFT_OUT[name]}"
+    command = next((word for word in arguments if word in COMMANDS), None)
+    remedy = LEFT_OUT[name]
+    if remedy == _GATE_TABLES and command is not None and command not in _BY_TABLES:
+        return f"{command} needs geofilter, and this is geofilter-gate, a part of it; {_ALL}"
+    return f"this needs the package {name}, which is not installed; {remedy}"
 
 
 def _silence_stdout() -> None:
@@ -229,7 +235,7 @@ def _run(arguments: Sequence[str]) -> int:
             click.echo("\n".join(map(inert, traceback.format_exc().splitlines())), err=True)
         return _fail(_one_line(str(error)))
     except ModuleNotFoundError as error:
-        if (message := _lacking(error)) is None:
+        if (message := _lacking(error, arguments)) is None:
             raise
         return _fail(message)
     except MemoryError:

@@ -1,11 +1,11 @@
-"""`geofilter pack`: look at a feature pack, and share it as a hub repository."""
+"""`geofilter pack`: look at a feature pack, write a model's own, share one on the hub."""
 
 from typing import TYPE_CHECKING
 
 import click
 
 from geofilter.cli.options import json_option, overwrite_option
-from geofilter.cli.output import note, print_json, print_table
+from geofilter.cli.output import note, print_json, print_table, progress
 from geofilter.support.display import argument, escape, shown
 
 if TYPE_CHECKING:
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @click.group("pack")
 def command() -> None:
-    """Look at a feature pack, or share it as a hub repository.
+    """Look at a feature pack, write a model's own, or share one as a hub repository.
 
     \b
     Examples:
       geofilter pack show my.pack
+      geofilter pack default smollm2-135m -o toxic.pack
       geofilter pack push my.pack my-org/my-pack --private
       geofilter pack pull my-org/my-pack
     """
@@ -47,6 +48,34 @@ def show(pack: str, as_json: bool) -> None:
         print_json(_summary(loaded))
     else:
         _print(loaded)
+
+
+@command.command("default")
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where the pack goes.")
+@overwrite_option
+@json_option
+def default(model: str, output: str, overwrite: bool, as_json: bool) -> None:
+    """Write the pack that a model takes where none is named, to commit it for the gate.
+
+    MODEL is as in `geofilter score --model`. Of smollm2-135m the pack comes with geofilter and is
+    written at once; of another model it is made first, as `score` would make it, and kept.
+
+    \b
+    Examples:
+      geofilter pack default smollm2-135m -o toxic.pack
+      geofilter pack default organism -o toxic.pack --overwrite
+    """
+    from geofilter.packs.default_pack import save_default_pack
+
+    with progress() as report:
+        pack = save_default_pack(model, output, overwrite=overwrite, progress=report)
+    if as_json:
+        print_json({"pack": output, "digest": pack.digest, "block": pack.block})
+        return
+    _head(pack)
+    given = f"--model {argument(model)} --pack {argument(output)}"
+    click.echo(f"→ {escape(output, limit=None)}\n\nNext: geofilter score DATA {given}")
 
 
 @command.command("push")

@@ -281,7 +281,8 @@ def _sha256(path: Path, place: Path) -> str:
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"{shown(path)}: the pack that {shown(place)} names cannot be read "
-            f"({reason(error)}); commit it, or make one with geofilter discover"
+            f"({reason(error)}); commit it, or make one: geofilter discover, or geofilter "
+            "pack default MODEL -o FILE for the model's own"
         ) from error
 
 
@@ -351,7 +352,8 @@ _CHECKS: dict[str, _Check] = _OF_SETTINGS | {
 }
 _WHY = {
     "model": "it names the model that is about to be trained",
-    "pack": "it names the file of toxic features; make one with geofilter discover and commit it",
+    "pack": "it names the file of toxic features; make one with geofilter discover, or write the "
+    "model's own with geofilter pack default MODEL -o toxic.pack, and commit it",
     "threshold": "a row with this score or more is refused; "
     "geofilter score and geofilter filter --fdr help to choose it",
 }

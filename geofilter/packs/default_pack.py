@@ -7,17 +7,19 @@ that decides a pack.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from geofilter.data.encoder import Encoder
+from geofilter.data.outputs import check_outputs
 from geofilter.data.rows import open_rows
 from geofilter.data.window import window_length
 from geofilter.errors import OutputError, PackError
 from geofilter.model.catalogue import CatalogueEntry
-from geofilter.model.loading import LoadedModel
+from geofilter.model.loading import LoadedModel, load
 from geofilter.packs.contrast import Contrast, read_contrast
 from geofilter.packs.make import make_pack
 from geofilter.packs.named import PAIRS, identity, read_named
@@ -128,6 +130,28 @@ class DefaultPack:
             return read_named(_name(entry, self._sets), self._encoder)
         toxic, benign = (read_contrast(place, self._encoder) for place in places)
         return toxic, benign
+
+
+def save_default_pack(
+    model: str,
+    output: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> FeaturePack:
+    """Write the pack that `model` takes at its default SAE and block where a run names none.
+
+    One that ships or is cached is written as it is; any other is made first. `model` and
+    `device` are as in `load`. Raises `OutputError` where `output` exists without `overwrite`,
+    `ModelError` as `load` does, and what `DefaultPack.make` raises.
+    """
+    check_outputs((output,), (), overwrite=overwrite)
+    progress("load", 0, None)
+    default = DefaultPack(load(model, device=device))
+    pack = default.cached() or default.make(progress)
+    pack.save(output, overwrite=overwrite)
+    return pack
 
 
 @contextmanager

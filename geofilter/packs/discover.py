@@ -85,6 +85,7 @@ def discover(
         )
     if contrast is not None:
         identity(contrast)  # a wrong path is reported at once
+    progress("load", 0, None)
     loaded = load(
         model,
         sae=sae,

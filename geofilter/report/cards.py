@@ -190,4 +190,6 @@ def _features(contents: Contents, line: ScoreRow) -> Html:
     ]
     said = ("words, if toxic",) if labels else ()
     head = ("feature", *said, "above benign by", "proximity to harm")
-    return table("The features that raised this row's score most", head, rows, figures=2)
+    raised = "The features that raised this row's score most"
+    caption = "Features that were active" if contents.by_direction else raised
+    return table(caption, head, rows, figures=2)

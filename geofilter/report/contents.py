@@ -21,6 +21,7 @@ from geofilter.report.differences import Compared, compare
 from geofilter.report.explained import explain_rows, strongest
 from geofilter.report.places import named, without_folders
 from geofilter.scoring.explanation import Explanation
+from geofilter.scoring.scorers import BASELINE, SCORERS
 from geofilter.scoring.summary import warning_of
 from geofilter.scoring.table import ScoreRow, ScoreTable, from_arrow
 from geofilter.selection.short import short_note
@@ -93,6 +94,11 @@ class Contents:
         """The data's, without the folders of the machine that it lies on."""
         return named(self.source)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the scores are those that others are compared with, and stand alone."""
+        return self.baseline is None and self.scorer == BASELINE
+
     @cached_property
     def strongest(self) -> float:
         """The strength from which a token is marked as strongly as any, in every row."""
@@ -126,6 +132,12 @@ class Contents:
         """Whether the table was made without an SAE: by one direction, and no features."""
         model = self.table.manifest.decides.get("model")
         return isinstance(model, dict) and model.get("sae") == NO_SAE
+
+    @property
+    def by_direction(self) -> bool:
+        """Whether no SAE feature entered a score, even where the table names features."""
+        known = SCORERS.get(self.scorer)
+        return self.is_dense or (known is not None and not known.needs_sae)
 
 
 def gather(

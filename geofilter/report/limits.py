@@ -14,7 +14,6 @@ from geofilter.report.contents import Contents
 from geofilter.report.document import listed
 from geofilter.report.html import Html, folded, percent, section, tag
 from geofilter.report.svg import number
-from geofilter.scoring.scorers import BASELINE
 from geofilter.support.manifest import at_path
 
 _LENGTHY = 0.3  # a correlation with length from which the limits name it
@@ -27,7 +26,7 @@ def limits(contents: Contents) -> Html:
 
 
 def _limits(contents: Contents) -> Iterator[tuple[str, str]]:
-    if contents.is_dense:
+    if contents.by_direction:
         score = "A score is made along one direction in one model. Harm that does not lie along it"
     else:
         score = "A score is proximity in one model's features. Harm without a feature"
@@ -74,7 +73,7 @@ def _about_fit(contents: Contents) -> Iterator[tuple[str, str]]:
     columns = contents.columns
     contrast = at_path(contents.table.manifest.facts, "contrast")
     explained = numbers.quantiles(columns.explained_variance, (0.05, 0.5))
-    if explained:
+    if explained and not contents.by_direction:
         usual = at_path(contrast, "explained_variance")
         there = f"; on the contrast rows it was {percent(usual)}" if _is_share(usual) else ""
         left = max(0.0, 1 - explained[0.5])
@@ -119,7 +118,7 @@ def _about_choice(contents: Contents) -> Iterator[tuple[str, str]]:
             "Whether dropping these rows helps.",
             "Only fine-tuning with and without them does: geofilter verify.",
         )
-    if contents.baseline is None and contents.scorer != BASELINE and not contents.is_dense:
+    if contents.baseline is None and not contents.by_direction:
         yield (
             "What the SAE adds.",
             "No dense baseline was given to compare with.",
@@ -141,10 +140,10 @@ def run(contents: Contents) -> Html:
         ("feature pack", at_path(facts, "settings", "pack") or own),
         ("window", _window(decides)),
         ("precision", decides.get("dtype")),
-        ("weights rounded to", decides.get("load_in")),
+        *_stated("weights rounded to", _rounding(decides)),
         ("scored", facts.get("started")),
         ("versions", _pairs(decides.get("versions"))),
-        ("revisions", _pairs(facts.get("revisions"))),
+        *_stated("revisions", _pairs(facts.get("revisions"))),
         ("contrast rows", _contrast(facts.get("contrast"))),
     ]
     hashes: list[tuple[str, object]] = [
@@ -155,7 +154,7 @@ def run(contents: Contents) -> Html:
         ("pack", decides.get("pack")),
         ("all that decides the scores", contents.table.manifest.hash),
     ]
-    to = "harm, along one direction" if contents.is_dense else "the model's toxic features"
+    to = "harm, along one direction" if contents.by_direction else "the model's toxic features"
     return section(
         "run",
         "What was measured, and on what",
@@ -164,6 +163,20 @@ def run(contents: Contents) -> Html:
         listed(rows),
         folded("Fingerprints", listed(hashes)),
     )
+
+
+def _stated(name: str, value: object) -> list[tuple[str, object]]:
+    """A line about what not every run has; none where this one has it not."""
+    return [] if value is None else [(name, value)]
+
+
+def _rounding(decides: Mapping[str, object]) -> object:
+    """What the weights were rounded to: as the run asked for, or in their file."""
+    if (asked := decides.get("load_in")) is not None:
+        return asked
+    # The types stand after the hash: see `LoadedModel.fingerprint`.
+    own = str(at_path(decides, "model", "weights")).partition("-")[2]
+    return f"the file's own ({own})" if own else None
 
 
 def _window(decides: Mapping[str, object]) -> str | None:

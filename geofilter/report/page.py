@@ -69,10 +69,15 @@ def render(contents: Contents) -> Iterator[str]:
 
 
 def _top(contents: Contents) -> Html:
+    absent = set()
+    if contents.compared is None:
+        absent.add("features")
+    if contents.is_baseline:
+        absent.add("baseline")
     links = [
         tag("li", tag("a", name, href=f"#{anchor}"))
         for anchor, name in _SECTIONS
-        if anchor != "features" or contents.compared is not None
+        if anchor not in absent
     ]
     warning = EMPTY
     if contents.warning:
@@ -96,7 +101,7 @@ def _what(contents: Contents) -> Html:
     model = settings.get("model") if isinstance(settings, dict) else None
     lie = (
         "far its rows lie towards harm in"
-        if contents.is_dense
+        if contents.by_direction
         else "near its rows lie to the toxic features of"
     )
     return join(
@@ -189,14 +194,13 @@ def _how_marked(contents: Contents) -> Html:
         return join(
             tag(
                 "p",
-                "In the rows that are open the tokens that raised the score are marked, the "
-                "stronger the more, on one scale for all rows: ",
+                "In the rows that are open the tokens that raised the score are marked: ",
                 tag("span", scale, class_="scale"),
                 class_="lead",
             ),
             note(
-                "A token is as strong as the score that its row would have if all its tokens "
-                f"added as much; the darkest are those from {number(contents.strongest)} up."
+                "The darker, the more the token raised its row's score; the same shade means as "
+                "much in every row, with a long row's tokens counted as if the row were short."
             ),
             _divided(contents),
         )

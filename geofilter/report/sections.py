@@ -214,7 +214,9 @@ def _rho(found: Range) -> str:
 
 
 def baseline(contents: Contents) -> Html:
-    """The scores next to the dense baseline, or how to get it."""
+    """The scores next to the dense baseline, or how to get it; nothing where they are it."""
+    if contents.is_baseline:
+        return EMPTY
     other = contents.baseline
     if other is None:
         return section("baseline", _BASELINE, None, _how_to_compare(contents))
@@ -270,15 +272,18 @@ def _baseline_lead(contents: Contents, other: Baseline) -> Html:
 
 
 def _how_to_compare(contents: Contents) -> Html:
-    if contents.scorer == BASELINE:
-        return tag("p", "These scores are the dense baseline.")
     if contents.is_dense:
         return tag("p", "No baseline was given. --baseline takes the table of another scorer.")
+    why = (
+        "is the plainest of the scorers"
+        if contents.by_direction
+        else "often does as well as SAE features; without it no one can say what the SAE adds"
+    )
     return join(
         tag(
             "p",
-            "No baseline was given. The projection on one dense direction, persona, often does as "
-            "well as SAE features; without it no one can say what the SAE adds. To see both:",
+            "No baseline was given. The projection on one dense direction, persona, "
+            f"{why}. To see both:",
         ),
         tag(
             "pre",

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from geofilter.errors import OutputError
 from geofilter.model import loading
 from geofilter.packs import default_pack
-from geofilter.packs.default_pack import SHIPPED, DefaultPack
+from geofilter.packs.default_pack import SHIPPED, DefaultPack, save_default_pack
 from geofilter.packs.pack import load_pack
 from helpers.smollm2_package import needs_smollm2
 from helpers.tiny_models import tiny_model, tiny_setting
@@ -56,6 +57,20 @@ def test_versions_of_libraries_decide_only_the_name_in_the_cache(setting, monkey
     monkeypatch.setattr(default_pack, "library_versions", lambda _: {"torch": "another"})
     after = DefaultPack(model)
     assert (before.shipped, before.path != after.path) == (after.shipped, True)
+
+
+def test_the_pack_that_a_run_takes_is_written_to_a_file_and_over_none(
+    setting, tmp_path, monkeypatch
+):
+    model, pack = setting
+    pack.save(DefaultPack(model).shipped)
+    monkeypatch.setattr(default_pack, "load", lambda *_, **__: model)
+    place = tmp_path / "toxic.pack"
+    save_default_pack("tiny", place)
+    assert load_pack(place).digest == pack.digest
+    assert place.read_bytes() == DefaultPack(model).shipped.read_bytes()
+    with pytest.raises(OutputError, match=r"toxic\.pack"):
+        save_default_pack("tiny", place)
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_the_commands_go_round_with_a_dense_pack(work, geofilter):
     assert "nearest scores by SAE features" in refused.err
 
     explained = geofilter("explain data.jsonl --scores p.parquet --row 3")
-    assert "the tokens divide the rest" in explained.out
+    assert "the tokens add the rest" in explained.out
     assert "toxic feature" not in explained.out
     assert geofilter("report data.jsonl --scores p.parquet -o p.html").code == 0
     page = (work / "p.html").read_text()

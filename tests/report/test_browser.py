@@ -273,6 +273,17 @@ def test_what_is_decided_by_keys_is_saved_as_a_list_for_filter(
     assert page.value("[...document.querySelectorAll('.decision')].map(e => e.innerText)")[:4] == [
         "drop", "keep", "", "unsure",
     ]  # fmt: skip
+    # A button goes on to the next row without a decision as a key does, and keys work wherever
+    # the focus is in the section.
+    page.value("document.querySelector('.pick.active .whole button').click()")
+    assert page.value(ranks) == "rank 3"
+    page.value("document.querySelectorAll('#deciding > .buttons button')[1].focus()")
+    page.press("k", ord("K"), "k")
+    assert page.value(ranks) == "rank 5"
+    # Not elsewhere.
+    page.value("document.querySelector('nav a').focus()")
+    page.press("k", ord("K"), "k")
+    assert page.value(ranks) == "rank 5"
 
 
 def test_a_moved_threshold_moves_marks_counts_rates_and_rows_and_back(

@@ -258,6 +258,34 @@ def test_a_page_can_be_made_of_little(tmp_path, scores):
     assert "What this run cannot tell" in page_of(tmp_path, records, scores)
 
 
+@pytest.mark.parametrize("scorer", ["nearest", "persona"])
+def test_scores_that_read_no_features_are_not_said_to_come_from_features(tmp_path, scorer):
+    data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "p", "response": "r"}] * 4)
+    rows, table = score_by_hand(data, [1.0, 2.0, 3.0, 4.0], tmp_path / "s.parquet", scorer=scorer)
+    found = contents.gather(rows, table)
+    columns = dataclasses.replace(found.columns, explained_variance=np.full(4, 0.5))
+    page = "".join(render(dataclasses.replace(found, columns=columns)))
+    reads = scorer == "nearest"
+    said = ("raised this row&#x27;s score most", "What the SAE does not see", "#baseline")
+    assert [one in page for one in said] == [reads] * 3
+    assert ("Features that were active" in page) != reads
+
+
+def test_the_run_names_what_weights_were_rounded_to_and_nothing_that_it_has_not(tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "p", "response": "r"}])
+    rows, table = score_by_hand(data, [1.0], tmp_path / "s.parquet")
+    for model, asked, said in (
+        ({"weights": "0f"}, {}, None),
+        ({"weights": "0f-Q4_1+Q8_0"}, {}, "the file's own (Q4_1+Q8_0)"),
+        ({"weights": "0f-4bit"}, {"load_in": "4bit"}, "rounded to4bit"),
+    ):
+        table.manifest.decides.update({"model": model} | asked)
+        page = Seen("".join(render(contents.gather(rows, table)))).text
+        assert ("weights rounded to" in page) == (said is not None)
+        assert said is None or said in page
+        assert "revisions" not in page
+
+
 def test_a_baseline_of_other_data_is_refused(tmp_path):
     records = [{"prompt": "p", "response": "r"}] * 4
     data = write_jsonl(tmp_path / "data.jsonl", records)

@@ -130,7 +130,7 @@ def test_a_review_comes_back_as_it_was_edited(work: Path, geofilter: Geofilter) 
         assert done.code == 0, done.err
         found = json.loads(done.out)
         assert [found[k] for k in ("kept", "dropped", "listed", "undecided")] == [36, 4, 8, 2]
-        assert "2 of the rows listed are not decided, and kept" in done.err
+        assert "2 rows are unsure or undecided, and kept" in done.err
         left = [line for place, line in enumerate(before) if place not in gone]
         assert Path("kept.jsonl").read_bytes() == b"".join(left)
         dropped = Path("gone.jsonl").read_text().splitlines()

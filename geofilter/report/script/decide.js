@@ -166,7 +166,10 @@
         make("span", { className: "place", textContent: row.where })),
       make("p", { className: "snippet", dir: "auto",
         textContent: text.slice(0, SNIPPET).replace(/\s+/g, " ") }));
-    made.addEventListener("click", () => active !== row && open(row, true));
+    made.addEventListener("click", (event) => {
+      // A button has gone on to another row already.
+      if (active !== row && !event.target.closest("button")) open(row, true);
+    });
     made.addEventListener("focus", () => open(row, false));
     lines.set(row.row, made);
     label(made, row.row);
@@ -219,13 +222,16 @@
 
   function choose(row, word) {
     decide([row], word);
-    if (word) step(1);
+    if (!word) return;
+    const place = found.indexOf(row);
+    const next = found.findIndex((one, at) => at > place && !decisions.has(one.row));
+    step(next < 0 ? 1 : next - place);
   }
 
   function step(by) {
     const place = found.indexOf(active) + by;
     if (place < 0 || place >= found.length) return;
-    if (place >= drawn) draw(drawn + AT_ONCE);
+    while (place >= drawn) draw(drawn + AT_ONCE);
     open(found[place], true);
   }
 
@@ -234,8 +240,17 @@
     x: () => choose(active, ""), z: undo, "/": () => search.focus(),
     ArrowDown: () => step(1), j: () => step(1), ArrowUp: () => step(-1), i: () => step(-1),
   };
-  list.addEventListener("keydown", (event) => {
+  // The keys are for the list once this section is used, until another part of the page is; where
+  // something is typed or chosen they are not.
+  const section = document.getElementById("decide");
+  let isUsed = false;
+  for (const kind of ["pointerdown", "focusin"]) {
+    document.addEventListener(kind, (event) => { isUsed = section.contains(event.target); });
+  }
+  search.addEventListener("keydown", (event) => event.key === "Enter" && open(active, true));
+  document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !active || !keys[event.key]) return;
+    if (!isUsed || event.target.closest("input, select")) return;
     event.preventDefault();
     keys[event.key]();
   });
@@ -250,8 +265,8 @@
     waiting = setTimeout(refresh, 120);
   });
   document.getElementById("deciding").replaceChildren(
-    make("p", { className: "lead" }, "Read a row and say what is to become of it. In the list the "
-      + "keys are ", ...explained, ". The saved list is for ",
+    make("p", { className: "lead" }, "Read a row and say what is to become of it. Once you "
+      + "have clicked in this section, or come to it by Tab, the keys are ", ...explained, ". The saved list is for ",
       make("code", { textContent: "geofilter filter DATA --drop-rows review.csv -o kept.jsonl" }),
       ", which drops exactly the rows that are marked drop."),
     make("div", { className: "asked" }, named("search", search), ...asked(), named("order", order)),

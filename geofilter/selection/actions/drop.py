@@ -74,7 +74,9 @@ def drop_listed(
         f"{len(chosen.drop):,} rows dropped, as {escape(decisions.name, None)} says{place}",
     ]
     undecided = decisions.undecided
-    notes = [f"{undecided:,} of the rows listed are not decided, and kept"] if undecided else []
+    is_one = undecided == 1
+    open_ones = f"{undecided:,} {'row is' if is_one else 'rows are'} unsure or undecided, and kept"
+    notes = [open_ones] if undecided else []
     figures: dict[str, object] = {
         "rows": chosen.n_rows,
         "kept": len(chosen.keep),
