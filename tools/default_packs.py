@@ -11,6 +11,7 @@ them out. Features that only follow words stay in the pack and are labelled.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from geofilter.data.encoder import Encoder
 from geofilter.data.window import window_length
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pack = falsify(model, pack, *sets, progress=shown)
         for older in SHIPPED.glob(f"{name}-*.pack"):
             older.unlink()
-        pack.save(place)
+        # Its SAE comes with geofilter: the folder that it lay in here says nothing to others.
+        sae_name = f"{name}/block-{pack.block}, which comes with geofilter"
+        replace(pack, sae_name=sae_name).save(place)
         print(f"{place.name}: {place.stat().st_size:,} bytes")
 
 
