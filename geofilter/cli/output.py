@@ -30,13 +30,7 @@ _WARNING = "warning:"
 _NAMED = 4
 
 # What is counted in the phases that do not count rows, by the last word of their names.
-_COUNTED = {
-    "load": "models",
-    "cells": "runs",
-    "train": "steps",
-    "ask": "answers",
-    "judge": "answers",
-}
+_COUNTED = {"cells": "runs", "train": "steps", "ask": "answers", "judge": "answers"}
 
 
 def _is_quiet() -> bool:
@@ -135,23 +129,15 @@ def _counted(label: str) -> str:
 
 
 class _PlainLines:
-    """Progress for a log file: one line now and then, never a moving bar.
-
-    A phase that says that it begins, with 0 done, has a line at once: its first part may be long.
-    """
+    """Progress for a log file: one line now and then, never a moving bar."""
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._unit = _counted(label)
         self._start = self._spoken = time.monotonic()
-        self._is_named = False
 
     def report(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if done == 0 and not self._is_named:
-            self._is_named = True
-            note(f"{self._label}: {'begun' if total is None else f'{total:,} {self._unit} to do'}")
-            return
         if now - self._spoken < _QUIET_FOR:
             return
         self._spoken = now

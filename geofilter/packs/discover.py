@@ -85,7 +85,6 @@ def discover(
         )
     if contrast is not None:
         identity(contrast)  # a wrong path is reported at once
-    progress("load", 0, None)
     loaded = load(
         model,
         sae=sae,

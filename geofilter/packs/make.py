@@ -87,7 +87,6 @@ def make_pack(
     if top_k < 1:
         raise PackError(f"top-k is {top_k}; at least 1 feature is needed")
     halves = split_halves(toxic, benign)
-    progress("words", 0, sum(map(len, halves.parts.values())))
     plain = measure(halves, model.tokenizer)
     read = _read(model, halves, pooling, budget, progress)
     toxic_rows, benign_rows = read.parts["toxic selection"], read.parts["benign selection"]
@@ -156,7 +155,6 @@ def _read(
     budget = budget or TokenBudget.for_device(model.device)
     total = sum(map(len, halves.parts.values()))
     done = 0
-    progress("discover", 0, total)
     answers: dict[str, list[SampleFeatures | Problem]] = {}
     for name, samples in halves.parts.items():
         answers[name] = []

@@ -99,12 +99,12 @@ def _names(info: Any) -> set[str]:
 def _check_access(repo: str) -> None:
     from huggingface_hub import constants, get_token
 
+    if get_token() is None:
+        raise OutputError(f"{repo}: pushing needs a token; run `hf auth login` or set HF_TOKEN")
     if constants.is_offline_mode():
         raise OutputError(
             f"{repo}: cannot be pushed to, since offline mode is on; unset HF_HUB_OFFLINE"
         )
-    if get_token() is None:
-        raise OutputError(f"{repo}: pushing needs a token; run `hf auth login` or set HF_TOKEN")
 
 
 def _check_visibility(repo: str, kind: hub.Kind, info: Any, visibility: Visibility | None) -> None:

@@ -188,18 +188,6 @@ def test_slow_work_does_not_seem_to_stand_still(monkeypatch, capsys):
     assert "18 of 120 steps, 0.5 steps/s, about 227 s left" in capsys.readouterr().err
 
 
-def test_each_phase_that_says_that_it_begins_has_a_line(capsys):
-    from geofilter.cli import output
-
-    with output.progress() as report:
-        report("load", 0, None)
-        report("discover", 0, 2000)
-        report("discover", 256, 2000)
-    assert capsys.readouterr().err == (
-        "geofilter: load: begun\ngeofilter: discover: 2,000 rows to do\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("command", "said"),
     [
