@@ -210,7 +210,7 @@ def _has_adapter_alone(source: str, commit: str | None) -> bool:
 def _fetch_adapter(source: str, revision: str | None) -> Path | None:
     """The folder of the adapter in a repository, all of one commit.
 
-    None where there is none. Raises `ModelError` for one without weights in safetensors format.
+    None without an adapter. Raises `ModelError` for one without weights in safetensors format.
     """
     config = hub.fetch_first(source, [adapters.CONFIG], revision=revision)
     if config is None:

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from helpers.loopback_answers import Refused, byte_range
+
 Content = bytes | Path
 Fault = int | str  # an HTTP status, or "hang", "drop" (no answer), "cut" (half of the body)
 
@@ -174,17 +176,6 @@ def _opened(content: Content) -> Iterator[IO[bytes]]:
         yield handle
 
 
-class _Refused(Exception):
-    """An answer other than the one that was asked for."""
-
-    def __init__(self, status: int, code: str | None, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = {"X-Error-Message": message}
-        if code is not None:
-            self.headers["X-Error-Code"] = code
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keep-alive, as the client expects
 
@@ -207,12 +198,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if isinstance(fault, int):
-                raise _Refused(fault, None, "failed on demand")
+                raise Refused(fault, None, "failed on demand")
             if path.startswith("/api/"):
                 self._api(path.removeprefix("/api/"), body)
             else:
                 self._resolve(path.removeprefix("/"), fault == "cut")
-        except _Refused as refused:
+        except Refused as refused:
             self._send(refused.status, str(refused).encode(), refused.headers)
 
     do_GET = do_HEAD = do_POST = _answer
@@ -224,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get(name)
         if repository is None:
             # Strangers are not told what is private and what is not there.
-            raise _Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
+            raise Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
         return repository
 
     def _token(self) -> str | None:
@@ -233,14 +224,14 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         token = stated.removeprefix("Bearer ")
         if token not in (TOKEN, TOKEN_WITHOUT_ACCESS):
-            raise _Refused(401, None, "Invalid credentials in Authorization header")
+            raise Refused(401, None, "Invalid credentials in Authorization header")
         return token
 
     def _check_gate(self, name: str, repository: _Repository) -> None:
         token = self._token()
         if not repository.gated or token == TOKEN:
             return
-        raise _Refused(
+        raise Refused(
             401 if token is None else 403,
             "GatedRepo",
             f"Access to model {name} is restricted and you are not in the authorized list.",
@@ -249,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
     @staticmethod
     def _check_revision(repository: _Repository, revision: str) -> None:
         if revision not in ("main", "refs/heads/main", repository.commit):
-            raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
     # The API: descriptions of repositories, public for gated ones too
 
@@ -260,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             path,
         )
         if match is None:
-            raise _Refused(404, None, "There is no such page")
+            raise Refused(404, None, "There is no such page")
         name = ("datasets/" if match["kind"] == "datasets" else "") + match["name"]
         repository = self._repository(name)
         what, rest = match["what"], match["rest"] or "main"
@@ -288,13 +279,13 @@ class _Handler(BaseHTTPRequestHandler):
             path,
         )
         if match is None:
-            raise _Refused(404, None, "There is no such page")
+            raise Refused(404, None, "There is no such page")
         name, file = match["name"], match["file"]
         repository = self._repository(name)
         self._check_revision(repository, match["revision"])
         commit = {"X-Repo-Commit": repository.commit}
         if file not in repository.files:
-            refused = _Refused(404, "EntryNotFound", "Entry not found")
+            refused = Refused(404, "EntryNotFound", "Entry not found")
             refused.headers |= commit
             raise refused
         self._check_gate(name, repository)
@@ -309,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(
         self, content: Content, size: int, headers: dict[str, str], name: str, file: str, cut: bool
     ) -> None:
-        first, last = _range(self.headers.get("Range"), size)
+        first, last = byte_range(self.headers.get("Range"), size)
         status, sent = (200 if (first, last) == (0, size) else 206), 0
         if status == 206:
             headers["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
@@ -366,7 +357,7 @@ def _tree(repository: _Repository, inside: str, recursive: bool) -> list[dict[st
     prefix = f"{inside.rstrip('/')}/" if inside else ""
     below = [path for path in sorted(repository.files) if path.startswith(prefix)]
     if inside and not below:
-        raise _Refused(404, "EntryNotFound", f"{inside} does not exist")
+        raise Refused(404, "EntryNotFound", f"{inside} does not exist")
     parents = (Path(path).parents for path in below)
     folders = {parent.as_posix() for each in parents for parent in each} - {".", inside}
     entries: list[dict[str, object]] = [
@@ -388,16 +379,3 @@ def _tree(repository: _Repository, inside: str, recursive: bool) -> list[dict[st
         for entry in entries
         if recursive or "/" not in str(entry["path"]).removeprefix(prefix)
     ]
-
-
-def _range(stated: str | None, size: int) -> tuple[int, int]:
-    """First byte and the one after the last, of a Range header."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", stated or "")
-    if match is None or match.groups() == ("", ""):
-        return 0, size
-    first, last = match.groups()
-    if not first:
-        return max(0, size - int(last)), size
-    if int(first) >= size:
-        raise _Refused(416, None, "the range lies beyond the file")
-    return int(first), min(size, int(last) + 1) if last else size

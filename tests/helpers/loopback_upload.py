@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from helpers.loopback_answers import Refused
 from helpers.loopback_hub import (
     _LARGE,
     TOKEN,
@@ -19,7 +20,6 @@ from helpers.loopback_hub import (
     LoopbackHub,
     _description,
     _Handler,
-    _Refused,
 )
 
 OWN = "me"
@@ -41,9 +41,9 @@ class _UploadHandler(_Handler):
     def _writer(self, name: str) -> None:
         name = name.removeprefix("datasets/")
         if self._token() is None:
-            raise _Refused(401, None, "Invalid username or password.")
+            raise Refused(401, None, "Invalid username or password.")
         if self._token() != TOKEN or not name.startswith(f"{OWN}/"):
-            raise _Refused(403, None, f"You don't have the rights to write to {name}")
+            raise Refused(403, None, f"You don't have the rights to write to {name}")
 
     def do_PUT(self) -> None:
         """Take a large file, under the SHA-256 that the batch named."""
@@ -102,7 +102,7 @@ class _UploadHandler(_Handler):
         repository = self.hub.repositories[name]
         header, *operations = lines
         if header["value"].get("parentCommit") not in (None, repository.commit):
-            raise _Refused(412, None, "A commit has happened since. Please refresh")
+            raise Refused(412, None, "A commit has happened since. Please refresh")
         for operation in operations:
             value = operation["value"]
             if operation["key"] == "deletedFile":
@@ -124,7 +124,7 @@ class _UploadHandler(_Handler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
             self._writer(match["name"])
-        except _Refused as refused:
+        except Refused as refused:
             return self._send(refused.status, str(refused).encode(), refused.headers)
         objects = [
             one | {"actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{one['oid']}"}}}

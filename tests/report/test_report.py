@@ -386,18 +386,3 @@ def test_report_shows_a_bounded_choice_with_its_promise(work, geofilter):
     assert geofilter(f"{REPORT} {asked}").code == 0
     page = Seen(Path("r.html").read_text("utf-8")).text
     assert "a share of at most 0.7 is clean, on average over references" in page
-
-
-def test_the_benchmark_of_the_size_makes_tables_that_report_takes(tmp_path, monkeypatch, geofilter):
-    import importlib
-
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    benchmark = importlib.import_module("report_size")
-    data = tmp_path / "data.jsonl"
-    lengths = benchmark.write_rows(data, 600)
-    for name, seed in (("nearest", 1), ("persona", 2)):
-        benchmark.write_table(data, lengths, tmp_path / f"{name}.parquet", name, seed)
-    asked = f"report {data} --scores {tmp_path}/nearest.parquet -o {tmp_path}/r.html"
-    done = geofilter(f"{asked} --baseline {tmp_path}/persona.parquet --no-model --json")
-    summary = json.loads(done.out)
-    assert (summary["rows"], summary["scored"]) == (600, 598)
