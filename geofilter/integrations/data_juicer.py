@@ -16,7 +16,7 @@ from data_juicer.utils.constant import Fields
 
 from geofilter.errors import GeofilterError
 from geofilter.integrations.datasets import GeoFilter
-from geofilter.integrations.records import geofilter_of, judge
+from geofilter.integrations.records import geofilter_of, screened
 
 _SCORE, _STATUS, _DROPPED = "geofilter_score", "geofilter_status", "geofilter_dropped"
 
@@ -55,7 +55,7 @@ class GeofilterFilter(Filter):  # its name in Data-Juicer follows from that of t
         stats: list[dict[str, Any]] = samples[Fields.stats]
         columns = [name for name in samples if name not in (Fields.stats, Fields.context)]
         records = [{name: samples[name][i] for name in columns} for i in range(len(stats))]
-        for stat, found in zip(stats, judge(self.geofilter, records), strict=True):
+        for stat, found in zip(stats, screened(self.geofilter, records), strict=True):
             # Null has no type of its own, which the first batch gives to all the others.
             score = found.columns[_SCORE]
             stat[_SCORE] = math.nan if score is None else score

@@ -18,7 +18,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from geofilter.errors import GeofilterError
 from geofilter.integrations.datasets import GeoFilter
-from geofilter.integrations.records import judge
+from geofilter.integrations.records import screened
 
 if TYPE_CHECKING:
     from datatrove.data import Document
@@ -60,7 +60,7 @@ class HarmFilter(BaseFilter):
     def filter_batch(self, batch: "list[Document]") -> list[bool | tuple[bool, str]]:
         """The same of several documents, in their order."""
         answers: list[bool | tuple[bool, str]] = []
-        for doc, found in zip(batch, judge(self.geofilter, self._records(batch)), strict=True):
+        for doc, found in zip(batch, screened(self.geofilter, self._records(batch)), strict=True):
             doc.metadata.update(found.columns)
             answers.append(True if found.dropped is None else (False, found.dropped))
         return answers

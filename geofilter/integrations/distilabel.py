@@ -12,7 +12,7 @@ from distilabel.steps.base import Step, StepInput
 from pydantic import Field, PrivateAttr
 
 from geofilter.integrations.datasets import COLUMNS, GeoFilter
-from geofilter.integrations.records import geofilter_of, judge
+from geofilter.integrations.records import geofilter_of, screened
 
 if TYPE_CHECKING:
     from distilabel.typing import StepOutput
@@ -56,7 +56,7 @@ class ScoreHarm(Step):
     def process(self, inputs: StepInput) -> "StepOutput":
         """The rows of a batch, with what is added to each."""
         assert self._geofilter is not None  # `load` came before
-        found = judge(self._geofilter, inputs)
+        found = screened(self._geofilter, inputs)
         yield [
             {**row, **one.columns, KEEP: one.dropped is None}
             for row, one in zip(inputs, found, strict=True)

@@ -12,7 +12,7 @@ from nemo_curator.stages.base import ProcessingStage
 from nemo_curator.tasks import DocumentBatch
 
 from geofilter.integrations.datasets import COLUMNS, GeoFilter
-from geofilter.integrations.records import geofilter_of, judge
+from geofilter.integrations.records import geofilter_of, screened
 
 
 @dataclass
@@ -58,7 +58,7 @@ class HarmStage(ProcessingStage[DocumentBatch, DocumentBatch]):
             {name: _plain(value) for name, value in one.items()}
             for one in documents.to_dict(orient="records")
         ]
-        found = judge(self._geofilter, records)
+        found = screened(self._geofilter, records)
         scored = documents.assign(
             **{name: [one.columns[name] for one in found] for name in COLUMNS}
         )

@@ -11,7 +11,7 @@ NEAR_HARM, UNSCORED = "geofilter_near_harm", "geofilter_unscored"
 _OWN = ("threshold", "unscored", "layout", "columns", "unread_limit")
 
 
-class Judged(NamedTuple):
+class Screened(NamedTuple):
     """A record's score columns, as `GeoFilter` names them, and why it goes; None where it stays.
 
     `geofilter_score` is higher = nearer to harm, and None where the record is unscored.
@@ -21,7 +21,7 @@ class Judged(NamedTuple):
     dropped: str | None
 
 
-def judge(geofilter: GeoFilter, records: Sequence[Mapping[str, Any]]) -> list[Judged]:
+def screened(geofilter: GeoFilter, records: Sequence[Mapping[str, Any]]) -> list[Screened]:
     """Score `records`, which may differ in their keys; those that go are named by `threshold`.
 
     Without a `threshold` all stay. Raises what `GeoFilter` raises.
@@ -35,7 +35,7 @@ def judge(geofilter: GeoFilter, records: Sequence[Mapping[str, Any]]) -> list[Ju
     assert isinstance(kept, list)
     lines = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
     return [
-        Judged({str(name): value for name, value in line.items()}, _why(line, keep))
+        Screened({str(name): value for name, value in line.items()}, _why(line, keep))
         for line, keep in zip(lines, kept, strict=True)
     ]
 

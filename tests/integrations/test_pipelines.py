@@ -12,7 +12,7 @@ from geofilter import GeoFilter, ScoreTable, drop_fraction
 from geofilter.errors import DataError, GeofilterError
 from geofilter.integrations import llama_factory
 from geofilter.integrations.datasets import COLUMNS
-from geofilter.integrations.records import NEAR_HARM, UNSCORED, geofilter_of, judge
+from geofilter.integrations.records import NEAR_HARM, UNSCORED, geofilter_of, screened
 from helpers.pipelines import operator
 
 # The third has no response.
@@ -36,18 +36,18 @@ def kept(scores: list[float | None]) -> list[int]:
 
 def test_records_that_differ_in_their_keys_are_judged_each_by_its_own(loaded: GeoFilter) -> None:
     others = [{"instruction": "w1", "output": "w4 w2", "geofilter_score": "old"}, {"n": 3}]
-    found = judge(loaded, [ROWS[0], *others])
-    (alone,) = judge(loaded, [others[0]])
+    found = screened(loaded, [ROWS[0], *others])
+    (alone,) = screened(loaded, [others[0]])
     assert found[1].columns["geofilter_score"] == pytest.approx(alone.columns["geofilter_score"])
     assert found[2].columns["geofilter_status"] == "malformed"
-    assert judge(loaded, []) == []
+    assert screened(loaded, []) == []
 
 
 def test_what_has_no_score_goes_only_where_that_is_asked(loaded: GeoFilter) -> None:
     strict = pickle.loads(pickle.dumps(loaded))
     strict.unscored, strict._loaded = "drop", loaded._loaded
-    assert judge(loaded, ROWS)[2].dropped is None
-    assert judge(strict, ROWS)[2].dropped == UNSCORED
+    assert screened(loaded, ROWS)[2].dropped is None
+    assert screened(strict, ROWS)[2].dropped == UNSCORED
 
 
 @pytest.mark.parametrize(
